@@ -1,0 +1,66 @@
+# The only door for tasks. `make demo` and `make test` need nothing but this file on a fresh
+# machine; everything else expects the tools to be there (`make setup`).
+
+PYTHON ?= python3
+CARGO ?= cargo
+REBAR3 ?= rebar3
+CC ?= gcc
+
+# cp311 for Python 3.11; one build directory each, so that none undoes another's work.
+TAG = $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
+# The real path: PyO3 asks the interpreter itself, and a launcher script may not answer.
+PYTHON_EXE = $(shell $(PYTHON) -c 'import sys; print(sys.executable)')
+ERTS_INCLUDE = $(shell erl -noshell -eval 'io:format("~ts/erts-~ts/include", [code:root_dir(), erlang:system_info(version)]), halt().')
+
+CARGO_BUILD = PYO3_BUILD_EXTENSION_MODULE=1 $(CARGO) build --release --locked \
+	--manifest-path native/Cargo.toml
+C_FLAGS = -std=c11 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror
+
+.PHONY: all setup native portable demo test lint format bench docs clean
+
+all: native
+	$(REBAR3) compile
+
+setup:
+	@scripts/setup
+
+# The library for the Python that PYTHON names.
+native: priv/py_loader.so
+	@test -n "$(TAG)" || { echo "make: PYTHON=$(PYTHON) does not run" >&2; exit 1; }
+	@PYO3_PYTHON="$(PYTHON_EXE)" $(CARGO_BUILD) --target-dir native/target/$(TAG)
+	@scripts/install native/target/$(TAG)/release/libpy_nif.so priv/py_nif.$(TAG).so
+
+# One library for every Python from 3.10 on.
+portable: priv/py_loader.so
+	@PYO3_PYTHON="$(PYTHON_EXE)" $(CARGO_BUILD) --features abi3 --target-dir native/target/abi3
+	@scripts/install native/target/abi3/release/libpy_nif.so priv/py_nif.abi3.so
+
+priv/py_loader.so: c_src/py_loader.c c_src/py_loader.h
+	@mkdir -p priv
+	@$(CC) $(C_FLAGS) -shared -Wl,-z,nodelete -I"$(ERTS_INCLUDE)" -o $@.new c_src/py_loader.c -ldl
+	@mv $@.new $@
+
+demo: setup all
+	@scripts/demo
+
+test: setup all portable
+	@PYTHON="$(PYTHON_EXE)" scripts/test
+
+lint: setup native
+	$(CARGO) fmt --manifest-path native/Cargo.toml --check
+	PYO3_PYTHON="$(PYTHON_EXE)" PYO3_BUILD_EXTENSION_MODULE=1 $(CARGO) clippy --locked \
+		--manifest-path native/Cargo.toml --target-dir native/target/lint -- -D warnings
+	PYO3_PYTHON="$(PYTHON_EXE)" PYO3_BUILD_EXTENSION_MODULE=1 $(CARGO) clippy --locked \
+		--manifest-path native/Cargo.toml --target-dir native/target/lint --features abi3 -- -D warnings
+	$(CC) $(C_FLAGS) -fsyntax-only -I"$(ERTS_INCLUDE)" c_src/*.c
+	$(REBAR3) xref
+	$(REBAR3) dialyzer
+
+format:
+	$(CARGO) fmt --manifest-path native/Cargo.toml
+
+docs: setup
+	@scripts/docs
+
+clean:
+	rm -rf _build priv native/target .venv docs/edoc examples/elixir/_build

@@ -1,0 +1,175 @@
+//! A lease of one worker, and the handle that Erlang holds.
+//!
+//! A lease ends once: by `unbind`, by its owner's death, by the drop of its last handle, by a
+//! crash of its worker, or with its pool. Whoever ends it posts a note; the worker does the
+//! rest. Scheduler threads and destructors come here: nothing blocks, nothing attaches.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustler::Resource;
+
+use crate::error::Error;
+use crate::job::Job;
+use crate::pool::Pool;
+use crate::queue::Queue;
+
+/// A context is used by one process, or handed around by a few: this many calls may wait in it.
+const QUEUE_CAPACITY: usize = 256;
+
+/// What the worker of a lease takes from its queue.
+pub(crate) enum Errand {
+    Job(Box<Job>),
+    /// Look around: the lease may have ended.
+    Wake,
+}
+
+#[derive(Default)]
+struct Progress {
+    /// A worker serves this lease.
+    adopted: bool,
+    /// The worker counts as free again.
+    given_back: bool,
+}
+
+pub(crate) struct Lease {
+    pub(crate) id: u64,
+    pool: Arc<Pool>,
+    queue: Queue<Errand>,
+    ended: AtomicBool,
+    /// Jobs accepted and not yet finished by the worker, cancelled ones included.
+    active: AtomicUsize,
+    /// Orders adopt, end and leave; held for a few instructions.
+    progress: Mutex<Progress>,
+}
+
+/// What the end of a lease left behind.
+#[derive(PartialEq, Eq)]
+pub(crate) enum End {
+    /// The worker was idle: it counts as free from now on.
+    Idle,
+    /// The worker still runs a job, or none came for this lease yet: a note will say when.
+    Busy,
+    /// It had ended before.
+    Already,
+}
+
+impl Lease {
+    pub(crate) fn new(id: u64, pool: Arc<Pool>) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            pool,
+            queue: Queue::new(QUEUE_CAPACITY),
+            ended: AtomicBool::new(false),
+            active: AtomicUsize::new(0),
+            progress: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn submit(&self, job: Box<Job>) -> Result<(), Error> {
+        // Count first, look second: `refuse_rest` waits for everyone who counted in time.
+        self.active.fetch_add(1, Ordering::SeqCst);
+        let ticket = Arc::clone(&job.ticket);
+        let refusal = if self.is_ended() {
+            Error::ContextNotBound
+        } else if self.queue.push(Errand::Job(job)).is_err() {
+            Error::Overloaded
+        } else {
+            return Ok(());
+        };
+        self.active.fetch_sub(1, Ordering::SeqCst);
+        ticket.cancel();
+        Err(refusal)
+    }
+
+    /// Ends the lease. Posts a note, never waits.
+    pub(crate) fn end(&self) -> End {
+        let mut progress = self.progress();
+        if self.ended.swap(true, Ordering::SeqCst) {
+            return End::Already;
+        }
+        let idle = progress.adopted && self.active.load(Ordering::SeqCst) == 0;
+        if idle {
+            progress.given_back = true;
+            self.pool.give_back();
+        }
+        drop(progress);
+        // A full queue wakes the worker by itself.
+        let _: Result<(), Errand> = self.queue.push(Errand::Wake);
+        if idle { End::Idle } else { End::Busy }
+    }
+
+    /// A worker takes this lease; `false` when it has ended already.
+    pub(crate) fn adopt(&self) -> bool {
+        let mut progress = self.progress();
+        progress.adopted = true;
+        !self.is_ended()
+    }
+
+    /// Waits for the next errand; blocks, so the worker is detached.
+    pub(crate) fn wait(&self) -> Option<Errand> {
+        self.queue.wait()
+    }
+
+    /// The worker has finished, skipped or refused one job. Comes before its reply, so that a
+    /// caller who ends the lease right after the reply finds the worker idle.
+    pub(crate) fn finish_job(&self) {
+        self.active.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// The jobs that were accepted before the lease ended and will not run.
+    pub(crate) fn refuse_rest(&self, mut refuse: impl FnMut(&Job)) {
+        while self.active.load(Ordering::SeqCst) > 0 {
+            match self.queue.pop() {
+                Some(Errand::Job(job)) => {
+                    self.finish_job();
+                    refuse(&job);
+                }
+                Some(Errand::Wake) => {}
+                // A submitter stands between its count and its push: a few instructions.
+                None => std::thread::yield_now(),
+            }
+        }
+    }
+
+    /// The worker has left: it is free, if `end` has not said so before.
+    pub(crate) fn leave(&self) {
+        let mut progress = self.progress();
+        if !progress.given_back {
+            progress.given_back = true;
+            self.pool.give_back();
+        }
+        drop(progress);
+        self.pool.forget(self.id);
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What `py_pool` and the table of bindings hold: it does not keep the lease from ending.
+pub(crate) struct LeaseHandle(pub(crate) Arc<Lease>);
+
+#[rustler::resource_impl]
+impl Resource for LeaseHandle {}
+
+/// What `py:bind(new)` returns: the lease ends with the last copy of it.
+pub(crate) struct Context(pub(crate) Arc<Lease>);
+
+#[rustler::resource_impl]
+impl Resource for Context {}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}

@@ -1,0 +1,30 @@
+//! Terms to objects and objects to terms, one file per direction. Runs on workers, attached.
+
+mod to_python;
+mod to_term;
+
+pub(crate) use to_python::{to_kwargs, to_name, to_object};
+pub(crate) use to_term::to_term;
+
+use rustler::{Atom, Encoder, Env, Term};
+
+/// How deep lists, tuples and maps may nest, in both directions. It bounds the recursion of the
+/// conversion, and is what Python's own recursion limit allows such a structure to be used for.
+pub(crate) const MAX_DEPTH: usize = 1_000;
+
+/// Terms in one reply. Shared sub-objects are expanded, as in any Erlang message, so a few lines
+/// of Python can ask for more memory than there is: 2^27 list elements are 2 GiB.
+pub(crate) const MAX_TERMS: usize = 1 << 27;
+
+/// `enif_make_map_from_arrays` with 129 keys or more crashes the VM when called off a scheduler
+/// thread (OTP 25, in `erts_qsort`). Bigger maps are grown by `enif_make_map_put`, which is safe.
+pub(crate) const MAX_MAP_FROM_ARRAYS: usize = 128;
+
+/// A small map with distinct atoms as keys.
+pub(crate) fn make_map<'a>(env: Env<'a>, pairs: &[(Atom, Term<'a>)]) -> Term<'a> {
+    let put = |map: Term<'a>, (key, value): &(Atom, Term<'a>)| {
+        // Fails on a non-map only.
+        map.map_put(key.encode(env), *value).unwrap_or(map)
+    };
+    pairs.iter().fold(Term::map_new(env), put)
+}

@@ -1,0 +1,295 @@
+//! Terms to Python objects. Runs on workers, attached.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyNone, PyString, PyTuple};
+use rustler::sys::{self, ErlNifTermType as Kind};
+use rustler::{Atom, Binary, MapIterator, OwnedEnv, ResourceArc, Term};
+use std::mem::MaybeUninit;
+
+use super::MAX_DEPTH;
+use crate::atoms;
+use crate::error::{Error, Why};
+use crate::object::{ErlangTerm, Object};
+
+type Converted<'py> = Result<Bound<'py, PyAny>, Error>;
+
+/// The Python form of a term.
+pub(crate) fn to_object<'py>(py: Python<'py>, term: Term<'_>) -> Converted<'py> {
+    convert(py, term, 0)
+}
+
+/// A name: the text of an atom or of a binary.
+pub(crate) fn to_name<'py>(py: Python<'py>, term: Term<'_>) -> Result<Bound<'py, PyString>, Error> {
+    if term.is_atom() {
+        return Ok(PyString::new(py, &atom_text(term)));
+    }
+    let invalid = || Error::unconvertible(Why::InvalidText, format!("{term:?}"));
+    let binary = Binary::from_term(term).map_err(|_| invalid())?;
+    let text = std::str::from_utf8(binary.as_slice()).map_err(|_| invalid())?;
+    Ok(PyString::new(py, text))
+}
+
+/// A map with names as keys, as keyword arguments or locals.
+pub(crate) fn to_kwargs<'py>(py: Python<'py>, map: Term<'_>) -> Result<Bound<'py, PyDict>, Error> {
+    let dict = PyDict::new(py);
+    let mut entries = 0;
+    for (key, value) in MapIterator::new(map).into_iter().flatten() {
+        dict.set_item(to_name(py, key)?, convert(py, value, 1)?)?;
+        entries += 1;
+    }
+    check_collision(&dict, entries, map)?;
+    Ok(dict)
+}
+
+fn convert<'py>(py: Python<'py>, term: Term<'_>, depth: usize) -> Converted<'py> {
+    if depth > MAX_DEPTH {
+        return Err(Error::unconvertible(Why::TooDeep, "term"));
+    }
+    match term.get_erl_type() {
+        Kind::ERL_NIF_TERM_TYPE_INTEGER => integer(py, term),
+        Kind::ERL_NIF_TERM_TYPE_ATOM => Ok(atom(py, term)),
+        Kind::ERL_NIF_TERM_TYPE_FLOAT => float(py, term),
+        Kind::ERL_NIF_TERM_TYPE_BITSTRING => match Binary::from_term(term) {
+            Ok(binary) => Ok(binary_object(py, &binary)),
+            Err(_) => ErlangTerm::wrap(py, term),
+        },
+        Kind::ERL_NIF_TERM_TYPE_LIST => list(py, term, depth),
+        Kind::ERL_NIF_TERM_TYPE_TUPLE => tuple(py, term, depth),
+        Kind::ERL_NIF_TERM_TYPE_MAP => map(py, term, depth),
+        Kind::ERL_NIF_TERM_TYPE_REFERENCE => match term.decode::<ResourceArc<Object>>() {
+            Ok(object) => Ok(object.bind(py)),
+            Err(_) => ErlangTerm::wrap(py, term),
+        },
+        // Pids, ports and funs.
+        _ => ErlangTerm::wrap(py, term),
+    }
+}
+
+fn integer<'py>(py: Python<'py>, term: Term<'_>) -> Converted<'py> {
+    if let Ok(small) = term.decode::<i64>() {
+        return Ok(PyInt::new(py, small).into_any());
+    }
+    if let Ok(word) = term.decode::<u64>() {
+        return Ok(PyInt::new(py, word).into_any());
+    }
+    let external = term.to_binary();
+    let Some((negative, magnitude)) = big_integer(&external) else {
+        return Err(Error::unconvertible(Why::TooLarge, "integer"));
+    };
+    let from_bytes = py.get_type::<PyInt>().getattr(intern!(py, "from_bytes"))?;
+    let value = from_bytes.call1((PyBytes::new(py, magnitude), intern!(py, "little")))?;
+    Ok(if negative { value.neg()? } else { value })
+}
+
+/// Sign and little-endian magnitude of a big integer in the external term format:
+/// `131, 110, N:8, Sign:8, …` or `131, 111, N:32, Sign:8, …`
+/// (<https://www.erlang.org/doc/apps/erts/erl_ext_dist.html>).
+fn big_integer(external: &[u8]) -> Option<(bool, &[u8])> {
+    match external {
+        [131, 110, _, sign, magnitude @ ..] => Some((*sign != 0, magnitude)),
+        [131, 111, _, _, _, _, sign, magnitude @ ..] => Some((*sign != 0, magnitude)),
+        _ => None,
+    }
+}
+
+fn float<'py>(py: Python<'py>, term: Term<'_>) -> Converted<'py> {
+    match term.decode::<f64>() {
+        Ok(value) => Ok(PyFloat::new(py, value).into_any()),
+        Err(_) => Err(Error::unconvertible(Why::TooLarge, "float")),
+    }
+}
+
+fn atom<'py>(py: Python<'py>, term: Term<'_>) -> Bound<'py, PyAny> {
+    let is = |atom: Atom| atom == term;
+    if is(atoms::true_()) {
+        PyBool::new(py, true).to_owned().into_any()
+    } else if is(atoms::false_()) {
+        PyBool::new(py, false).to_owned().into_any()
+    } else if is(atoms::none()) || is(atoms::nil()) || is(atoms::undefined()) {
+        PyNone::get(py).to_owned().into_any()
+    } else {
+        PyString::new(py, &atom_text(term)).into_any()
+    }
+}
+
+/// `enif_get_atom` knows Latin-1 only before NIF 2.17; other atoms take the way over the
+/// external term format: `131, 118, Length:16, Utf8` or `131, 119, Length:8, Utf8`.
+fn atom_text(term: Term<'_>) -> String {
+    if let Ok(text) = term.atom_to_string() {
+        return text;
+    }
+    let external = term.to_binary();
+    let text = match &*external {
+        [131, 118, _, _, text @ ..] | [131, 119, _, text @ ..] => text,
+        _ => &[],
+    };
+    String::from_utf8_lossy(text).into_owned()
+}
+
+fn binary_object<'py>(py: Python<'py>, binary: &Binary<'_>) -> Bound<'py, PyAny> {
+    match std::str::from_utf8(binary.as_slice()) {
+        Ok(text) => PyString::new(py, text).into_any(),
+        Err(_) => PyBytes::new(py, binary.as_slice()).into_any(),
+    }
+}
+
+fn list<'py>(py: Python<'py>, term: Term<'_>, depth: usize) -> Converted<'py> {
+    let improper = || Error::unconvertible(Why::ImproperList, clip(format!("{term:?}")));
+    let length = term.list_length().map_err(|_| improper())?;
+    let mut items = Vec::with_capacity(length);
+    for item in term.into_list_iterator().map_err(|_| improper())? {
+        items.push(convert(py, item, depth + 1)?);
+    }
+    Ok(PyList::new(py, items)?.into_any())
+}
+
+fn tuple<'py>(py: Python<'py>, term: Term<'_>, depth: usize) -> Converted<'py> {
+    let elements = tuple_elements(term);
+    if let [tag, value] = *elements
+        && let Ok(binary) = Binary::from_term(value)
+    {
+        if atoms::bytes() == tag {
+            return Ok(PyBytes::new(py, binary.as_slice()).into_any());
+        }
+        if atoms::view() == tag {
+            return BinaryView::over(py, value);
+        }
+    }
+    let convert = |element: &Term<'_>| convert(py, *element, depth + 1);
+    let items = elements
+        .iter()
+        .map(convert)
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(PyTuple::new(py, items)?.into_any())
+}
+
+fn tuple_elements<'a>(term: Term<'a>) -> Vec<Term<'a>> {
+    // Fails on a non-tuple only.
+    rustler::types::tuple::get_tuple(term).unwrap_or_default()
+}
+
+fn map<'py>(py: Python<'py>, term: Term<'_>, depth: usize) -> Converted<'py> {
+    let dict = PyDict::new(py);
+    let mut entries = 0;
+    for (key, value) in MapIterator::new(term).into_iter().flatten() {
+        let object = convert(py, key, depth + 1)?;
+        if object.hash().is_err() {
+            return Err(Error::unconvertible(
+                Why::UnhashableKey,
+                clip(format!("{key:?}")),
+            ));
+        }
+        dict.set_item(object, convert(py, value, depth + 1)?)?;
+        entries += 1;
+    }
+    check_collision(&dict, entries, term)?;
+    Ok(dict.into_any())
+}
+
+/// Two keys that Python takes for one, as `1` and `true` are, would lose a value.
+fn check_collision(dict: &Bound<'_, PyDict>, entries: usize, map: Term<'_>) -> Result<(), Error> {
+    if dict.len() == entries {
+        return Ok(());
+    }
+    Err(Error::unconvertible(
+        Why::KeyCollision,
+        clip(format!("{map:?}")),
+    ))
+}
+
+/// A person reads this: the beginning is enough.
+fn clip(mut text: String) -> String {
+    const LIMIT: usize = 200;
+    if let Some((end, _)) = text.char_indices().nth(LIMIT) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+/// A binary of the BEAM, kept alive in an environment of its own for as long as Python looks at
+/// it; big binaries are shared, not copied.
+#[pyclass(frozen, module = "erlang")]
+pub(crate) struct BinaryView {
+    /// Owns the memory that `data` points to.
+    _env: OwnedEnv,
+    data: *const u8,
+    size: usize,
+}
+
+// SAFETY: the binary is immutable, and its environment is not touched again before it is freed.
+unsafe impl Send for BinaryView {}
+// SAFETY: as above; only reads of immutable bytes are shared.
+unsafe impl Sync for BinaryView {}
+
+impl BinaryView {
+    /// A read-only memoryview over a binary.
+    fn over<'py>(py: Python<'py>, term: Term<'_>) -> Converted<'py> {
+        let view = Self::hold(term).ok_or(Error::unconvertible(Why::TooLarge, "view"))?;
+        let memoryview = py
+            .import(intern!(py, "builtins"))?
+            .getattr(intern!(py, "memoryview"))?;
+        Ok(memoryview.call1((view.exporter(py)?,))?)
+    }
+
+    fn hold(term: Term<'_>) -> Option<Self> {
+        let env = OwnedEnv::new();
+        let (data, size) = env.run(|held| {
+            let mut binary = MaybeUninit::uninit();
+            let copy = term.in_env(held);
+            // SAFETY: `copy` is a term of `held`, and `binary` is written when 1 is returned.
+            let found = unsafe {
+                sys::enif_inspect_binary(held.as_c_arg(), copy.as_c_arg(), binary.as_mut_ptr())
+            };
+            // SAFETY: initialised by the successful call above.
+            (found == 1)
+                .then(|| unsafe { binary.assume_init() })
+                .map(|b| (b.data, b.size))
+        })?;
+        Some(Self {
+            _env: env,
+            data,
+            size,
+        })
+    }
+
+    /// The limited API of 3.10 has no buffer protocol for our own types: the portable build
+    /// shows a copy.
+    #[cfg(feature = "abi3")]
+    fn exporter(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        // SAFETY: `data` and `size` describe a live binary held by `_env`.
+        let bytes = unsafe { std::slice::from_raw_parts(self.data, self.size) };
+        Ok(PyBytes::new(py, bytes).into_any())
+    }
+
+    #[cfg(not(feature = "abi3"))]
+    fn exporter(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+        Ok(Bound::new(py, self)?.into_any())
+    }
+}
+
+#[cfg(not(feature = "abi3"))]
+#[pymethods]
+impl BinaryView {
+    /// # Safety
+    /// Called by the interpreter, with a valid `view`.
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut pyo3::ffi::Py_buffer,
+        flags: std::ffi::c_int,
+    ) -> PyResult<()> {
+        let this = slf.get();
+        let (data, size) = (this.data.cast_mut().cast(), this.size.cast_signed());
+        let read_only = 1;
+        // SAFETY: the memory lives as long as `slf`, which the buffer keeps alive.
+        let filled = unsafe {
+            pyo3::ffi::PyBuffer_FillInfo(view, slf.as_ptr(), data, size, read_only, flags)
+        };
+        if filled == 0 {
+            Ok(())
+        } else {
+            Err(PyErr::fetch(slf.py()))
+        }
+    }
+}

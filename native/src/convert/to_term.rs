@@ -1,0 +1,299 @@
+//! Python objects to terms. Runs on workers, attached; builds in the reply's environment.
+//!
+//! Conversion reads containers through the C level and runs no code of the user's, but a
+//! garbage collection in between may: every read is checked anew.
+
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{
+    PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PyMemoryView, PySet,
+    PyString, PyTuple,
+};
+use rustler::sys::{self, ErlNifTerm};
+use rustler::{Encoder, Env, NewBinary, Term};
+use std::mem::MaybeUninit;
+use std::ptr;
+
+use super::{MAX_DEPTH, MAX_MAP_FROM_ARRAYS, MAX_TERMS};
+use crate::atoms;
+use crate::error::{Error, Why};
+use crate::object::{ErlangTerm, Object};
+
+/// The Erlang form of an object.
+pub(crate) fn to_term<'a>(env: Env<'a>, object: &Bound<'_, PyAny>) -> Result<Term<'a>, Error> {
+    let mut encoder = Encoding {
+        env,
+        path: Vec::new(),
+        terms: 0,
+    };
+    encoder.convert(object)
+}
+
+struct Encoding<'a> {
+    env: Env<'a>,
+    /// The containers around the object at hand, outermost first.
+    path: Vec<*mut ffi::PyObject>,
+    terms: usize,
+}
+
+impl<'a> Encoding<'a> {
+    fn convert(&mut self, object: &Bound<'_, PyAny>) -> Result<Term<'a>, Error> {
+        self.terms += 1;
+        if self.terms > MAX_TERMS {
+            return Err(Error::unconvertible(Why::TooLarge, type_name(object)));
+        }
+        let env = self.env;
+        // By frequency; `bool` before `int`, whose subclass it is.
+        if let Ok(text) = object.cast::<PyString>() {
+            string(env, text)
+        } else if let Ok(flag) = object.cast::<PyBool>() {
+            Ok(flag.is_true().encode(env))
+        } else if let Ok(number) = object.cast::<PyInt>() {
+            integer(env, number)
+        } else if let Ok(number) = object.cast::<PyFloat>() {
+            Ok(float(env, number.value()))
+        } else if object.is_none() {
+            Ok(atoms::none().encode(env))
+        } else if let Ok(list) = object.cast::<PyList>() {
+            self.within(object, |this| this.list(list))
+        } else if let Ok(tuple) = object.cast::<PyTuple>() {
+            self.within(object, |this| this.tuple(tuple))
+        } else if let Ok(dict) = object.cast::<PyDict>() {
+            self.within(object, |this| this.dict(dict))
+        } else if let Ok(bytes) = object.cast::<PyBytes>() {
+            Ok(binary(env, bytes.as_bytes()))
+        } else {
+            self.rare(object)
+        }
+    }
+
+    fn rare(&mut self, object: &Bound<'_, PyAny>) -> Result<Term<'a>, Error> {
+        let env = self.env;
+        if object.is_instance_of::<PySet>() || object.is_instance_of::<PyFrozenSet>() {
+            self.within(object, |this| this.set(object))
+        } else if let Ok(array) = object.cast::<PyByteArray>() {
+            Ok(binary(env, &array.to_vec()))
+        } else if object.is_instance_of::<PyMemoryView>() {
+            let bytes = object.call_method0(intern!(object.py(), "tobytes"))?;
+            match bytes.cast::<PyBytes>() {
+                Ok(bytes) => Ok(binary(env, bytes.as_bytes())),
+                Err(_) => Err(Error::unconvertible(Why::InvalidText, type_name(object))),
+            }
+        } else if let Ok(term) = object.cast::<ErlangTerm>() {
+            Ok(term.get().to_term(env))
+        } else {
+            Ok(Object::hold(object).encode(env))
+        }
+    }
+
+    /// Converts the inside of a container: at most `MAX_DEPTH` of them around one object.
+    fn within(
+        &mut self,
+        container: &Bound<'_, PyAny>,
+        inside: impl FnOnce(&mut Self) -> Result<Term<'a>, Error>,
+    ) -> Result<Term<'a>, Error> {
+        if self.path.len() >= MAX_DEPTH {
+            let cyclic = self
+                .path
+                .iter()
+                .filter(|p| **p == container.as_ptr())
+                .count()
+                > 0;
+            let why = if cyclic { Why::Cycle } else { Why::TooDeep };
+            return Err(Error::unconvertible(why, type_name(container)));
+        }
+        self.path.push(container.as_ptr());
+        let term = inside(self);
+        self.path.pop();
+        term
+    }
+
+    fn list(&mut self, list: &Bound<'_, PyList>) -> Result<Term<'a>, Error> {
+        let mut items = Vec::with_capacity(list.len());
+        for item in list.iter() {
+            items.push(self.convert(&item)?.as_c_arg());
+        }
+        Ok(make_list(self.env, &items))
+    }
+
+    fn set(&mut self, set: &Bound<'_, PyAny>) -> Result<Term<'a>, Error> {
+        // A subclass may override iteration: the base class's own is asked.
+        let py = set.py();
+        let items = PyList::empty(py);
+        items.call_method1(intern!(py, "extend"), (set,))?;
+        self.list(&items)
+    }
+
+    fn tuple(&mut self, tuple: &Bound<'_, PyTuple>) -> Result<Term<'a>, Error> {
+        let mut items = Vec::with_capacity(tuple.len());
+        for item in tuple.iter_borrowed() {
+            items.push(self.convert(&item)?.as_c_arg());
+        }
+        let Ok(arity) = u32::try_from(items.len()) else {
+            return Err(Error::unconvertible(Why::TooLarge, "tuple"));
+        };
+        // A tuple of the BEAM has at most 2^24 - 1 elements, and making a larger one is fatal.
+        if arity > 0x00ff_ffff {
+            return Err(Error::unconvertible(Why::TooLarge, "tuple"));
+        }
+        let env = self.env.as_c_arg();
+        // SAFETY: `items` holds `arity` terms of `env`.
+        let term = unsafe { sys::enif_make_tuple_from_array(env, items.as_ptr(), arity) };
+        // SAFETY: `term` was just made in `env`.
+        Ok(unsafe { Term::new(self.env, term) })
+    }
+
+    fn dict(&mut self, dict: &Bound<'_, PyDict>) -> Result<Term<'a>, Error> {
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        // Not `dict.iter()`: that one panics on a dict that changes under it.
+        for (key, value) in items(dict) {
+            keys.push(self.convert(&key)?.as_c_arg());
+            values.push(self.convert(&value)?.as_c_arg());
+        }
+        make_map(self.env, &keys, &values)
+            .ok_or_else(|| Error::unconvertible(Why::KeyCollision, "dict"))
+    }
+}
+
+/// The entries of a dict as they are now.
+fn items<'py>(dict: &Bound<'py, PyDict>) -> Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+    let mut entries = Vec::with_capacity(dict.len());
+    let (mut position, mut key, mut value) = (0, ptr::null_mut(), ptr::null_mut());
+    // SAFETY: attached, `dict` is a dict, and nothing here runs Python code between two steps.
+    while unsafe { ffi::PyDict_Next(dict.as_ptr(), &mut position, &mut key, &mut value) } != 0 {
+        // SAFETY: PyDict_Next returned borrowed references to live objects.
+        let (key, value) = unsafe {
+            (
+                Bound::from_borrowed_ptr(dict.py(), key),
+                Bound::from_borrowed_ptr(dict.py(), value),
+            )
+        };
+        entries.push((key, value));
+    }
+    entries
+}
+
+fn make_list<'a>(env: Env<'a>, items: &[ErlNifTerm]) -> Term<'a> {
+    // SAFETY: no items, and the empty list belongs to every environment.
+    let mut list = unsafe { sys::enif_make_list_from_array(env.as_c_arg(), ptr::null(), 0) };
+    for item in items.iter().rev() {
+        // SAFETY: both are terms of `env`.
+        list = unsafe { sys::enif_make_list_cell(env.as_c_arg(), *item, list) };
+    }
+    // SAFETY: `list` was made in `env`.
+    unsafe { Term::new(env, list) }
+}
+
+/// `None` when two keys became the same term.
+fn make_map<'a>(env: Env<'a>, keys: &[ErlNifTerm], values: &[ErlNifTerm]) -> Option<Term<'a>> {
+    let c_env = env.as_c_arg();
+    let first = keys.len().min(MAX_MAP_FROM_ARRAYS);
+    let mut map = MaybeUninit::uninit();
+    // SAFETY: `keys` and `values` hold at least `first` terms of `env` each; few enough of them
+    // for this function to be safe off a scheduler thread.
+    let made = unsafe {
+        let (keys, values) = (keys.as_ptr(), values.as_ptr());
+        sys::enif_make_map_from_arrays(c_env, keys, values, first, map.as_mut_ptr())
+    };
+    if made == 0 {
+        return None;
+    }
+    // SAFETY: initialised by the successful call above.
+    let mut map = unsafe { map.assume_init() };
+    for (key, value) in keys.iter().zip(values).skip(first) {
+        let old = map;
+        // SAFETY: `old` is a map of `env`; `map` is written when 1 is returned.
+        if unsafe { sys::enif_make_map_put(c_env, old, *key, *value, &mut map) } == 0 {
+            return None;
+        }
+    }
+    // SAFETY: `map` was made in `env`.
+    let map = unsafe { Term::new(env, map) };
+    (map.map_size().ok()? == keys.len()).then_some(map)
+}
+
+fn string<'a>(env: Env<'a>, text: &Bound<'_, PyString>) -> Result<Term<'a>, Error> {
+    match text.to_cow() {
+        Ok(text) => Ok(binary(env, text.as_bytes())),
+        Err(_) => Err(Error::unconvertible(
+            Why::NotUnicode,
+            text.to_string_lossy(),
+        )),
+    }
+}
+
+fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
+    let mut binary = NewBinary::new(env, bytes.len());
+    binary.as_mut_slice().copy_from_slice(bytes);
+    binary.into()
+}
+
+fn float<'a>(env: Env<'a>, value: f64) -> Term<'a> {
+    if value.is_finite() {
+        value.encode(env)
+    } else if value.is_nan() {
+        atoms::nan().encode(env)
+    } else if value > 0.0 {
+        atoms::infinity().encode(env)
+    } else {
+        atoms::neg_infinity().encode(env)
+    }
+}
+
+fn integer<'a>(env: Env<'a>, number: &Bound<'_, PyInt>) -> Result<Term<'a>, Error> {
+    let mut overflow = 0;
+    // SAFETY: attached, and `number` is an int: no conversion is called.
+    let small = unsafe { ffi::PyLong_AsLongLongAndOverflow(number.as_ptr(), &mut overflow) };
+    if overflow == 0 {
+        return Ok(small.encode(env));
+    }
+    big_integer(env, number, overflow < 0)
+}
+
+/// By way of the external term format, the one door to big integers that `erl_nif` has.
+fn big_integer<'a>(
+    env: Env<'a>,
+    number: &Bound<'_, PyInt>,
+    negative: bool,
+) -> Result<Term<'a>, Error> {
+    /// Above it the BEAM's own arithmetic ends with `system_limit`: 2^22 bits less one word.
+    const MAX_BYTES: usize = (1 << 22) / 8 - 8;
+    let too_large = || Error::unconvertible(Why::TooLarge, "int");
+    let py = number.py();
+    // Subclasses may override these: the methods of `int` itself are called.
+    let int = py.get_type::<PyInt>();
+    let magnitude = int.call_method1(intern!(py, "__abs__"), (number,))?;
+    let bits: usize = int
+        .call_method1(intern!(py, "bit_length"), (number,))?
+        .extract()?;
+    let size = bits.div_ceil(8);
+    if size > MAX_BYTES {
+        return Err(too_large());
+    }
+    let little = intern!(py, "little");
+    let digits = int.call_method1(intern!(py, "to_bytes"), (magnitude, size, little))?;
+    let digits = digits.cast::<PyBytes>().map_err(PyErr::from)?;
+    let mut external = Vec::with_capacity(size + 7);
+    external.push(131);
+    match u8::try_from(size) {
+        Ok(size) => external.extend([110, size]),
+        Err(_) => {
+            let size = u32::try_from(size).map_err(|_| too_large())?;
+            external.push(111);
+            external.extend(size.to_be_bytes());
+        }
+    }
+    external.push(u8::from(negative));
+    external.extend(digits.as_bytes());
+    env.binary_to_term(&external)
+        .map(|(term, _)| term)
+        .ok_or_else(too_large)
+}
+
+fn type_name(object: &Bound<'_, PyAny>) -> String {
+    object
+        .get_type()
+        .qualname()
+        .map_or_else(|_| "object".to_owned(), |n| n.to_string())
+}

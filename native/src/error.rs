@@ -1,0 +1,113 @@
+//! Everything that can go wrong with a job, and how Erlang sees it.
+
+use pyo3::prelude::*;
+use rustler::{Atom, Encoder, Env, Term};
+use std::fmt;
+
+use crate::atoms;
+use crate::convert::make_map;
+use crate::exception::Exception;
+
+#[derive(Debug)]
+pub(crate) enum Error {
+    NoWorkersAvailable,
+    Overloaded,
+    WorkerCrashed,
+    ContextNotBound,
+    Unconvertible(Unconvertible),
+    Python(Box<Exception>),
+}
+
+impl Error {
+    pub(crate) fn unconvertible(why: Why, value: impl Into<String>) -> Self {
+        let value = value.into();
+        Self::Unconvertible(Unconvertible { why, value })
+    }
+
+    /// Raised in the caller, not returned to it: the caller's mistake.
+    pub(crate) fn is_raised(&self) -> bool {
+        matches!(self, Self::ContextNotBound)
+    }
+}
+
+/// Why a value has no form on the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    ImproperList,
+    TooDeep,
+    Cycle,
+    KeyCollision,
+    UnhashableKey,
+    /// A `str` with lone surrogates.
+    NotUnicode,
+    /// More than the BEAM, or one message, can carry.
+    TooLarge,
+    /// A view of something that is not a binary, and the like.
+    InvalidText,
+}
+
+impl Why {
+    fn atom(self) -> Atom {
+        match self {
+            Self::ImproperList => atoms::improper_list(),
+            Self::TooDeep => atoms::too_deep(),
+            Self::Cycle => atoms::cycle(),
+            Self::KeyCollision => atoms::key_collision(),
+            Self::UnhashableKey => atoms::unhashable_key(),
+            Self::NotUnicode => atoms::not_unicode(),
+            Self::TooLarge => atoms::too_large(),
+            Self::InvalidText => atoms::invalid_text(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Unconvertible {
+    pub(crate) why: Why,
+    /// The offending value, or its type, for a person to read.
+    pub(crate) value: String,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoWorkersAvailable => f.write_str("every worker is leased"),
+            Self::Overloaded => f.write_str("too many jobs wait already"),
+            Self::WorkerCrashed => f.write_str("the worker crashed"),
+            Self::ContextNotBound => f.write_str("the context has ended"),
+            Self::Unconvertible(u) => write!(f, "cannot convert ({:?}): {}", u.why, u.value),
+            Self::Python(e) => write!(f, "{}: {}", e.class, e.message),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<PyErr> for Error {
+    /// Only called on a thread that is attached already.
+    fn from(err: PyErr) -> Self {
+        Python::attach(|py| Self::Python(Box::new(Exception::capture(py, &err))))
+    }
+}
+
+impl Encoder for Error {
+    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
+        match self {
+            Self::NoWorkersAvailable => atoms::no_workers_available().encode(env),
+            Self::Overloaded => atoms::overloaded().encode(env),
+            Self::WorkerCrashed => atoms::worker_crashed().encode(env),
+            Self::ContextNotBound => atoms::context_not_bound().encode(env),
+            Self::Unconvertible(u) => {
+                let info = make_map(
+                    env,
+                    &[
+                        (atoms::reason(), u.why.atom().encode(env)),
+                        (atoms::value(), u.value.as_str().encode(env)),
+                    ],
+                );
+                (atoms::unconvertible(), info).encode(env)
+            }
+            Self::Python(exception) => (exception.kind, exception.as_ref()).encode(env),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! A Python exception as plain data: captured on the worker, encoded into the reply.
+//!
+//! The atom that a caller matches is that of the nearest built-in class in the exception's MRO:
+//! a fixed set, so user code mints no atoms.
+
+use pyo3::exceptions::{PyBaseException, PySyntaxError};
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyType};
+use rustler::{Atom, Encoder, Env, Term};
+use std::collections::VecDeque;
+
+use crate::convert::make_map;
+use crate::kind::kind;
+use crate::{atoms, code};
+
+/// Frames kept of a traceback, the innermost ones: a runaway recursion has a thousand alike.
+const MAX_FRAMES: usize = 256;
+/// Exceptions kept of a chain of causes.
+const MAX_CHAIN: usize = 32;
+
+#[derive(Debug)]
+pub(crate) struct Exception {
+    pub(crate) kind: Atom,
+    pub(crate) class: String,
+    pub(crate) message: String,
+    notes: Vec<String>,
+    frames: VecDeque<Frame>,
+    syntax: Option<Syntax>,
+    cause: Option<Cause>,
+}
+
+#[derive(Debug)]
+struct Cause {
+    exception: Box<Exception>,
+    /// `raise … from …`, or merely raised while the other was handled.
+    explicit: bool,
+}
+
+#[derive(Debug)]
+struct Frame {
+    file: String,
+    line: u32,
+    function: String,
+    /// Known for the code that Erlang passed in; files are read when an error is printed.
+    source: Option<String>,
+}
+
+#[derive(Debug)]
+struct Syntax {
+    message: String,
+    file: String,
+    line: u32,
+    offset: u32,
+    end_offset: u32,
+    text: String,
+}
+
+impl Exception {
+    pub(crate) fn capture(py: Python<'_>, err: &PyErr) -> Self {
+        let value = err.value(py);
+        // Before 3.12 an exception gets its traceback when an `except` catches it, as here.
+        if let Some(traceback) = err.traceback(py) {
+            // Cannot fail: it is an exception and a traceback. If it did, frames would be missing.
+            let _: PyResult<()> = value.setattr(intern!(py, "__traceback__"), traceback);
+        }
+        Self::capture_value(value, &mut Vec::new())
+    }
+
+    fn capture_value(value: &Bound<'_, PyBaseException>, seen: &mut Vec<usize>) -> Self {
+        seen.push(value.as_ptr() as usize);
+        Self {
+            kind: kind(&value.get_type()),
+            class: class_name(&value.get_type()),
+            message: value.str().map_or_else(
+                |_| "<exception str() failed>".to_owned(),
+                |text| lossy(&text),
+            ),
+            notes: notes(value).unwrap_or_default(),
+            frames: frames(value).unwrap_or_default(),
+            syntax: Syntax::capture(value),
+            cause: Cause::capture(value, seen),
+        }
+    }
+}
+
+impl Cause {
+    fn capture(value: &Bound<'_, PyBaseException>, seen: &mut Vec<usize>) -> Option<Self> {
+        let py = value.py();
+        let explicit = value.getattr(intern!(py, "__cause__")).ok()?;
+        let (next, explicit) = if !explicit.is_none() {
+            (explicit, true)
+        } else {
+            let suppressed = value.getattr(intern!(py, "__suppress_context__")).ok()?;
+            if suppressed.is_truthy().unwrap_or(true) {
+                return None;
+            }
+            (value.getattr(intern!(py, "__context__")).ok()?, false)
+        };
+        let next = next.cast_into::<PyBaseException>().ok()?;
+        if seen.len() >= MAX_CHAIN || seen.contains(&(next.as_ptr() as usize)) {
+            return None;
+        }
+        let exception = Box::new(Exception::capture_value(&next, seen));
+        Some(Self {
+            exception,
+            explicit,
+        })
+    }
+}
+
+impl Syntax {
+    fn capture(value: &Bound<'_, PyBaseException>) -> Option<Self> {
+        if !value.is_instance_of::<PySyntaxError>() {
+            return None;
+        }
+        let text = |name: &str| {
+            let text = value.getattr(name).ok()?;
+            text.cast::<PyString>().ok().map(lossy)
+        };
+        let number = |name: &str| {
+            let number = value.getattr(name).ok();
+            number.and_then(|n| n.extract().ok()).unwrap_or(0)
+        };
+        Some(Self {
+            message: text("msg").unwrap_or_default(),
+            file: text("filename").unwrap_or_else(|| "<unknown>".to_owned()),
+            line: number("lineno"),
+            offset: number("offset"),
+            end_offset: number("end_offset"),
+            text: text("text").unwrap_or_default(),
+        })
+    }
+}
+
+fn class_name(class: &Bound<'_, PyType>) -> String {
+    let name = class
+        .qualname()
+        .map_or_else(|_| "<unknown>".to_owned(), |name| lossy(&name));
+    match class.module() {
+        Ok(module) if module != "builtins" => format!("{}.{name}", lossy(&module)),
+        _ => name,
+    }
+}
+
+fn notes(value: &Bound<'_, PyBaseException>) -> PyResult<Vec<String>> {
+    let Some(notes) = value.getattr_opt(intern!(value.py(), "__notes__"))? else {
+        return Ok(Vec::new());
+    };
+    notes
+        .try_iter()?
+        .map(|note| Ok(lossy(&note?.str()?)))
+        .collect()
+}
+
+fn frames(value: &Bound<'_, PyBaseException>) -> PyResult<VecDeque<Frame>> {
+    let py = value.py();
+    let mut frames = VecDeque::new();
+    let mut next = value.getattr(intern!(py, "__traceback__"))?;
+    while !next.is_none() {
+        if frames.len() == MAX_FRAMES {
+            frames.pop_front();
+        }
+        let code = next
+            .getattr(intern!(py, "tb_frame"))?
+            .getattr(intern!(py, "f_code"))?;
+        let line = next
+            .getattr(intern!(py, "tb_lineno"))?
+            .extract()
+            .unwrap_or(0);
+        let text = |name: &Bound<'_, PyString>| -> PyResult<String> {
+            Ok(lossy(&code.getattr(name)?.str()?))
+        };
+        frames.push_back(Frame {
+            file: text(intern!(py, "co_filename"))?,
+            line,
+            function: text(intern!(py, "co_name"))?,
+            source: code::source_line(&code, line),
+        });
+        next = next.getattr(intern!(py, "tb_next"))?;
+    }
+    Ok(frames)
+}
+
+fn lossy(text: &Bound<'_, PyString>) -> String {
+    text.to_string_lossy().into_owned()
+}
+
+impl Encoder for Exception {
+    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
+        let frames: Vec<&Frame> = self.frames.iter().collect();
+        let mut pairs = vec![
+            (atoms::class(), self.class.encode(env)),
+            (atoms::message(), self.message.encode(env)),
+            (atoms::traceback(), frames.encode(env)),
+        ];
+        match &self.cause {
+            None => pairs.push((atoms::cause(), atoms::none().encode(env))),
+            Some(cause) => {
+                let chain = if cause.explicit {
+                    atoms::cause()
+                } else {
+                    atoms::context()
+                };
+                pairs.push((atoms::cause(), cause.exception.encode(env)));
+                pairs.push((atoms::chain(), chain.encode(env)));
+            }
+        }
+        if !self.notes.is_empty() {
+            pairs.push((atoms::notes(), self.notes.encode(env)));
+        }
+        if let Some(syntax) = &self.syntax {
+            pairs.push((atoms::syntax(), syntax.encode(env)));
+        }
+        make_map(env, &pairs)
+    }
+}
+
+impl Encoder for Frame {
+    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
+        let mut pairs = vec![
+            (atoms::file(), self.file.encode(env)),
+            (atoms::line(), self.line.encode(env)),
+            (atoms::function(), self.function.encode(env)),
+        ];
+        if let Some(source) = &self.source {
+            pairs.push((atoms::source(), source.encode(env)));
+        }
+        make_map(env, &pairs)
+    }
+}
+
+impl Encoder for Syntax {
+    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
+        make_map(
+            env,
+            &[
+                (atoms::message(), self.message.encode(env)),
+                (atoms::file(), self.file.encode(env)),
+                (atoms::line(), self.line.encode(env)),
+                (atoms::offset(), self.offset.encode(env)),
+                (atoms::end_offset(), self.end_offset.encode(env)),
+                (atoms::text(), self.text.encode(env)),
+            ],
+        )
+    }
+}

@@ -1,0 +1,42 @@
+//! Python worker threads for the BEAM.
+//!
+//! # Layout
+//!
+//! - [`nif`]: every NIF, in the order of `src/py_nif.erl`. Runs on scheduler threads.
+//! - [`python`]: starts the interpreter once, on a thread of its own.
+//! - [`pool`]: what the workers of one application start share.
+//! - [`worker`]: the thread that runs Python.
+//! - [`queue`]: the bounded queues, and how an idle worker waits.
+//! - [`context`]: a lease of one worker, and the handles that Erlang holds.
+//! - [`job`]: one call, eval or exec: its shapes, their decoding, their execution.
+//! - [`ticket`]: the one atomic that decides between reply and cancel.
+//! - [`reply`]: the only room that sends.
+//! - [`namespace`]: the globals of a context, and `__main__`.
+//! - [`code`]: compiled code and its source lines.
+//! - [`convert`]: terms to objects, objects to terms.
+//! - [`object`]: Python objects that Erlang holds, Erlang terms that Python holds.
+//! - [`error`], [`exception`] and [`kind`]: what went wrong, and how Erlang sees it.
+//! - [`atoms`]: the one table of atoms.
+//!
+//! No thread holds a lock while it attaches to Python, attaches while it holds one, or keeps
+//! one across Python code. See `docs/architecture.md` for the threads and what each may do.
+
+mod atoms;
+mod code;
+mod context;
+mod convert;
+mod error;
+mod exception;
+mod job;
+mod kind;
+mod namespace;
+mod nif;
+mod object;
+mod pool;
+mod python;
+mod queue;
+mod reply;
+mod ticket;
+mod worker;
+
+rustler::init!("py_nif");

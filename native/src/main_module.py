@@ -1,0 +1,61 @@
+"""What ``sys.modules['__main__']`` is while Python runs inside the BEAM.
+
+Every context has a ``__main__`` module of its own, but an interpreter has one table of modules.
+So the entry there shows each worker thread the module of the context that it serves: pickle
+finds the classes of that context, and ``import __main__`` its variables. A thread that serves no
+context sees an empty module.
+"""
+
+import _thread
+import sys
+import types
+
+_current = _thread._local()
+_ModuleType = types.ModuleType
+
+
+class _Main(_ModuleType):
+    """A module whose attributes are those of the asking thread's ``__main__``."""
+
+    def __getattribute__(self, name: str) -> object:
+        """The attribute of the thread's own module."""
+        module = getattr(_current, "module", None)
+        if module is None:
+            return _ModuleType.__getattribute__(self, name)
+        return getattr(module, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Assigns in the thread's own module."""
+        module = getattr(_current, "module", None)
+        if module is None:
+            _ModuleType.__setattr__(self, name, value)
+        else:
+            setattr(module, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        """Deletes from the thread's own module."""
+        module = getattr(_current, "module", None)
+        if module is None:
+            _ModuleType.__delattr__(self, name)
+        else:
+            delattr(module, name)
+
+    def __dir__(self) -> list:
+        """The names in the thread's own module."""
+        module = getattr(_current, "module", None)
+        return [] if module is None else dir(module)
+
+
+def enter(module: types.ModuleType) -> None:
+    """Makes ``module`` the ``__main__`` of the calling thread."""
+    _current.module = module
+
+
+def leave() -> None:
+    """Leaves the calling thread without a ``__main__`` of its own."""
+    _current.module = None
+
+
+def install() -> None:
+    """Puts the entry into the table of modules."""
+    sys.modules["__main__"] = _Main("__main__")

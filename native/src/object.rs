@@ -1,0 +1,91 @@
+//! What one side holds of the other: Python objects in Erlang, Erlang terms in Python.
+//!
+//! Objects are made on workers, attached, and dropped anywhere: a drop on a scheduler thread
+//! never attaches; PyO3 keeps the reference until some thread does, and [`python::drain`] asks
+//! for that.
+
+use pyo3::basic::CompareOp;
+use pyo3::prelude::*;
+use rustler::env::SavedTerm;
+use rustler::sys::enif_compare;
+use rustler::{Env, OwnedEnv, Resource, ResourceArc, Term};
+
+use crate::error::Error;
+use crate::python;
+
+/// An object with no Erlang form. As an argument it is that object again.
+pub(crate) struct Object {
+    /// Always `Some` until the drop.
+    object: Option<Py<PyAny>>,
+}
+
+#[rustler::resource_impl]
+impl Resource for Object {}
+
+impl Object {
+    pub(crate) fn hold(object: &Bound<'_, PyAny>) -> ResourceArc<Self> {
+        let object = Some(object.clone().unbind());
+        ResourceArc::new(Self { object })
+    }
+
+    pub(crate) fn bind<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        match &self.object {
+            Some(object) => object.bind(py).clone(),
+            None => py.None().into_bound(py),
+        }
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        drop(self.object.take());
+        python::drain();
+    }
+}
+
+/// A term with no Python form: a pid, a reference, a port, a fun, a bitstring. Back in Erlang it
+/// is the very same term.
+#[pyclass(frozen, name = "Term", module = "erlang")]
+pub(crate) struct ErlangTerm {
+    term: SavedTerm,
+    env: OwnedEnv,
+}
+
+// SAFETY: the environment is only read after `wrap`: terms in it are copied out or compared.
+unsafe impl Sync for ErlangTerm {}
+
+impl ErlangTerm {
+    pub(crate) fn wrap<'py>(py: Python<'py>, term: Term<'_>) -> Result<Bound<'py, PyAny>, Error> {
+        let env = OwnedEnv::new();
+        let term = env.save(term);
+        Ok(Bound::new(py, Self { term, env })?.into_any())
+    }
+
+    pub(crate) fn to_term<'a>(&self, env: Env<'a>) -> Term<'a> {
+        self.with(|term| term.in_env(env))
+    }
+
+    fn with<R>(&self, f: impl FnOnce(Term<'_>) -> R) -> R {
+        self.env.run(|env| f(self.term.load(env)))
+    }
+}
+
+#[pymethods]
+impl ErlangTerm {
+    fn __repr__(&self) -> String {
+        self.with(|term| format!("<erlang.Term {term:?}>"))
+    }
+
+    fn __hash__(&self) -> u64 {
+        self.with(|term| u64::from(term.hash_phash2()))
+    }
+
+    fn __richcmp__(&self, other: &Self, op: CompareOp) -> bool {
+        let order = self.with(|a| {
+            let a = a.as_c_arg();
+            // SAFETY: both terms live in environments that outlive this call.
+            other.with(|b| unsafe { enif_compare(a, b.as_c_arg()) })
+        });
+        op.matches(order.cmp(&0))
+    }
+}

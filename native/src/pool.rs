@@ -1,0 +1,173 @@
+//! What the workers of one application start share: the queue of unbound jobs, the leases, the
+//! counters. Made by `py_pool`; closed when `py_pool` stops, dies, or drops it.
+//!
+//! Everything here is called from scheduler threads and from workers; nothing blocks for
+//! longer than a push into a queue.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use rustler::{Env, LocalPid, Monitor, Resource, ResourceArc};
+
+use crate::context::Lease;
+use crate::error::Error;
+use crate::job::Job;
+use crate::queue::Queue;
+use crate::ticket::Pending;
+
+/// Never reused: a context of a pool that is gone must not name a lease of the next one.
+static NEXT_LEASE: AtomicU64 = AtomicU64::new(1);
+
+/// What an unleased worker takes from the pool's queue.
+pub(crate) enum Work {
+    Job(Box<Job>),
+    /// Serve this lease until it ends.
+    Lease(Arc<Lease>),
+    /// Look around: the pool may be closed.
+    Wake,
+}
+
+pub(crate) struct Pool {
+    /// The number of workers, and so of leases.
+    size: usize,
+    leased: AtomicUsize,
+    closed: AtomicBool,
+    pub(crate) pending: Arc<Pending>,
+    pub(crate) queue: Queue<Work>,
+    /// The `py_pool` process that made this pool.
+    pub(crate) manager: LocalPid,
+    /// Held for the length of a map operation only, never while attached or attaching.
+    leases: Mutex<HashMap<u64, Weak<Lease>>>,
+}
+
+impl Pool {
+    pub(crate) fn new(size: usize, max_pending: usize, manager: LocalPid) -> Arc<Self> {
+        // Jobs are bounded by `max_pending`, waiting leases by `size`, and a close wakes `size`
+        // workers: so a push of a lease always finds room.
+        let capacity = max_pending.saturating_add(2 * size);
+        Arc::new(Self {
+            size,
+            leased: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
+            pending: Pending::new(max_pending),
+            queue: Queue::new(capacity),
+            manager,
+            leases: Mutex::new(HashMap::new()),
+        })
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    pub(crate) fn leased(&self) -> usize {
+        self.leased.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Queues a job for any unleased worker.
+    pub(crate) fn submit(&self, job: Box<Job>) -> Result<(), Error> {
+        let ticket = Arc::clone(&job.ticket);
+        if self.is_closed() || self.leased() >= self.size {
+            ticket.cancel();
+            return Err(Error::NoWorkersAvailable);
+        }
+        if self.queue.push(Work::Job(job)).is_err() {
+            ticket.cancel();
+            return Err(Error::Overloaded);
+        }
+        // The last worker may have been leased, or the pool closed, between the check and the
+        // push: then nobody would come for this job until some lease ends.
+        if (self.is_closed() || self.leased() >= self.size) && ticket.cancel_queued() {
+            return Err(Error::NoWorkersAvailable);
+        }
+        Ok(())
+    }
+
+    /// Takes one of the `size` leases; the first worker that comes to it serves it.
+    pub(crate) fn lease(self: &Arc<Self>) -> Result<Arc<Lease>, Error> {
+        let take = |n: usize| (n < self.size).then_some(n + 1);
+        if self.is_closed()
+            || self
+                .leased
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, take)
+                .is_err()
+        {
+            return Err(Error::NoWorkersAvailable);
+        }
+        let id = NEXT_LEASE.fetch_add(1, Ordering::Relaxed);
+        let lease = Lease::new(id, Arc::clone(self));
+        self.leases().insert(id, Arc::downgrade(&lease));
+        if self.queue.push(Work::Lease(Arc::clone(&lease))).is_err() {
+            self.forget(id);
+            self.give_back();
+            return Err(Error::Overloaded);
+        }
+        if self.is_closed() {
+            lease.end();
+        }
+        Ok(lease)
+    }
+
+    /// One lease is over. Called once for each lease, by whoever ends it.
+    pub(crate) fn give_back(&self) {
+        self.leased.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn forget(&self, id: u64) {
+        self.leases().remove(&id);
+    }
+
+    /// Ends every lease and lets every worker go once it is idle. Idempotent.
+    pub(crate) fn close(&self) {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let leases: Vec<_> = self.leases().values().filter_map(Weak::upgrade).collect();
+        for lease in leases {
+            lease.end();
+        }
+        for _ in 0..self.size {
+            // A full queue wakes every worker by itself.
+            if self.queue.push(Work::Wake).is_err() {
+                break;
+            }
+        }
+    }
+
+    fn leases(&self) -> MutexGuard<'_, HashMap<u64, Weak<Lease>>> {
+        // A map operation that panicked has left a whole map: the lock stays usable.
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What `py_pool` holds.
+pub(crate) struct PoolHandle(pub(crate) Arc<Pool>);
+
+#[rustler::resource_impl]
+impl Resource for PoolHandle {
+    /// `py_pool` died: runs on a scheduler thread, posts notes only.
+    fn down<'a>(&'a self, _env: Env<'a>, _pid: LocalPid, _monitor: Monitor) {
+        self.0.close();
+    }
+}
+
+impl PoolHandle {
+    /// `None` when the calling process is dying.
+    pub(crate) fn open(env: Env<'_>, pool: Arc<Pool>) -> Option<ResourceArc<Self>> {
+        let manager = pool.manager;
+        let handle = ResourceArc::new(Self(pool));
+        env.monitor(&handle, &manager)?;
+        Some(handle)
+    }
+}
+
+impl Drop for PoolHandle {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}

@@ -1,0 +1,152 @@
+//! Starts Python, once in the life of the VM, on a thread of its own that is Python's main
+//! thread for ever. Never finalizes it: daemon threads and C extensions do not survive that.
+//!
+//! `start` runs on a dirty scheduler and waits for the main thread; `drain` runs anywhere and
+//! never blocks. The main thread attaches to start Python and to release what was dropped off
+//! the workers; it holds no lock while it does.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use once_cell::sync::OnceCell;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyModule;
+use std::ffi::CString;
+use std::thread;
+
+use crate::object::ErlangTerm;
+use crate::{kind, namespace};
+
+/// How the one start went.
+static STARTED: OnceCell<Result<(), String>> = OnceCell::new();
+/// Wakes the main thread; one place, since one wake serves every drop before it.
+static DRAIN: OnceCell<Sender<()>> = OnceCell::new();
+
+/// Starts Python as `executable` would. A second call tells how the first one went: Python
+/// cannot be started twice in one process.
+pub(crate) fn start(executable: &str) -> Result<(), String> {
+    let spawn = || {
+        let executable = CString::new(executable).map_err(|e| e.to_string())?;
+        let (started, outcome) = bounded(1);
+        let (wake, wakes) = bounded(1);
+        let main = move || main_thread(&executable, &started, &wakes);
+        let thread = thread::Builder::new()
+            .name("py_main".to_owned())
+            .spawn(main);
+        thread.map_err(|e| format!("no thread for Python: {e}"))?;
+        // Set once, like everything here.
+        let _: Result<(), _> = DRAIN.set(wake);
+        outcome
+            .recv()
+            .unwrap_or_else(|_| Err("Python's main thread panicked".to_owned()))
+    };
+    STARTED.get_or_init(spawn).clone()
+}
+
+/// Asks for the release of the objects that were dropped on threads that are not attached.
+pub(crate) fn drain() {
+    if let Some(wake) = DRAIN.get() {
+        // Full: a drain is due already.
+        let _: Result<(), _> = wake.try_send(());
+    }
+}
+
+fn main_thread(executable: &CString, started: &Sender<Result<(), String>>, wakes: &Receiver<()>) {
+    let outcome = initialize(executable).and_then(|()| Python::attach(setup_or_text));
+    let running = outcome.is_ok();
+    // The starter waits for this message; it cannot have gone away.
+    let _: Result<(), _> = started.send(outcome);
+    if !running {
+        return;
+    }
+    // SAFETY: this thread is attached since it initialised Python; from here on it attaches
+    // again only for the length of a drain, through PyO3.
+    unsafe { ffi::PyEval_SaveThread() };
+    while wakes.recv().is_ok() {
+        // Attaching releases what PyO3 kept.
+        Python::attach(|_| ());
+    }
+}
+
+#[cfg(not(feature = "abi3"))]
+fn initialize(executable: &CString) -> Result<(), String> {
+    use std::ffi::CStr;
+    use std::mem::MaybeUninit;
+
+    let text = |status: &ffi::PyStatus| {
+        if status.err_msg.is_null() {
+            return format!("Python asked to exit with status {}", status.exitcode);
+        }
+        // SAFETY: a PyStatus holds a static NUL-terminated message, or null.
+        unsafe { CStr::from_ptr(status.err_msg) }
+            .to_string_lossy()
+            .into_owned()
+    };
+    let mut config = MaybeUninit::<ffi::PyConfig>::uninit();
+    let config = config.as_mut_ptr();
+    // SAFETY: `config` is initialised by the first call, used by this thread only, and cleared
+    // by the last; nothing of Python runs before.
+    let status = unsafe {
+        ffi::PyConfig_InitPythonConfig(config);
+        (*config).install_signal_handlers = 0;
+        (*config).parse_argv = 0;
+        let name = executable.as_ptr();
+        let mut status =
+            ffi::PyConfig_SetBytesString(config, &raw mut (*config).program_name, name);
+        if ffi::PyStatus_Exception(status) == 0 {
+            status = ffi::PyConfig_SetBytesString(config, &raw mut (*config).executable, name);
+        }
+        if ffi::PyStatus_Exception(status) == 0 {
+            status = ffi::Py_InitializeFromConfig(config);
+        }
+        ffi::PyConfig_Clear(config);
+        status
+    };
+    // SAFETY: reads a value.
+    if unsafe { ffi::PyStatus_Exception(status) } == 0 {
+        Ok(())
+    } else {
+        Err(text(&status))
+    }
+}
+
+/// The limited API has no `PyConfig`.
+#[cfg(feature = "abi3")]
+#[allow(deprecated, reason = "the one way that the limited API has")]
+fn initialize(executable: &CString) -> Result<(), String> {
+    // SAFETY: Python is not running yet, and keeps the name, which is never freed.
+    unsafe {
+        let name = ffi::Py_DecodeLocale(executable.as_ptr(), std::ptr::null_mut());
+        if name.is_null() {
+            return Err("the path of the executable cannot be decoded".to_owned());
+        }
+        ffi::Py_SetProgramName(name);
+        // No signal handlers: they are the BEAM's.
+        ffi::Py_InitializeEx(0);
+    }
+    Ok(())
+}
+
+fn setup_or_text(py: Python<'_>) -> Result<(), String> {
+    setup(py).map_err(|error| error.to_string())
+}
+
+fn setup(py: Python<'_>) -> PyResult<()> {
+    kind::init(py)?;
+    let erlang = PyModule::new(py, "erlang")?;
+    erlang.add_class::<ErlangTerm>()?;
+    let sys = py.import("sys")?;
+    sys.getattr("modules")?.set_item("erlang", erlang)?;
+    namespace::init(py)?;
+    // Whichever thread imports it first is "the main thread" for `threading`.
+    py.import("threading")?;
+    for name in ["stdout", "stderr"] {
+        let stream = sys.getattr(name)?;
+        // Nothing flushes these at an exit, since Python is never finalized.
+        if !stream.is_none() {
+            let options = pyo3::types::PyDict::new(py);
+            options.set_item("line_buffering", true)?;
+            stream.call_method("reconfigure", (), Some(&options))?;
+        }
+    }
+    Ok(())
+}

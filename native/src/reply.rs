@@ -1,0 +1,80 @@
+//! The only room that sends. Runs on workers: a send from a scheduler thread would be lost.
+
+use rustler::sys::{self, ErlNifTerm};
+use rustler::{Encoder, Env, LocalPid, OwnedEnv, Term};
+use std::ptr;
+
+use crate::atoms;
+use crate::error::Error;
+use crate::job::Job;
+
+/// Where a worker builds its messages. One environment, cleared after each.
+pub(crate) struct Outbox {
+    env: OwnedEnv,
+}
+
+/// A message that stands in the outbox, not sent yet.
+pub(crate) struct Letter(ErlNifTerm);
+
+impl Outbox {
+    pub(crate) fn new() -> Self {
+        let env = OwnedEnv::new();
+        Self { env }
+    }
+
+    /// Writes the message that ends `job`.
+    pub(crate) fn write(
+        &mut self,
+        job: &Job,
+        result: impl for<'a> FnOnce(Env<'a>) -> Result<Term<'a>, Error>,
+    ) -> Letter {
+        self.env.run(|env| {
+            let result = result(env).unwrap_or_else(|error| error_term(env, &error));
+            Letter(job.message(env, result).as_c_arg())
+        })
+    }
+
+    /// Sends the reply, unless the caller has given up; empties the outbox either way.
+    pub(crate) fn post(&mut self, job: &Job, letter: Letter) {
+        if job.ticket.complete() {
+            self.send(&job.caller, letter);
+        } else {
+            self.env.clear();
+        }
+    }
+
+    /// Ends `job` with an error.
+    pub(crate) fn refuse(&mut self, job: &Job, error: Error) {
+        self.env.clear();
+        let letter = self.write(job, |_| Err(error));
+        self.post(job, letter);
+    }
+
+    /// Tells `py_pool` something.
+    pub(crate) fn note(&mut self, manager: &LocalPid, note: impl Encoder) {
+        self.env.clear();
+        let letter = self.env.run(|env| Letter(note.encode(env).as_c_arg()));
+        self.send(manager, letter);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.env.clear();
+    }
+
+    fn send(&mut self, to: &LocalPid, Letter(term): Letter) {
+        let env = self.env.run(|env| env.as_c_arg());
+        // SAFETY: not a scheduler thread, so no caller environment; `term` was made in `env`,
+        // which the send takes the terms of and leaves empty. A dead receiver is no error.
+        unsafe { sys::enif_send(ptr::null_mut(), to.as_c_arg(), env, term) };
+        self.env.clear();
+    }
+}
+
+fn error_term<'a>(env: Env<'a>, error: &Error) -> Term<'a> {
+    let tag = if error.is_raised() {
+        atoms::raise()
+    } else {
+        atoms::error()
+    };
+    (tag, error).encode(env)
+}

@@ -1,0 +1,25 @@
+%% @private
+-module(erlang_python_sup).
+-behaviour(supervisor).
+
+-export([start_link/0]).
+-export([init/1]).
+
+-spec start_link() -> {ok, pid()} | {error, term()}.
+start_link() ->
+    case supervisor:start_link({local, ?MODULE}, ?MODULE, []) of
+        {ok, Pid} -> {ok, Pid};
+        {error, Reason} -> {error, Reason};
+        ignore -> {error, ignore}
+    end.
+
+-spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
+init([]) ->
+    %% The table outlives its writer: a lookup between a crash of py_pool and its restart finds
+    %% a table.
+    ok = py_pool:create_table(),
+    %% One child. py_pool starts from nothing, so a restart mends whatever broke it; ten crashes
+    %% in ten seconds is a fault that restarts do not mend.
+    Flags = #{strategy => one_for_one, intensity => 10, period => 10},
+    Pool = #{id => py_pool, start => {py_pool, start_link, []}},
+    {ok, {Flags, [Pool]}}.

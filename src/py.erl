@@ -1,0 +1,381 @@
+%% @doc Python from Erlang, with context affinity.
+%%
+%% A call, an eval or an exec of a process that is not bound runs on any free worker, in a
+%% namespace of its own. {@link bind/0} gives the calling process a worker; {@link bind/1} with
+%% `new' returns a context, which is one worker behind a handle. Variables, imports and objects
+%% stay there from one call to the next.
+%%
+%% ```
+%% ok = py:bind(),
+%% ok = py:exec(<<"counter = 1">>),
+%% {ok, 2} = py:eval(<<"counter + 1">>),
+%% ok = py:unbind().
+%% '''
+%%
+%% What is expected to go wrong is returned as `{error, Reason}', see {@type error_reason()};
+%% the caller's mistakes are raised: `badarg', `context_not_bound' for a context that has ended,
+%% `{not_started, erlang_python}' when the application does not run.
+-module(py).
+
+-export([bind/0, bind/1, bind/2, unbind/0, unbind/1, is_bound/0, with_context/1]).
+-export([call/3, call/4, call/5, eval/1, eval/2, eval/3, exec/1, exec/2, exec/3]).
+-export([ctx_call/4, ctx_call/5, ctx_call/6, ctx_eval/2, ctx_eval/3, ctx_eval/4,
+         ctx_exec/2, ctx_exec/3, ctx_exec/4]).
+-export([version/0, python_info/0, format_error/1]).
+
+-export_type([context/0, name/0, code/0, args/0, kwargs/0, locals/0, bind_options/0,
+              result/1, result/0, error_reason/0, exception/0, exception_type/0, frame/0,
+              syntax/0, unconvertible/0, python_info/0]).
+
+-type context() :: py_nif:context().
+%% An explicit context. It ends with {@link unbind/1}, with the death of the process that made
+%% it, or when its last copy is garbage collected. Whoever holds it may use it.
+
+-type name() :: atom() | unicode:chardata().
+%% Name of a module, of a function, possibly dotted, or of a variable.
+
+-type code() :: unicode:chardata().
+%% Python source. A binary is UTF-8.
+
+-type args() :: [term()].
+%% Positional arguments.
+
+-type kwargs() :: #{atom() | binary() => term()}.
+%% Keyword arguments.
+
+-type locals() :: #{atom() | binary() => term()}.
+%% Variables for one call, visible in every nested scope of the code, and gone after it.
+
+-type bind_options() :: #{wait => timeout()}.
+%% `wait': how long to wait for a free worker, in milliseconds, first come first served.
+%% Default: 0, which fails at once.
+
+-type result(T) :: {ok, T} | {error, error_reason()}.
+%% What a call returns.
+
+-type result() :: result(term()).
+%% Any value; see `docs/types.md' for its form.
+
+-type error_reason() :: timeout | no_workers_available | overloaded | worker_crashed
+                      | {unconvertible, unconvertible()}
+                      | {exception_type(), exception()}.
+%% `timeout': the call took longer than its timeout. `no_workers_available': every worker is
+%% leased. `overloaded': `max_pending' jobs, or 256 in this context, wait already.
+%% `worker_crashed': the worker died under the call, its binding or context has ended.
+%% `{unconvertible, _}': a value has no form on the other side. Else a Python exception.
+
+-type exception_type() :: atom().
+%% The nearest built-in class of the exception, as `except' would match it: a
+%% `json.JSONDecodeError' is a `ValueError'.
+
+-type exception() :: #{class := binary(), message := binary(), traceback := [frame()],
+                       cause := exception() | none, chain => cause | context,
+                       notes => [binary()], syntax => syntax()}.
+%% `class': the qualified name. `message': `str' of the exception. `cause': the exception that
+%% it was raised from (`chain' is `cause') or while handling (`chain' is `context'); at most 32
+%% deep. `notes': what `add_note' added. `syntax': for a `SyntaxError' only.
+
+-type frame() :: #{file := binary(), line := non_neg_integer(), function := binary(),
+                   source => binary()}.
+%% One frame of a traceback, innermost last, the innermost 256 of them. `file' is
+%% `<<"<erlang>">>' for the code that was passed in; `source' is then its line.
+
+-type syntax() :: #{message := binary(), file := binary(), line := non_neg_integer(),
+                    offset := non_neg_integer(), end_offset := non_neg_integer(),
+                    text := binary()}.
+%% Where the code is wrong; columns count from 1.
+
+-type unconvertible() :: #{reason := improper_list | too_deep | cycle | key_collision
+                                   | unhashable_key | not_unicode | too_large | invalid_text,
+                           value := binary()}.
+%% Why a value cannot cross, and the value or its type, for a person to read.
+
+-type python_info() :: #{version := binary(), executable := binary(), prefix := binary(),
+                         libpython := binary(), abi := binary(), path := [binary()]}.
+%% The Python that runs: `sys.version', `sys.executable', `sys.prefix', the path of the shared
+%% library, the build of the NIF (`cp311', or `abi3' for the portable one), and `sys.path'.
+
+-define(MAX_TIMEOUT, 16#ffffffff).
+-define(IS_TIMEOUT(T), (T =:= infinity orelse
+                        (is_integer(T) andalso T >= 0 andalso T =< ?MAX_TIMEOUT))).
+
+%%% Contexts
+
+%% @equiv bind(#{})
+-spec bind() -> ok | {error, no_workers_available}.
+bind() ->
+    bind(#{}).
+
+%% @doc `ok' when the calling process has a worker of its own, from now on or since before; or,
+%% for `new', a context.
+%%
+%% The binding ends with {@link unbind/0} or with the process.
+-spec bind(new) -> {ok, context()} | {error, no_workers_available};
+          (bind_options()) -> ok | {error, no_workers_available}.
+bind(new) ->
+    bind(new, #{});
+bind(Options) ->
+    Wait = wait(Options),
+    case is_bound() of
+        true ->
+            ok;
+        false ->
+            case py_pool:bind(implicit, Wait) of
+                {ok, _Lease} -> ok;
+                {error, Reason} -> {error, Reason}
+            end
+    end.
+
+%% @doc A new context: a worker with a namespace of its own. A process may hold any number.
+-spec bind(new, bind_options()) -> {ok, context()} | {error, no_workers_available}.
+bind(new, Options) ->
+    case py_pool:lease(wait(Options)) of
+        %% The handle is made here: in the pool's heap it would never be garbage.
+        {ok, Lease} -> {ok, py_nif:context(Lease)};
+        {error, Reason} -> {error, Reason}
+    end;
+bind(_, _) ->
+    error(badarg).
+
+%% @doc `ok' when the calling process has no worker of its own any more, or had none.
+-spec unbind() -> ok.
+unbind() ->
+    case py_pool:binding(self()) of
+        {ok, Lease} -> py_pool:unbind(py_nif:lease_id(Lease));
+        none -> ok
+    end.
+
+%% @doc `ok' when the context has ended, now or before.
+%%
+%% Its namespace is emptied and its worker goes back to the pool. Callers that wait in it get
+%% `context_not_bound'.
+-spec unbind(context()) -> ok.
+unbind(Context) ->
+    case py_nif:is_leased(Context) of
+        true -> py_pool:unbind(py_nif:lease_id(Context));
+        false -> ok
+    end.
+
+%% @doc Whether the calling process has a worker of its own.
+-spec is_bound() -> boolean().
+is_bound() ->
+    case py_pool:binding(self()) of
+        {ok, Lease} -> py_nif:is_leased(Lease);
+        none -> false
+    end.
+
+%% @doc What Fun returns. It runs with a worker of its own, which goes back whatever happens.
+%%
+%% A fun of no argument runs in a binding of the process, an existing one if there is one, and
+%% that one is left as it was. A fun of one argument gets a new context. Raises
+%% `no_workers_available' when every worker is leased.
+-spec with_context(fun(() -> Result) | fun((context()) -> Result)) -> Result.
+with_context(Fun) when is_function(Fun, 0) ->
+    case is_bound() of
+        true ->
+            Fun();
+        false ->
+            ok = bound(bind()),
+            try Fun() after unbind() end
+    end;
+with_context(Fun) when is_function(Fun, 1) ->
+    {ok, Context} = bound(bind(new)),
+    try Fun(Context) after unbind(Context) end;
+with_context(_) ->
+    error(badarg).
+
+bound({error, Reason}) -> error(Reason);
+bound(Bound) -> Bound.
+
+%%% Calls of the process: in its binding, or on any free worker.
+
+%% @equiv call(Module, Function, Args, #{})
+-spec call(name(), name(), args()) -> result().
+call(Module, Function, Args) ->
+    call(Module, Function, Args, #{}).
+
+%% @equiv call(Module, Function, Args, Kwargs, DefaultTimeout)
+-spec call(name(), name(), args(), kwargs()) -> result().
+call(Module, Function, Args, Kwargs) ->
+    call(Module, Function, Args, Kwargs, default_timeout()).
+
+%% @doc What the Python function returns.
+%%
+%% Module is imported if need be; `` '__main__' '' is the namespace of the context. Function may
+%% be dotted, as `path.join' of `os'. Timeout is in milliseconds; the default is that of the
+%% environment key `default_timeout', 30 seconds.
+-spec call(name(), name(), args(), kwargs(), timeout()) -> result().
+call(Module, Function, Args, Kwargs, Timeout) ->
+    run(call_job(Module, Function, Args, Kwargs), Timeout).
+
+%% @equiv eval(Code, #{})
+-spec eval(code()) -> result().
+eval(Code) ->
+    eval(Code, #{}).
+
+%% @equiv eval(Code, Locals, DefaultTimeout)
+-spec eval(code(), locals()) -> result().
+eval(Code, Locals) ->
+    eval(Code, Locals, default_timeout()).
+
+%% @doc The value of a Python expression.
+-spec eval(code(), locals(), timeout()) -> result().
+eval(Code, Locals, Timeout) ->
+    run({eval, code(Code), Locals}, Timeout).
+
+%% @equiv exec(Code, #{})
+-spec exec(code()) -> ok | {error, error_reason()}.
+exec(Code) ->
+    exec(Code, #{}).
+
+%% @equiv exec(Code, Locals, DefaultTimeout)
+-spec exec(code(), locals()) -> ok | {error, error_reason()}.
+exec(Code, Locals) ->
+    exec(Code, Locals, default_timeout()).
+
+%% @doc `ok' when the Python statements have run. What they assign stays in the namespace.
+-spec exec(code(), locals(), timeout()) -> ok | {error, error_reason()}.
+exec(Code, Locals, Timeout) ->
+    run({exec, code(Code), Locals}, Timeout).
+
+%%% Calls in an explicit context.
+
+%% @equiv ctx_call(Context, Module, Function, Args, #{})
+-spec ctx_call(context(), name(), name(), args()) -> result().
+ctx_call(Context, Module, Function, Args) ->
+    ctx_call(Context, Module, Function, Args, #{}).
+
+%% @equiv ctx_call(Context, Module, Function, Args, Kwargs, DefaultTimeout)
+-spec ctx_call(context(), name(), name(), args(), kwargs()) -> result().
+ctx_call(Context, Module, Function, Args, Kwargs) ->
+    ctx_call(Context, Module, Function, Args, Kwargs, default_timeout()).
+
+%% @doc As {@link call/5}, in a context. Raises `context_not_bound' when it has ended.
+-spec ctx_call(context(), name(), name(), args(), kwargs(), timeout()) -> result().
+ctx_call(Context, Module, Function, Args, Kwargs, Timeout) ->
+    submit_to(Context, call_job(Module, Function, Args, Kwargs), Timeout).
+
+%% @equiv ctx_eval(Context, Code, #{})
+-spec ctx_eval(context(), code()) -> result().
+ctx_eval(Context, Code) ->
+    ctx_eval(Context, Code, #{}).
+
+%% @equiv ctx_eval(Context, Code, Locals, DefaultTimeout)
+-spec ctx_eval(context(), code(), locals()) -> result().
+ctx_eval(Context, Code, Locals) ->
+    ctx_eval(Context, Code, Locals, default_timeout()).
+
+%% @doc As {@link eval/3}, in a context. Raises `context_not_bound' when it has ended.
+-spec ctx_eval(context(), code(), locals(), timeout()) -> result().
+ctx_eval(Context, Code, Locals, Timeout) ->
+    submit_to(Context, {eval, code(Code), Locals}, Timeout).
+
+%% @equiv ctx_exec(Context, Code, #{})
+-spec ctx_exec(context(), code()) -> ok | {error, error_reason()}.
+ctx_exec(Context, Code) ->
+    ctx_exec(Context, Code, #{}).
+
+%% @equiv ctx_exec(Context, Code, Locals, DefaultTimeout)
+-spec ctx_exec(context(), code(), locals()) -> ok | {error, error_reason()}.
+ctx_exec(Context, Code, Locals) ->
+    ctx_exec(Context, Code, Locals, default_timeout()).
+
+%% @doc As {@link exec/3}, in a context. Raises `context_not_bound' when it has ended.
+-spec ctx_exec(context(), code(), locals(), timeout()) -> ok | {error, error_reason()}.
+ctx_exec(Context, Code, Locals, Timeout) ->
+    submit_to(Context, {exec, code(Code), Locals}, Timeout).
+
+%%% Information
+
+%% @doc The version of the Python that runs, as `<<"3.11.7">>'.
+-spec version() -> {ok, binary()}.
+version() ->
+    _ = py_pool:native(),
+    #{version := Version} = py_python:info(),
+    {ok, Version}.
+
+%% @doc The Python that runs, by its own words.
+-spec python_info() -> result(python_info()).
+python_info() ->
+    #{libpython := Libpython, abi := Abi} = py_python:info(),
+    Ask = <<"(lambda s: (s.version, s.executable, s.prefix, s.path))(__import__('sys'))">>,
+    case eval(Ask) of
+        {ok, {Version, Executable, Prefix, Path}} ->
+            {ok, #{version => Version, executable => Executable, prefix => Prefix,
+                   path => Path, libpython => Libpython, abi => Abi}};
+        {error, Reason} ->
+            {error, Reason}
+    end.
+
+%% @doc An error as a person reads it: for an exception, what Python would print, without the
+%% carets under a line.
+-spec format_error(error_reason() | {error, error_reason()} | term()) -> binary().
+format_error(Error) ->
+    py_error:format(Error).
+
+%%% The path of a call
+
+call_job(Module, Function, Args, Kwargs) ->
+    {call, name(Module), name(Function), Args, Kwargs}.
+
+%% A process that lost its binding to a crash is a process without one.
+run(Job, Timeout) ->
+    case py_pool:binding(self()) of
+        {ok, Lease} ->
+            try
+                submit(Lease, Job, Timeout)
+            catch
+                error:context_not_bound -> submit(py_pool:native(), Job, Timeout)
+            end;
+        none ->
+            submit(py_pool:native(), Job, Timeout)
+    end.
+
+%% `badarg' for a context that is not one.
+submit_to(Context, Job, Timeout) ->
+    _ = py_nif:lease_id(Context),
+    submit(Context, Job, Timeout).
+
+submit(Target, Job, Timeout) when ?IS_TIMEOUT(Timeout) ->
+    Ref = make_ref(),
+    case py_nif:submit(Target, Ref, Job) of
+        {ok, Ticket} ->
+            receive
+                {Ref, Result} -> result(Result)
+            after Timeout ->
+                case py_nif:cancel(Ticket) of
+                    cancelled ->
+                        {error, timeout};
+                    replied ->
+                        %% Cannot hang: the ticket says that the worker sends, or has sent.
+                        receive {Ref, Result} -> result(Result) end
+                end
+            end;
+        {error, context_not_bound} ->
+            error(context_not_bound);
+        {error, Reason} ->
+            {error, Reason}
+    end;
+submit(_Target, _Job, _Timeout) ->
+    error(badarg).
+
+result({raise, Reason}) -> error(Reason);
+result(Result) -> Result.
+
+default_timeout() ->
+    application:get_env(erlang_python, default_timeout, 30000).
+
+wait(#{wait := Wait} = Options) when map_size(Options) =:= 1, ?IS_TIMEOUT(Wait) -> Wait;
+wait(Options) when Options =:= #{} -> 0;
+wait(_) -> error(badarg).
+
+name(Name) when is_atom(Name) -> Name;
+name(Name) -> code(Name).
+
+code(Code) when is_binary(Code) ->
+    Code;
+code(Code) ->
+    case unicode:characters_to_binary(Code) of
+        Binary when is_binary(Binary) -> Binary;
+        _ -> error(badarg)
+    end.

@@ -1,0 +1,74 @@
+%% @private
+%% The stubs of native/src/nif.rs, in its order. Nothing else: a NIF module cannot be upgraded,
+%% so whatever may change lives elsewhere. There is no `-on_load': which library fits is known
+%% when the application has asked the chosen Python.
+-module(py_nif).
+
+-export([load/1]).
+-export([start_python/1, open_pool/2, close_pool/1, start_worker/2, pool_info/1, lease/1,
+         end_lease/1, lease_id/1, is_leased/1, context/1, submit/3, cancel/1]).
+
+-export_type([pool/0, lease/0, context/0, ticket/0, job/0, refusal/0]).
+
+-type pool() :: reference().
+-type lease() :: reference().
+-type context() :: reference().
+-type ticket() :: reference().
+-type name() :: atom() | binary().
+-type job() :: {call, name(), name(), [term()], #{name() => term()}}
+             | {eval | exec, binary(), #{name() => term()}}.
+-type refusal() :: no_workers_available | overloaded | context_not_bound.
+
+-spec load(file:filename_all()) -> ok | {error, {atom(), string()}}.
+load(Path) ->
+    erlang:load_nif(Path, 0).
+
+-spec start_python(Executable :: binary()) -> ok | {error, binary()}.
+start_python(_Executable) ->
+    erlang:nif_error(not_loaded).
+
+-spec open_pool(Size :: pos_integer(), MaxPending :: pos_integer()) -> pool().
+open_pool(_Size, _MaxPending) ->
+    erlang:nif_error(not_loaded).
+
+-spec close_pool(pool()) -> ok.
+close_pool(_Pool) ->
+    erlang:nif_error(not_loaded).
+
+-spec start_worker(pool(), Id :: pos_integer()) -> ok | {error, binary()}.
+start_worker(_Pool, _Id) ->
+    erlang:nif_error(not_loaded).
+
+-spec pool_info(pool()) ->
+    {Size :: pos_integer(), Leased :: non_neg_integer(), Pending :: non_neg_integer()}.
+pool_info(_Pool) ->
+    erlang:nif_error(not_loaded).
+
+-spec lease(pool()) -> {ok, lease()} | {error, refusal()}.
+lease(_Pool) ->
+    erlang:nif_error(not_loaded).
+
+-spec end_lease(lease()) -> idle | busy | already.
+end_lease(_Lease) ->
+    erlang:nif_error(not_loaded).
+
+-spec lease_id(lease() | context()) -> pos_integer().
+lease_id(_Target) ->
+    erlang:nif_error(not_loaded).
+
+-spec is_leased(lease() | context()) -> boolean().
+is_leased(_Target) ->
+    erlang:nif_error(not_loaded).
+
+-spec context(lease()) -> context().
+context(_Lease) ->
+    erlang:nif_error(not_loaded).
+
+-spec submit(pool() | lease() | context(), reference(), job()) ->
+    {ok, ticket()} | {error, refusal()}.
+submit(_Target, _Ref, _Job) ->
+    erlang:nif_error(not_loaded).
+
+-spec cancel(ticket()) -> cancelled | replied.
+cancel(_Ticket) ->
+    erlang:nif_error(not_loaded).

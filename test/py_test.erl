@@ -1,0 +1,72 @@
+%% What the suites share.
+-module(py_test).
+
+-export([start/0, stop/0, start_with/1, wait_until/1, wait_available/1, assert_empty_mailbox/0,
+         in_process/1]).
+
+-define(DEADLINE, 10000).
+
+%% Starts the application with its default environment.
+-spec start() -> ok.
+start() ->
+    start_with([]).
+
+%% Starts the application anew, with these values of its environment.
+-spec start_with([{atom(), term()}]) -> ok.
+start_with(Env) ->
+    stop(),
+    _ = application:unload(erlang_python),
+    ok = application:load(erlang_python),
+    lists:foreach(fun({Key, Value}) ->
+        ok = application:set_env(erlang_python, Key, Value)
+    end, Env),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    ok.
+
+-spec stop() -> ok.
+stop() ->
+    case application:stop(erlang_python) of
+        ok -> ok;
+        {error, {not_started, erlang_python}} -> ok
+    end.
+
+%% Polls until Fun returns true, with a deadline; fails with the last value.
+-spec wait_until(fun(() -> true | term())) -> ok.
+wait_until(Fun) ->
+    wait_until(Fun, erlang:monotonic_time(millisecond) + ?DEADLINE).
+
+wait_until(Fun, Deadline) ->
+    case Fun() of
+        true ->
+            ok;
+        Other ->
+            case erlang:monotonic_time(millisecond) > Deadline of
+                true -> error({still_not_true, Other});
+                false -> receive after 5 -> wait_until(Fun, Deadline) end
+            end
+    end.
+
+%% Waits until the pool has exactly this many free workers and nothing pending.
+-spec wait_available(non_neg_integer()) -> ok.
+wait_available(Count) ->
+    wait_until(fun() ->
+        case py_pool:get_stats() of
+            #{available_workers := Count, pending_requests := 0} -> true;
+            Stats -> Stats
+        end
+    end).
+
+-spec assert_empty_mailbox() -> ok.
+assert_empty_mailbox() ->
+    {messages, []} = process_info(self(), messages),
+    ok.
+
+%% What Fun returns in a process of its own.
+-spec in_process(fun(() -> Result)) -> Result.
+in_process(Fun) ->
+    {Pid, Monitor} = spawn_monitor(fun() -> exit({returned, Fun()}) end),
+    receive
+        {'DOWN', Monitor, process, Pid, {returned, Result}} -> Result;
+        {'DOWN', Monitor, process, Pid, Reason} -> error(Reason)
+    after ?DEADLINE -> error(in_process_timeout)
+    end.
