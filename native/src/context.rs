@@ -24,14 +24,6 @@ pub(crate) enum Errand {
     Wake,
 }
 
-#[derive(Default)]
-struct Progress {
-    /// A worker serves this lease.
-    adopted: bool,
-    /// The worker counts as free again.
-    given_back: bool,
-}
-
 pub(crate) struct Lease {
     pub(crate) id: u64,
     pool: Arc<Pool>,
@@ -39,16 +31,16 @@ pub(crate) struct Lease {
     ended: AtomicBool,
     /// Jobs accepted and not yet finished by the worker, cancelled ones included.
     active: AtomicUsize,
-    /// Orders adopt, end and leave; held for a few instructions.
-    progress: Mutex<Progress>,
+    /// The worker counts as free again. Orders end and leave; held for a few instructions.
+    given_back: Mutex<bool>,
 }
 
 /// What the end of a lease left behind.
 #[derive(PartialEq, Eq)]
 pub(crate) enum End {
-    /// The worker was idle: it counts as free from now on.
+    /// No job was left: the worker counts as free from now on.
     Idle,
-    /// The worker still runs a job, or none came for this lease yet: a note will say when.
+    /// The worker still has a job to end: a note will say when it is free.
     Busy,
     /// It had ended before.
     Already,
@@ -62,7 +54,7 @@ impl Lease {
             queue: Queue::new(QUEUE_CAPACITY),
             ended: AtomicBool::new(false),
             active: AtomicUsize::new(0),
-            progress: Mutex::default(),
+            given_back: Mutex::new(false),
         })
     }
 
@@ -92,26 +84,20 @@ impl Lease {
 
     /// Ends the lease. Posts a note, never waits.
     pub(crate) fn end(&self) -> End {
-        let mut progress = self.progress();
+        let mut given_back = self.given_back();
         if self.ended.swap(true, Ordering::SeqCst) {
             return End::Already;
         }
-        let idle = progress.adopted && self.active.load(Ordering::SeqCst) == 0;
+        // A lease that no worker has come to yet is free as well: the one that comes passes on.
+        let idle = self.active.load(Ordering::SeqCst) == 0;
         if idle {
-            progress.given_back = true;
+            *given_back = true;
             self.pool.give_back();
         }
-        drop(progress);
+        drop(given_back);
         // A full queue wakes the worker by itself.
         let _: Result<(), Errand> = self.queue.push(Errand::Wake);
         if idle { End::Idle } else { End::Busy }
-    }
-
-    /// A worker takes this lease; `false` when it has ended already.
-    pub(crate) fn adopt(&self) -> bool {
-        let mut progress = self.progress();
-        progress.adopted = true;
-        !self.is_ended()
     }
 
     /// Waits for the next errand; blocks, so the worker is detached.
@@ -142,17 +128,15 @@ impl Lease {
 
     /// The worker has left: it is free, if `end` has not said so before.
     pub(crate) fn leave(&self) {
-        let mut progress = self.progress();
-        if !progress.given_back {
-            progress.given_back = true;
+        if !std::mem::replace(&mut *self.given_back(), true) {
             self.pool.give_back();
         }
-        drop(progress);
         self.pool.forget(self.id);
     }
 
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    fn given_back(&self) -> MutexGuard<'_, bool> {
+        // A flag is whole whatever panicked.
+        self.given_back.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -8,11 +8,12 @@ use pyo3::types::{PyDict, PyTuple};
 use rustler::env::SavedTerm;
 use rustler::types::tuple::get_tuple;
 use rustler::{Atom, Binary, Encoder, Env, Error as NifError, LocalPid, MapIterator, NifResult};
-use rustler::{OwnedEnv, Term};
+use rustler::{OwnedEnv, ResourceArc, Term};
 use std::sync::Arc;
 
 use crate::atoms;
 use crate::code::{self, Mode};
+use crate::context::Context;
 use crate::convert::{to_kwargs, to_name, to_object, to_term};
 use crate::error::{Error, Why};
 use crate::namespace::{Namespace, evaluate};
@@ -21,6 +22,9 @@ use crate::ticket::Ticket;
 pub(crate) struct Job {
     pub(crate) ticket: Arc<Ticket>,
     pub(crate) caller: LocalPid,
+    /// A caller that waits may have no other use for its handle: the context lasts as long as
+    /// its jobs.
+    pub(crate) context: Option<ResourceArc<Context>>,
     /// `{Ref, Job}`, copied once; big binaries in it are shared with the caller.
     order: SavedTerm,
     env: OwnedEnv,
@@ -125,6 +129,7 @@ impl Job {
         Box::new(Self {
             ticket,
             caller: env.pid(),
+            context: None,
             order,
             env: env_of_job,
         })

@@ -101,8 +101,16 @@ fn submit<'a>(
     let Some(ticket) = Ticket::open(&target.pool().pending) else {
         return Ok(Err(Refusal(Error::Overloaded)));
     };
-    let job = Job::accept(env, reference, job, Arc::clone(&ticket));
-    let submitted = target.submit(job);
+    let mut job = Job::accept(env, reference, job, Arc::clone(&ticket));
+    let submitted = match target {
+        Target::Pool(pool) => pool.submit(job),
+        Target::Lease(lease) => lease.submit(job),
+        Target::Context(context) => {
+            let lease = Arc::clone(&context.0);
+            job.context = Some(context);
+            lease.submit(job)
+        }
+    };
     charge(env, start);
     Ok(submitted
         .map(|()| ResourceArc::new(Handle(ticket)))
@@ -119,12 +127,16 @@ fn cancel(ticket: ResourceArc<Handle>) -> Atom {
 
 /// Who a job is for.
 enum Target {
+    Context(ResourceArc<Context>),
     Lease(Arc<Lease>),
     Pool(Arc<Pool>),
 }
 
 impl Target {
     fn decode(term: Term<'_>) -> NifResult<Self> {
+        if let Ok(context) = term.decode() {
+            return Ok(Self::Context(context));
+        }
         if let Ok(lease) = lease_of(term) {
             return Ok(Self::Lease(lease));
         }
@@ -134,15 +146,9 @@ impl Target {
 
     fn pool(&self) -> &Arc<Pool> {
         match self {
+            Self::Context(context) => context.0.pool(),
             Self::Lease(lease) => lease.pool(),
             Self::Pool(pool) => pool,
-        }
-    }
-
-    fn submit(&self, job: Box<Job>) -> Result<(), Error> {
-        match self {
-            Self::Lease(lease) => lease.submit(job),
-            Self::Pool(pool) => pool.submit(job),
         }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) struct Pool {
 impl Pool {
     pub(crate) fn new(size: usize, max_pending: usize, manager: LocalPid) -> Arc<Self> {
         // Jobs are bounded by `max_pending`, waiting leases by `size`, and a close wakes `size`
-        // workers: so a push of a lease always finds room.
+        // workers. Leases that ended before a worker came may fill what jobs leave.
         let capacity = max_pending.saturating_add(2 * size);
         Arc::new(Self {
             size,
@@ -103,9 +103,10 @@ impl Pool {
         let lease = Lease::new(id, Arc::clone(self));
         self.leases().insert(id, Arc::downgrade(&lease));
         if self.queue.push(Work::Lease(Arc::clone(&lease))).is_err() {
+            // Every worker is busy, and thousands of leases came and went meanwhile.
             self.forget(id);
             self.give_back();
-            return Err(Error::Overloaded);
+            return Err(Error::NoWorkersAvailable);
         }
         if self.is_closed() {
             lease.end();

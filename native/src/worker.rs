@@ -119,7 +119,7 @@ impl Worker {
     }
 
     fn serve_lease(&mut self, py: Python<'_>, lease: &Arc<Lease>) -> Result<(), Crash> {
-        if !lease.adopt() {
+        if lease.is_ended() {
             self.leave(lease, || Error::ContextNotBound);
             return Ok(());
         }
