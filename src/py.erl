@@ -86,7 +86,7 @@
 %% Where the code is wrong; columns count from 1.
 
 -type unconvertible() :: #{reason := improper_list | too_deep | cycle | key_collision
-                                   | unhashable_key | not_unicode | too_large | invalid_text,
+                                   | unhashable_key | not_unicode | too_large,
                            value := binary()}.
 %% Why a value cannot cross, and the value or its type, for a person to read.
 

@@ -33,8 +33,7 @@ why(cycle) -> "it contains itself";
 why(key_collision) -> "two keys become one";
 why(unhashable_key) -> "a key that Python cannot hash";
 why(not_unicode) -> "text with lone surrogates";
-why(too_large) -> "too large";
-why(invalid_text) -> "not text".
+why(too_large) -> "too large".
 
 %% Lines, outermost cause first, as Python prints a chain.
 exception(Exception) ->

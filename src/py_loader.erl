@@ -11,6 +11,6 @@
 open(_Path) ->
     erlang:nif_error(not_loaded).
 
--spec load() -> ok | {error, term()}.
+-spec load() -> ok | {error, {py_nif:load_error(), string()}}.
 load() ->
     erlang:load_nif(filename:join(py_python:priv_dir(), "py_loader"), 0).

@@ -8,7 +8,8 @@
 -export([start_python/1, open_pool/2, close_pool/1, start_worker/2, pool_info/1, lease/1,
          end_lease/1, lease_id/1, is_leased/1, context/1, submit/3, cancel/1]).
 
--export_type([pool/0, lease/0, context/0, ticket/0, job/0, refusal/0]).
+-export_type([pool/0, lease/0, context/0, ticket/0, job/0, refusal/0,
+              load_error/0]).
 
 -type pool() :: reference().
 -type lease() :: reference().
@@ -17,9 +18,10 @@
 -type name() :: atom() | binary().
 -type job() :: {call, name(), name(), [term()], #{name() => term()}}
              | {eval | exec, binary(), #{name() => term()}}.
+-type load_error() :: bad_lib | load | load_failed | old_code | reload | upgrade.
 -type refusal() :: no_workers_available | overloaded | context_not_bound.
 
--spec load(file:filename_all()) -> ok | {error, {atom(), string()}}.
+-spec load(file:filename()) -> ok | {error, {load_error(), string()}}.
 load(Path) ->
     erlang:load_nif(Path, 0).
 

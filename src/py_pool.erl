@@ -250,7 +250,7 @@ forget_process(Monitor, #state{leases = Leases, waiters = Waiters0} = State) ->
 num_workers() ->
     case env(num_workers) of
         undefined -> max(8, 2 * erlang:system_info(schedulers_online));
-        Size when is_integer(Size), Size > 0 -> Size
+        Size -> Size
     end.
 
 env(Key) ->

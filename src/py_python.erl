@@ -124,7 +124,8 @@ ask({Executable, Source}) ->
         Port -> answer(Port, Executable, Source, <<>>, deadline())
     catch
         error:Reason ->
-            message("~ts, given by ~ts, cannot be run: ~tp", [Executable, Source, Reason])
+            message("~ts, given by ~ts, cannot be run: ~ts. It must be a Python executable or a "
+                    "venv", [Executable, Source, file:format_error(Reason)])
     end.
 
 answer(Port, Executable, Source, Output, Deadline) ->
@@ -132,7 +133,7 @@ answer(Port, Executable, Source, Output, Deadline) ->
         {Port, {data, Data}} ->
             answer(Port, Executable, Source, <<Output/binary, Data/binary>>, Deadline);
         {Port, {exit_status, 0}} ->
-            {ok, {parse(Output), Source}};
+            answered(parse(Output), Executable, Source, Output);
         {Port, {exit_status, Status}} ->
             message("~ts, given by ~ts, does not run: it ended with status ~b and said:~n~ts",
                     [Executable, Source, Status, printable(Output)])
@@ -141,6 +142,12 @@ answer(Port, Executable, Source, Output, Deadline) ->
         message("~ts, given by ~ts, did not answer within ~b seconds",
                 [Executable, Source, ?ASK_TIMEOUT div 1000])
     end.
+
+answered(Answer, Executable, Source, Output) when map_size(Answer) =:= 0 ->
+    message("~ts, given by ~ts, is not Python: it said: ~ts. It must be a Python executable or a "
+            "venv", [Executable, Source, printable(Output)]);
+answered(Answer, _Executable, Source, _Output) ->
+    {ok, {Answer, Source}}.
 
 close_port(Port) ->
     %% It may have ended by itself in this instant.
@@ -157,10 +164,11 @@ close_port(Port) ->
 deadline() ->
     erlang:monotonic_time(millisecond) + ?ASK_TIMEOUT.
 
+%% Each line starts on a new one: a sitecustomize may have left one unfinished.
 question() ->
     "import os, sys, sysconfig\n"
     "def say(name, value):\n"
-    "    print('" ?MARK "', name, os.fsencode(str(value)).hex(), sep=':')\n"
+    "    print('\\n" ?MARK "', name, os.fsencode(str(value)).hex(), sep=':')\n"
     "var = lambda name: sysconfig.get_config_var(name) or ''\n"
     "names = [n for n in (var('INSTSONAME'), var('LDLIBRARY')) if '.so' in n or '.dylib' in n]\n"
     "names = names or ['libpython%s%s.so' % (var('VERSION'), sys.abiflags)]\n"
@@ -193,69 +201,69 @@ printable(Output) ->
     end.
 
 -spec check({answer(), string()}) -> result({answer(), string()}).
-check({#{<<"implementation">> := <<"cpython">>, <<"supported">> := <<"True">>,
-         <<"libpython">> := <<>>} = Answer, Source}) ->
+check({#{<<"implementation">> := <<"cpython">>, <<"supported">> := <<"True">>} = Answer, Source}) ->
+    check_build(Answer, Source);
+check({Answer, Source}) ->
+    message("~ts, given by ~ts, is ~ts ~ts; CPython 3.10 or newer is needed",
+            [field(<<"executable">>, Answer), Source, field(<<"implementation">>, Answer),
+             field(<<"version">>, Answer)]).
+
+check_build(#{<<"abiflags">> := Flags} = Answer, Source) when Flags =/= <<>> ->
+    message("~ts ~ts, given by ~ts, is a special build (abiflags '~ts': free-threaded or debug); "
+            "choose an ordinary one",
+            [field(<<"executable">>, Answer), field(<<"version">>, Answer), Source, Flags]);
+check_build(#{<<"libpython">> := <<>>} = Answer, Source) ->
     message("~ts ~ts, given by ~ts, has no shared libpython. Looked for: ~ts. Install it (on "
             "Debian: apt-get install libpython~ts), build Python with --enable-shared, or choose "
             "another Python",
             [field(<<"executable">>, Answer), field(<<"version">>, Answer), Source,
              field(<<"looked_for">>, Answer), series(Answer)]);
-check({#{<<"abiflags">> := Flags} = Answer, Source}) when Flags =/= <<>> ->
-    message("~ts ~ts, given by ~ts, is a special build (abiflags '~ts': free-threaded or debug); "
-            "choose an ordinary one",
-            [field(<<"executable">>, Answer), field(<<"version">>, Answer), Source, Flags]);
-check({#{<<"implementation">> := <<"cpython">>, <<"supported">> := <<"True">>} = Answer, Source}) ->
-    {ok, {Answer, Source}};
-check({#{<<"version">> := Version, <<"executable">> := Executable} = Answer, Source}) ->
-    message("~ts, given by ~ts, is ~ts ~ts; CPython 3.10 or newer is needed",
-            [Executable, Source, field(<<"implementation">>, Answer), Version]);
-check({_Answer, Source}) ->
-    message("what is given by ~ts ran, but did not answer as Python does", [Source]).
+check_build(Answer, Source) ->
+    {ok, {Answer, Source}}.
 
 -spec load({answer(), string()}) -> result(ok).
 load({Answer, Source}) ->
     Executable = field(<<"executable">>, Answer),
+    Steps = [fun load_nif/1, fun start_loaded/1],
     case persistent_term:get(?INFO, none) of
-        none -> load_first(Answer);
-        #{executable := Executable} -> start_loaded(Executable);
-        #{executable := Running} ->
-            message("this VM runs ~ts already, and ~ts, given by ~ts, would be a second one: "
-                    "restart the VM to change the Python", [Running, Executable, Source])
+        none ->
+            done(maybe_chain([fun library/1, fun open/1 | Steps], Answer));
+        #{executable := Executable} = Info ->
+            done(maybe_chain(Steps, Info));
+        #{executable := Loaded} ->
+            message("this VM has ~ts already, and ~ts, given by ~ts, would be a second one: "
+                    "restart the VM to change the Python", [Loaded, Executable, Source])
     end.
 
-load_first(Answer) ->
+done(ok) -> {ok, ok};
+done({error, Message}) -> {error, Message}.
+
+%% From here on the VM is that Python's, even if it does not start: the symbols of a second
+%% libpython would hide behind those of the first.
+open({Abi, Answer}) ->
     Libpython = field(<<"libpython">>, Answer),
-    Executable = field(<<"executable">>, Answer),
-    Load = fun({Abi, Library}) ->
-        case py_loader:open(Libpython) of
-            ok ->
-                case py_nif:load(Library) of
-                    ok -> {ok, Abi};
-                    %% An earlier start got as far as this.
-                    {error, {reload, _}} -> {ok, Abi};
-                    {error, {_, Text}} -> message("~ts does not load: ~ts", [Library, Text])
-                end;
-            {error, Text} ->
-                message("~ts does not load: ~ts", [Libpython, Text])
-        end
-    end,
-    Run = fun(Abi) ->
-        case start_loaded(Executable) of
-            {ok, ok} ->
-                Info = #{version => field(<<"version">>, Answer), executable => Executable,
-                         prefix => field(<<"prefix">>, Answer), libpython => Libpython,
-                         abi => Abi},
-                {ok, persistent_term:put(?INFO, Info)};
-            {error, Message} ->
-                {error, Message}
-        end
-    end,
-    case maybe_chain([fun library/1, Load, Run], Answer) of
-        ok -> {ok, ok};
-        {error, Message} -> {error, Message}
+    case py_loader:open(Libpython) of
+        ok ->
+            Info = #{version => field(<<"version">>, Answer),
+                     executable => field(<<"executable">>, Answer),
+                     prefix => field(<<"prefix">>, Answer), libpython => Libpython, abi => Abi},
+            ok = persistent_term:put(?INFO, Info),
+            {ok, Info};
+        {error, Text} ->
+            message("~ts does not load: ~ts. Install that Python anew, or choose another",
+                    [Libpython, Text])
     end.
 
-start_loaded(Executable) ->
+load_nif(#{abi := Abi} = Info) ->
+    Path = library_path(Abi),
+    case py_nif:load(Path) of
+        ok -> {ok, Info};
+        %% An earlier start got as far as this.
+        {error, {reload, _}} -> {ok, Info};
+        {error, {_, Text}} -> message("~ts.so does not load: ~ts", [Path, Text])
+    end.
+
+start_loaded(#{executable := Executable}) ->
     %% The VM ignores SIGCHLD; with that, Python's subprocess takes every child for a success.
     ok = os:set_signal(sigchld, default),
     case py_nif:start_python(Executable) of
@@ -265,17 +273,20 @@ start_loaded(Executable) ->
 
 %% The build for this very version, else the portable one.
 library(Answer) ->
-    Exact = "cp" ++ binary_to_list(field(<<"series">>, Answer)),
-    Paths = [{Abi, filename:join(priv_dir(), "py_nif." ++ Abi)} || Abi <- [Exact, "abi3"]],
-    case [{list_to_binary(Abi), Path} || {Abi, Path} <- Paths, is_file(Path ++ ".so")] of
-        [Found | _] ->
-            {ok, Found};
+    Abis = [<<"cp", (field(<<"series">>, Answer))/binary>>, <<"abi3">>],
+    case [Abi || Abi <- Abis, is_file([library_path(Abi), ".so"])] of
+        [Abi | _] ->
+            {ok, {Abi, Answer}};
         [] ->
             message("erlang_python is not built for Python ~ts: there is no ~ts. Build it with: "
-                    "make PYTHON=~ts, or for every Python with: make portable",
-                    [series(Answer), string:join([Path ++ ".so" || {_, Path} <- Paths], " nor "),
+                    "make native PYTHON=~ts, or for every Python with: make portable",
+                    [series(Answer),
+                     lists:join(" nor ", [[library_path(Abi), ".so"] || Abi <- Abis]),
                      field(<<"executable">>, Answer)])
     end.
+
+library_path(Abi) ->
+    filename:join(priv_dir(), "py_nif." ++ binary_to_list(Abi)).
 
 series(Answer) ->
     <<Major:1/binary, Minor/binary>> = field(<<"series">>, Answer),

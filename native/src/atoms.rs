@@ -42,7 +42,6 @@ rustler::atoms! {
     unhashable_key,
     not_unicode,
     too_large,
-    invalid_text,
 
     // Keys of maps.
     reason,

@@ -136,7 +136,9 @@ impl Lease {
 
     fn given_back(&self) -> MutexGuard<'_, bool> {
         // A flag is whole whatever panicked.
-        self.given_back.lock().unwrap_or_else(PoisonError::into_inner)
+        self.given_back
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

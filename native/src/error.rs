@@ -42,8 +42,6 @@ pub(crate) enum Why {
     NotUnicode,
     /// More than the BEAM, or one message, can carry.
     TooLarge,
-    /// A view of something that is not a binary, and the like.
-    InvalidText,
 }
 
 impl Why {
@@ -56,7 +54,6 @@ impl Why {
             Self::UnhashableKey => atoms::unhashable_key(),
             Self::NotUnicode => atoms::not_unicode(),
             Self::TooLarge => atoms::too_large(),
-            Self::InvalidText => atoms::invalid_text(),
         }
     }
 }

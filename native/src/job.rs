@@ -166,7 +166,7 @@ impl Job {
         self.env.run(|own| {
             let (_, job) = self.order(own);
             // Checked before it was queued.
-            let malformed = |_| Error::unconvertible(Why::InvalidText, "job");
+            let malformed = |_| Error::unconvertible(Why::NotUnicode, "job");
             let ok = |value: Term<'a>| (atoms::ok(), value).encode(env);
             match Shape::decode(job).map_err(malformed)? {
                 Shape::Call {

@@ -24,7 +24,7 @@ pub(crate) fn to_name<'py>(py: Python<'py>, term: Term<'_>) -> Result<Bound<'py,
     if term.is_atom() {
         return Ok(PyString::new(py, &atom_text(term)));
     }
-    let invalid = || Error::unconvertible(Why::InvalidText, format!("{term:?}"));
+    let invalid = || Error::unconvertible(Why::NotUnicode, format!("{term:?}"));
     let binary = Binary::from_term(term).map_err(|_| invalid())?;
     let text = std::str::from_utf8(binary.as_slice()).map_err(|_| invalid())?;
     Ok(PyString::new(py, text))
@@ -257,6 +257,7 @@ impl BinaryView {
     /// The limited API of 3.10 has no buffer protocol for our own types: the portable build
     /// shows a copy.
     #[cfg(feature = "abi3")]
+    #[allow(clippy::unnecessary_wraps, reason = "the other build's can fail")]
     fn exporter(self, py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
         // SAFETY: `data` and `size` describe a live binary held by `_env`.
         let bytes = unsafe { std::slice::from_raw_parts(self.data, self.size) };

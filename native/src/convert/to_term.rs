@@ -76,10 +76,8 @@ impl<'a> Encoding<'a> {
             Ok(binary(env, &array.to_vec()))
         } else if object.is_instance_of::<PyMemoryView>() {
             let bytes = object.call_method0(intern!(object.py(), "tobytes"))?;
-            match bytes.cast::<PyBytes>() {
-                Ok(bytes) => Ok(binary(env, bytes.as_bytes())),
-                Err(_) => Err(Error::unconvertible(Why::InvalidText, type_name(object))),
-            }
+            let bytes = bytes.cast::<PyBytes>().map_err(PyErr::from)?;
+            Ok(binary(env, bytes.as_bytes()))
         } else if let Ok(term) = object.cast::<ErlangTerm>() {
             Ok(term.get().to_term(env))
         } else {

@@ -1,0 +1,111 @@
+%% Is what the documents say true?
+-module(py_docs_SUITE).
+-compile([export_all, nowarn_export_all]).
+
+suite() ->
+    [{timetrap, {seconds, 60}}].
+
+all() ->
+    [examples_of_the_readme_run,
+     every_environment_key_is_documented,
+     every_invalid_value_of_the_environment_is_refused,
+     every_error_reason_is_documented,
+     every_unconvertible_reason_is_documented,
+     every_room_is_in_the_architecture,
+     nif_stubs_and_table_are_the_same].
+
+init_per_suite(Config) ->
+    ok = py_test:start(),
+    Config.
+
+end_per_suite(_Config) ->
+    py_test:stop().
+
+end_per_testcase(_Case, _Config) ->
+    py_test:assert_empty_mailbox().
+
+root() ->
+    %% test/../ in the source tree: the suite is compiled from there.
+    Source = proplists:get_value(source, ?MODULE:module_info(compile)),
+    root(filename:dirname(Source)).
+
+root(Dir) ->
+    case filelib:is_regular(filename:join(Dir, "README.md")) of
+        true -> Dir;
+        false when Dir =/= "/" -> root(filename:dirname(Dir))
+    end.
+
+read(Name) ->
+    {ok, Text} = file:read_file(filename:join(root(), Name)),
+    Text.
+
+examples_of_the_readme_run(_Config) ->
+    Blocks = blocks(read("README.md")),
+    true = length(Blocks) >= 5,
+    [begin
+         {ok, Tokens, _} = erl_scan:string(unicode:characters_to_list(Block)),
+         {ok, Expressions} = erl_parse:parse_exprs(Tokens),
+         ct:log("~ts", [Block]),
+         {value, _, _} = erl_eval:exprs(Expressions, [])
+     end || Block <- Blocks].
+
+blocks(Text) ->
+    {match, Blocks} = re:run(Text, "```erlang\n(.*?)```",
+                             [global, dotall, {capture, [1], binary}]),
+    lists:append(Blocks).
+
+every_environment_key_is_documented(_Config) ->
+    Page = read("docs/configuration.md"),
+    Keys = [Key || {Key, _} <- application:get_all_env(erlang_python), Key =/= included_applications],
+    [] = [Key || Key <- Keys, not mentions(Page, ["| `", atom_to_list(Key), "` |"])].
+
+every_invalid_value_of_the_environment_is_refused(_Config) ->
+    [begin
+         try py_test:start_with([{Key, Value}]) of
+             ok -> error({started_with, Key, Value})
+         catch
+             error:{badmatch, {error, {erlang_python, {Reason, _}}}} ->
+                 {invalid_env, Key, Value} = Reason
+         end
+     end || {Key, Values} <- [{num_workers, [0, -1, many, 1.5]},
+                              {max_pending, [0, undefined]},
+                              {default_timeout, [-1, soon]}],
+            Value <- Values],
+    ok = py_test:start().
+
+every_error_reason_is_documented(_Config) ->
+    Page = read("docs/errors.md"),
+    [] = [Reason || Reason <- ["timeout", "no_workers_available", "overloaded", "worker_crashed",
+                               "{unconvertible, Info}", "{Type, Exception}", "badarg",
+                               "context_not_bound", "{not_started, erlang_python}",
+                               "{python_unavailable, Message}", "{invalid_env, Key, Value}"],
+                    not mentions(Page, ["`", Reason, "`"])].
+
+every_unconvertible_reason_is_documented(_Config) ->
+    {match, Reasons} = re:run(read("native/src/error.rs"), "=> atoms::(\\w+)\\(\\),",
+                              [global, {capture, [1], list}]),
+    Page = read("docs/types.md"),
+    [] = [Reason || [Reason] <- Reasons, not mentions(Page, ["`", Reason, "`"])].
+
+every_room_is_in_the_architecture(_Config) ->
+    Page = read("docs/architecture.md"),
+    Rust = filelib:wildcard("*.rs", filename:join(root(), "native/src")) -- ["lib.rs", "atoms.rs"],
+    Erlang = filelib:wildcard("py*.erl", filename:join(root(), "src")),
+    [] = [File || File <- Rust ++ Erlang, not mentions(Page, [filename:rootname(File)])].
+
+%% One NIF too many or too few and the whole module fails to load, so it would not be here; that
+%% they stand in the same order is for the reader.
+nif_stubs_and_table_are_the_same(_Config) ->
+    {match, Natives} = re:run(read("native/src/nif.rs"),
+                              "#\\[rustler::nif[^\\]]*\\]\\s*fn (\\w+)",
+                              [global, {capture, [1], list}]),
+    {match, Stubs} = re:run(read("src/py_nif.erl"), "\n(\\w+)\\([^)]*\\) ->\n    erlang:nif_error",
+                            [global, {capture, [1], list}]),
+    Stubs = Natives,
+    Exported = [Name || {Name, _} <- py_nif:module_info(exports), Name =/= module_info,
+                        Name =/= load],
+    [] = lists:sort(Exported) -- [list_to_atom(Name) || [Name] <- Stubs],
+    true = length(Exported) =:= length(Stubs).
+
+mentions(Text, Phrase) ->
+    binary:match(Text, unicode:characters_to_binary(Phrase)) =/= nomatch.

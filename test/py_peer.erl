@@ -1,0 +1,93 @@
+%% VMs of their own for the suites that need a fresh one: a VM starts Python once in its life.
+-module(py_peer).
+
+-export([start/1, start/2, stop/1, run/2, start_python/2, copy_application/2, library/1,
+         interpreter/0, ask/2]).
+
+-define(TIMEOUT, 60000).
+
+-type env() :: #{string() => string()}.
+%% Variables of the environment beside those that are there.
+
+%% A VM that knows this application and the modules of the suites.
+-spec start(env()) -> pid().
+start(Env) ->
+    start(Env, filename:dirname(code:which(py))).
+
+%% The same, with the application in Ebin. No Python is chosen unless Env chooses one.
+-spec start(env(), Ebin :: file:filename()) -> pid().
+start(Env0, Ebin) ->
+    Env = maps:merge(#{"ERLANG_PYTHON" => "", "VIRTUAL_ENV" => ""}, Env0),
+    {ok, Peer, _} = peer:start_link(#{
+        connection => standard_io,
+        env => maps:to_list(Env),
+        wait_boot => ?TIMEOUT,
+        args => ["-pa", Ebin, filename:dirname(code:which(?MODULE))]
+    }),
+    Peer.
+
+-spec stop(pid()) -> ok.
+stop(Peer) ->
+    peer:stop(Peer).
+
+%% What Fun returns in the VM of Peer.
+-spec run(pid(), fun(() -> Result)) -> Result.
+run(Peer, Fun) ->
+    peer:call(Peer, erlang, apply, [Fun, []], ?TIMEOUT).
+
+%% Starts the application in the VM of Peer, with these values of its environment.
+-spec start_python(pid(), [{atom(), term()}]) -> {ok, [atom()]} | {error, term()}.
+start_python(Peer, Env) ->
+    run(Peer, fun() ->
+        py_test:stop(),
+        _ = application:unload(erlang_python),
+        ok = application:load(erlang_python),
+        ok = application:set_env([{erlang_python, Env}]),
+        application:ensure_all_started(erlang_python)
+    end).
+
+%% A copy of the application in Dir with only these of its libraries; returns its ebin.
+-spec copy_application(file:filename(), [file:filename()]) -> Ebin :: file:filename().
+copy_application(Dir, Libraries) ->
+    From = filename:dirname(code:which(py)),
+    Ebin = filename:join([Dir, "erlang_python", "ebin"]),
+    {ok, Names} = file:list_dir(From),
+    copy(From, Ebin, Names),
+    copy(py_python:priv_dir(), filename:join([Dir, "erlang_python", "priv"]), Libraries),
+    Ebin.
+
+copy(From, To, Names) ->
+    ok = filelib:ensure_dir(filename:join(To, "any")),
+    lists:foreach(fun(Name) ->
+        {ok, _} = file:copy(filename:join(From, Name), filename:join(To, Name))
+    end, Names).
+
+%% The name of the library for one version of Python only.
+-spec library(Python :: file:filename_all()) -> file:filename().
+library(Python) ->
+    Series = ask(Python, "print('%d%d' % sys.version_info[:2])"),
+    "py_nif.cp" ++ binary_to_list(Series) ++ ".so".
+
+%% The Python that the application is built for, by its own words.
+-spec interpreter() -> file:filename().
+interpreter() ->
+    Python = os:getenv("PYTHON", "python3"),
+    Executable = os:find_executable(Python),
+    is_list(Executable) orelse error({no_python, Python}),
+    unicode:characters_to_list(ask(Executable, "print(sys.executable)")).
+
+%% What Python prints when it runs Code, run as a process. `sys' is imported.
+-spec ask(Python :: file:filename_all(), Code :: iodata()) -> binary().
+ask(Python, Code) ->
+    Program = unicode:characters_to_binary(["import sys\n", Code]),
+    Options = [{args, ["-c", Program]}, binary, exit_status, hide],
+    Port = open_port({spawn_executable, Python}, Options),
+    answer(Port, <<>>).
+
+answer(Port, Output) ->
+    receive
+        {Port, {data, Data}} -> answer(Port, <<Output/binary, Data/binary>>);
+        {Port, {exit_status, 0}} -> string:trim(Output);
+        {Port, {exit_status, Status}} -> error({exit_status, Status, Output})
+    after ?TIMEOUT -> error({no_answer, Output})
+    end.
