@@ -1,0 +1,16 @@
+defmodule PyExample.MixProject do
+  use Mix.Project
+
+  def project do
+    [
+      app: :py_example,
+      version: "0.1.0",
+      elixir: "~> 1.14",
+      deps: [{:erlang_python, path: "../..", manager: :rebar3}]
+    ]
+  end
+
+  def application do
+    [extra_applications: [:logger]]
+  end
+end
