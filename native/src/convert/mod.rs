@@ -13,8 +13,8 @@ use rustler::{Atom, Encoder, Env, Term};
 pub(crate) const MAX_DEPTH: usize = 1_000;
 
 /// Terms in one reply. Shared sub-objects are expanded, as in any Erlang message, so a few lines
-/// of Python can ask for more memory than there is: 2^27 list elements are 2 GiB.
-pub(crate) const MAX_TERMS: usize = 1 << 27;
+/// of Python can ask for more memory than there is: 2^25 list elements are half a GiB.
+pub(crate) const MAX_TERMS: usize = 1 << 25;
 
 /// `enif_make_map_from_arrays` with 129 keys or more crashes the VM when called off a scheduler
 /// thread (OTP 25, in `erts_qsort`). Bigger maps are grown by `enif_make_map_put`, which is safe.
