@@ -137,6 +137,7 @@ fn setup(py: Python<'_>) -> PyResult<()> {
     let sys = py.import("sys")?;
     sys.getattr("modules")?.set_item("erlang", erlang)?;
     namespace::init(py)?;
+    leave_signals_alone(py)?;
     // Whichever thread imports it first is "the main thread" for `threading`.
     py.import("threading")?;
     for name in ["stdout", "stderr"] {
@@ -147,6 +148,19 @@ fn setup(py: Python<'_>) -> PyResult<()> {
             options.set_item("line_buffering", true)?;
             stream.call_method("reconfigure", (), Some(&options))?;
         }
+    }
+    Ok(())
+}
+
+/// The first import of `_signal` installs a handler for SIGINT where that has the default action,
+/// whatever the configuration says (`signal_get_set_handlers` in CPython's signalmodule.c). Only
+/// the main thread can take it off again, so the import happens here.
+fn leave_signals_alone(py: Python<'_>) -> PyResult<()> {
+    let signal = py.import("_signal")?;
+    let interrupt = signal.getattr("SIGINT")?;
+    let handler = signal.call_method1("getsignal", (&interrupt,))?;
+    if handler.is(&signal.getattr("default_int_handler")?) {
+        signal.call_method1("signal", (interrupt, signal.getattr("SIG_DFL")?))?;
     }
     Ok(())
 }
