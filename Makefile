@@ -16,7 +16,7 @@ CARGO_BUILD = PYO3_BUILD_EXTENSION_MODULE=1 $(CARGO) build --release --locked \
 	--manifest-path native/Cargo.toml
 C_FLAGS = -std=c11 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror
 
-.PHONY: all setup native portable demo test lint format bench docs clean
+.PHONY: all setup native portable demo test lint format docs clean
 
 all: native
 	$(REBAR3) compile

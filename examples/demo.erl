@@ -5,14 +5,16 @@
 
 -spec main() -> no_return().
 main() ->
+    %% The report of the stop is no news here.
+    ok = logger:set_primary_config(level, warning),
     {ok, _} = application:ensure_all_started(erlang_python),
     {ok, #{version := Version, executable := Executable}} = py:python_info(),
     io:format("Python ~ts~n  ~ts~n", [Version, Executable]),
     Steps = [fun counter/0, fun two_contexts/0, fun database/0, fun killed_process/0,
              fun exception/0, fun statistics/0],
     lists:foreach(fun(Step) -> Step() end, Steps),
-    io:format("~nDemo finished: ~b of ~b steps as expected.~n", [length(Steps), length(Steps)]),
     ok = application:stop(erlang_python),
+    io:format("~nDemo finished: ~b of ~b steps as expected.~n", [length(Steps), length(Steps)]),
     halt(0).
 
 counter() ->

@@ -83,8 +83,8 @@ a_sqlite_connection_stays_on_its_thread(_Config) ->
     end).
 
 numpy_arrays_stay_with_the_context(_Config) ->
-    case {py:exec(<<"import numpy">>), os:getenv("PY_TEST_VENV")} of
-        {{error, {'ModuleNotFoundError', _}}, false} ->
+    case {py:exec(<<"import numpy">>), os:getenv("PY_TEST_VENV", "")} of
+        {{error, {'ModuleNotFoundError', _}}, ""} ->
             {skip, "no numpy in this Python"};
         {ok, _} ->
             py:with_context(fun() ->

@@ -51,42 +51,26 @@ no_workers_available_is_returned(_Config) ->
 
 full_pool_returns_overloaded(_Config) ->
     ok = py_test:start_with([{num_workers, 4}, {max_pending, 1}]),
-    {Ctx, Gate} = gated_context(),
-    Blocker = block(Ctx),
+    {Ctx, Gate, Blocker} = py_test:blocked_context(),
     {error, overloaded} = py:eval(<<"1">>),
     {error, overloaded} = py:ctx_eval(Ctx, <<"1">>),
+    %% The gate itself is opened by a call.
     exit(Blocker, kill),
     ok = py_test:wait_until(fun() -> py:eval(<<"g.set()">>, #{g => Gate}) =:= {ok, none} end),
     ok = py:unbind(Ctx).
 
 full_context_returns_overloaded(_Config) ->
-    {Ctx, Gate} = gated_context(),
-    Blocker = block(Ctx),
+    {Ctx, Gate, Blocker} = py_test:blocked_context(),
     Self = self(),
     Callers = [spawn_link(fun() -> Self ! {self(), py:ctx_eval(Ctx, <<"1">>)} end)
                || _ <- lists:seq(1, 256)],
-    ok = py_test:wait_until(fun() ->
-        maps:get(pending_requests, py_pool:get_stats()) =:= 257
-    end),
+    ok = py_test:wait_pending(257),
     {error, overloaded} = py:ctx_eval(Ctx, <<"1">>),
     %% Other contexts are not affected.
     {ok, 1} = py:eval(<<"1">>),
-    {ok, none} = py:eval(<<"g.set()">>, #{g => Gate}),
+    ok = py_test:open_gate(Gate, Blocker),
     [receive {Caller, {ok, 1}} -> ok end || Caller <- Callers],
-    receive {Blocker, {ok, true}} -> ok end,
     ok = py:unbind(Ctx).
-
-gated_context() ->
-    {ok, Ctx} = py:bind(new),
-    ok = py:ctx_exec(Ctx, <<"import threading; gate = threading.Event()">>),
-    {ok, Gate} = py:ctx_eval(Ctx, <<"gate">>),
-    {Ctx, Gate}.
-
-block(Ctx) ->
-    Self = self(),
-    Blocker = spawn(fun() -> Self ! {self(), py:ctx_eval(Ctx, <<"gate.wait(30)">>)} end),
-    ok = py_test:wait_until(fun() -> maps:get(pending_requests, py_pool:get_stats()) =:= 1 end),
-    Blocker.
 
 %% A Rust panic that passes through Python is the one way to crash a worker and not the VM.
 crash() ->

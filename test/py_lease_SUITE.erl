@@ -289,20 +289,12 @@ a_waiter_that_dies_leaves_the_queue(_Config) ->
     ok = py:unbind(Ctx3).
 
 callers_that_wait_in_an_ended_context_are_told(_Config) ->
-    {ok, Ctx} = py:bind(new),
-    ok = py:ctx_exec(Ctx, <<"import threading; gate = threading.Event()">>),
-    {ok, Gate} = py:ctx_eval(Ctx, <<"gate">>),
+    {Ctx, Gate, Blocker} = py_test:blocked_context(),
     Self = self(),
-    Call = fun(Code) ->
-        spawn_link(fun() -> Self ! {self(), catch py:ctx_eval(Ctx, Code)} end)
-    end,
-    Running = Call(<<"gate.wait(10)">>),
-    ok = py_test:wait_until(fun() -> maps:get(pending_requests, py_pool:get_stats()) =:= 1 end),
-    Waiting = Call(<<"1">>),
-    ok = py_test:wait_until(fun() -> maps:get(pending_requests, py_pool:get_stats()) =:= 2 end),
+    Waiting = spawn_link(fun() -> Self ! {self(), catch py:ctx_eval(Ctx, <<"1">>)} end),
+    ok = py_test:wait_pending(2),
     ok = py:unbind(Ctx),
-    {ok, none} = py:eval(<<"gate.set()">>, #{gate => Gate}),
-    receive {Running, Result} -> {ok, true} = Result end,
+    ok = py_test:open_gate(Gate, Blocker),
     receive {Waiting, Refusal} -> {'EXIT', {context_not_bound, _}} = Refusal end,
     ok.
 

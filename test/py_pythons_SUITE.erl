@@ -62,7 +62,8 @@ root(Dir) ->
 %% Runs every case of the suites; fails with those that failed.
 run_suites(Python, Ebin, Config) ->
     Version = py_peer:ask(Python, "print(sys.version)"),
-    Peer = py_peer:start(#{"ERLANG_PYTHON" => Python}, Ebin),
+    %% What the tests import is in the venv of the default Python only.
+    Peer = py_peer:start(#{"ERLANG_PYTHON" => Python, "PY_TEST_VENV" => ""}, Ebin),
     {ok, _} = py_peer:start_python(Peer, []),
     {ok, #{abi := <<"abi3">>, version := Version}} =
         py_peer:run(Peer, fun() -> py:python_info() end),

@@ -1,8 +1,8 @@
 %% What the suites share.
 -module(py_test).
 
--export([start/0, stop/0, start_with/1, wait_until/1, wait_available/1, assert_empty_mailbox/0,
-         in_process/1]).
+-export([start/0, stop/0, start_with/1, wait_until/1, wait_available/1, wait_pending/1,
+         blocked_context/0, open_gate/2, assert_empty_mailbox/0, in_process/1]).
 
 -define(DEADLINE, 10000).
 
@@ -55,6 +55,32 @@ wait_available(Count) ->
             Stats -> Stats
         end
     end).
+
+%% Waits until this many jobs are accepted and not replied.
+-spec wait_pending(non_neg_integer()) -> ok.
+wait_pending(Count) ->
+    wait_until(fun() ->
+        case py_pool:get_stats() of
+            #{pending_requests := Count} -> true;
+            Stats -> Stats
+        end
+    end).
+
+%% A context whose worker waits at a gate, in the call of another process, until it is opened.
+-spec blocked_context() -> {py:context(), Gate :: reference(), Blocker :: pid()}.
+blocked_context() ->
+    {ok, Ctx} = py:bind(new),
+    ok = py:ctx_exec(Ctx, <<"import threading; gate = threading.Event(); ran = []">>),
+    {ok, Gate} = py:ctx_eval(Ctx, <<"gate">>),
+    Self = self(),
+    Blocker = spawn(fun() -> Self ! {self(), py:ctx_eval(Ctx, <<"gate.wait(30)">>)} end),
+    ok = wait_pending(1),
+    {Ctx, Gate, Blocker}.
+
+-spec open_gate(Gate :: reference(), Blocker :: pid()) -> ok.
+open_gate(Gate, Blocker) ->
+    {ok, none} = py:eval(<<"gate.set()">>, #{gate => Gate}),
+    receive {Blocker, {ok, true}} -> ok after ?DEADLINE -> error(gate_is_shut) end.
 
 -spec assert_empty_mailbox() -> ok.
 assert_empty_mailbox() ->

@@ -34,34 +34,12 @@ end_per_testcase(_Case, _Config) ->
     ok = py_test:wait_available(4),
     py_test:assert_empty_mailbox().
 
-%% A context whose worker waits at a gate, in the call of another process, until it is opened.
-blocked_context() ->
-    {ok, Ctx} = py:bind(new),
-    ok = py:ctx_exec(Ctx, <<"import threading; gate = threading.Event(); ran = []">>),
-    {ok, Gate} = py:ctx_eval(Ctx, <<"gate">>),
-    Self = self(),
-    Blocker = spawn_link(fun() -> Self ! {self(), py:ctx_eval(Ctx, <<"gate.wait(30)">>)} end),
-    ok = wait_pending(1),
-    {Ctx, Gate, Blocker}.
-
-open_gate(Gate, Blocker) ->
-    {ok, none} = py:eval(<<"gate.set()">>, #{gate => Gate}),
-    receive {Blocker, {ok, true}} -> ok end.
-
-wait_pending(Count) ->
-    py_test:wait_until(fun() ->
-        case py_pool:get_stats() of
-            #{pending_requests := Count} -> true;
-            Stats -> Stats
-        end
-    end).
-
 a_timeout_releases_the_caller(_Config) ->
-    {Ctx, Gate, Blocker} = blocked_context(),
+    {Ctx, Gate, Blocker} = py_test:blocked_context(),
     {error, timeout} = py:ctx_eval(Ctx, <<"1">>, #{}, 10),
     {error, timeout} = py:ctx_exec(Ctx, <<"1">>, #{}, 10),
     {error, timeout} = py:ctx_call(Ctx, math, sqrt, [1], #{}, 10),
-    ok = open_gate(Gate, Blocker),
+    ok = py_test:open_gate(Gate, Blocker),
     {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
     ok = py:unbind(Ctx).
 
@@ -77,19 +55,19 @@ no_message_comes_after_a_timeout(_Config) ->
     ok = py:unbind(Ctx).
 
 a_queued_job_that_timed_out_never_runs(_Config) ->
-    {Ctx, Gate, Blocker} = blocked_context(),
+    {Ctx, Gate, Blocker} = py_test:blocked_context(),
     {error, timeout} = py:ctx_exec(Ctx, <<"ran.append('late')">>, #{}, 10),
-    ok = open_gate(Gate, Blocker),
+    ok = py_test:open_gate(Gate, Blocker),
     {ok, []} = py:ctx_eval(Ctx, <<"ran">>),
     ok = py:unbind(Ctx).
 
 a_queued_job_whose_caller_died_never_runs(_Config) ->
-    {Ctx, Gate, Blocker} = blocked_context(),
+    {Ctx, Gate, Blocker} = py_test:blocked_context(),
     Caller = spawn(fun() -> py:ctx_exec(Ctx, <<"ran.append('dead')">>) end),
-    ok = wait_pending(2),
+    ok = py_test:wait_pending(2),
     exit(Caller, kill),
-    ok = wait_pending(1),
-    ok = open_gate(Gate, Blocker),
+    ok = py_test:wait_pending(1),
+    ok = py_test:open_gate(Gate, Blocker),
     {ok, []} = py:ctx_eval(Ctx, <<"ran">>),
     ok = py:unbind(Ctx).
 
@@ -133,12 +111,12 @@ the_default_timeout_is_configured(_Config) ->
     {ok, none} = py:eval(<<"__import__('time').sleep(0.02)">>).
 
 pending_requests_count_every_job(_Config) ->
-    {Ctx, Gate, Blocker} = blocked_context(),
+    {Ctx, Gate, Blocker} = py_test:blocked_context(),
     Self = self(),
     Callers = [spawn_link(fun() -> Self ! {self(), py:ctx_eval(Ctx, <<"1">>)} end)
                || _ <- lists:seq(1, 9)],
-    ok = wait_pending(10),
-    ok = open_gate(Gate, Blocker),
+    ok = py_test:wait_pending(10),
+    ok = py_test:open_gate(Gate, Blocker),
     [receive {Caller, {ok, 1}} -> ok end || Caller <- Callers],
     %% Whoever has its reply no longer counts.
     #{pending_requests := 0} = py_pool:get_stats(),
@@ -150,7 +128,7 @@ a_sleeping_worker_delays_nobody(_Config) ->
     Sleepers = [spawn_link(fun() ->
         Self ! {self(), py:eval(<<"event.wait(30)">>, #{event => Event})}
     end) || Event <- Events],
-    ok = wait_pending(3),
+    ok = py_test:wait_pending(3),
     [{ok, N} = py:eval(<<"n">>, #{n => N}) || N <- lists:seq(1, 100)],
     %% They still sleep.
     #{pending_requests := 3} = py_pool:get_stats(),
