@@ -118,6 +118,7 @@ pointer(#{text := Text0, offset := Offset, end_offset := End}) ->
         <<>> -> [];
         _ when Offset > Indent ->
             Width = max(1, End - Offset),
-            [Source, ["    ", lists:duplicate(Offset - 1 - Indent, $\s), lists:duplicate(Width, $^)]];
+            Margin = lists:duplicate(Offset - 1 - Indent, $\s),
+            [Source, ["    ", Margin, lists:duplicate(Width, $^)]];
         _ -> [Source]
     end.

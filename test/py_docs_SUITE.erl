@@ -56,7 +56,8 @@ blocks(Text) ->
 
 every_environment_key_is_documented(_Config) ->
     Page = read("docs/configuration.md"),
-    Keys = [Key || {Key, _} <- application:get_all_env(erlang_python), Key =/= included_applications],
+    Keys = [Key || {Key, _} <- application:get_all_env(erlang_python),
+                   Key =/= included_applications],
     [] = [Key || Key <- Keys, not mentions(Page, ["| `", atom_to_list(Key), "` |"])].
 
 every_invalid_value_of_the_environment_is_refused(_Config) ->

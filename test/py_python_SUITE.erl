@@ -143,7 +143,8 @@ the_python_tells_the_truth_about_itself(Config) ->
     %% Run as `python3 -c', the first entry is the working directory.
     Path = binary:split(Ask("chr(10).join(sys.path[1:])"), <<"\n">>, [global]),
     true = filelib:is_regular(Libpython),
-    true = filelib:is_regular(filename:join(py_python:priv_dir(), <<"py_nif.", Abi/binary, ".so">>)),
+    Library = <<"py_nif.", Abi/binary, ".so">>,
+    true = filelib:is_regular(filename:join(py_python:priv_dir(), Library)),
     6 = map_size(Info).
 
 %% The message of a start that fails; the VM lives, and starts another Python afterwards.
