@@ -297,6 +297,7 @@ version() ->
 %% @doc The Python that runs, by its own words.
 -spec python_info() -> result(python_info()).
 python_info() ->
+    _ = py_pool:native(),
     #{libpython := Libpython, abi := Abi} = py_python:info(),
     Ask = <<"(lambda s: (s.version, s.executable, s.prefix, s.path))(__import__('sys'))">>,
     case eval(Ask) of

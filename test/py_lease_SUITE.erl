@@ -306,7 +306,13 @@ stop_and_start_again_and_again(_Config) ->
          {ok, _Ctx} = py:bind(new),
          {ok, N} = py:eval(<<"n">>, #{n => N}),
          ok = py_test:stop()
-     end || N <- lists:seq(1, 30)].
+     end || N <- lists:seq(1, 30)],
+    %% Every one of their threads ends.
+    ok = py_test:wait_until(fun() -> worker_threads() =:= [] orelse worker_threads() end).
+
+worker_threads() ->
+    Names = [file:read_file(File) || File <- filelib:wildcard("/proc/self/task/*/comm")],
+    [Name || {ok, <<"py_worker", _/binary>> = Name} <- Names].
 
 contexts_of_an_earlier_start_are_not_bound(_Config) ->
     ok = py_test:start_with([{num_workers, 2}]),
@@ -351,6 +357,7 @@ a_call_without_the_application_says_so(_Config) ->
                  fun() -> py:is_bound() end,
                  fun() -> py:eval(<<"1">>) end,
                  fun() -> py:version() end,
+                 fun() -> py:python_info() end,
                  fun() -> py:with_context(fun() -> ok end) end,
                  fun() -> py_pool:get_stats() end]].
 

@@ -20,7 +20,8 @@ start(Env0, Ebin) ->
     Env = maps:merge(#{"ERLANG_PYTHON" => "", "VIRTUAL_ENV" => ""}, Env0),
     {ok, Peer, _} = peer:start_link(#{
         connection => standard_io,
-        env => maps:to_list(Env),
+        %% It promises what only the venv of the suites has.
+        env => [{"PY_TEST_VENV", false} | maps:to_list(Env)],
         wait_boot => ?TIMEOUT,
         args => ["-pa", Ebin, filename:dirname(code:which(?MODULE))]
     }),

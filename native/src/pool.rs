@@ -43,8 +43,8 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(size: usize, max_pending: usize, manager: LocalPid) -> Arc<Self> {
-        // Jobs are bounded by `max_pending`, waiting leases by `size`, and a close wakes `size`
-        // workers. Leases that ended before a worker came may fill what jobs leave.
+        // Jobs are bounded by `max_pending`, waiting leases by `size`. Leases that ended before a
+        // worker came may fill what jobs leave.
         let capacity = max_pending.saturating_add(2 * size);
         Arc::new(Self {
             size,
@@ -132,12 +132,13 @@ impl Pool {
         for lease in leases {
             lease.end();
         }
-        for _ in 0..self.size {
-            // A full queue wakes every worker by itself.
-            if self.queue.push(Work::Wake).is_err() {
-                break;
-            }
-        }
+        self.wake_one();
+    }
+
+    /// Wakes an idle worker; one that leaves a closed pool wakes the next.
+    pub(crate) fn wake_one(&self) {
+        // A full queue wakes workers by itself.
+        let _: Result<(), Work> = self.queue.push(Work::Wake);
     }
 
     fn leases(&self) -> MutexGuard<'_, HashMap<u64, Weak<Lease>>> {

@@ -94,6 +94,8 @@ impl Worker {
                 Work::Wake => {}
             }
         }
+        // What was just taken may have been meant to wake the others.
+        self.pool.wake_one();
     }
 
     /// An unbound job runs in a namespace of its own.
