@@ -113,11 +113,16 @@ answer(Port, Executable, Source, Output, Deadline) ->
                 [Executable, Source, ?ASK_TIMEOUT div 1000])
     end.
 
-answered(Answer, Executable, Source, Output) when map_size(Answer) =:= 0 ->
-    message("~ts, given by ~ts, is not Python: it said: ~ts. It must be a Python executable or a "
-            "venv", [Executable, Source, printable(Output)]);
-answered(Answer, _Executable, Source, _Output) ->
-    {ok, {Answer, Source}}.
+answered(Answer, Executable, Source, Output) ->
+    Keys = [<<"version">>, <<"series">>, <<"supported">>, <<"implementation">>, <<"abiflags">>,
+            <<"executable">>, <<"prefix">>, <<"looked_for">>, <<"libpython">>],
+    case Keys -- maps:keys(Answer) of
+        [] ->
+            {ok, {Answer, Source}};
+        _Missing ->
+            message("~ts, given by ~ts, is not Python: it said: ~ts. It must be a Python "
+                    "executable or a venv", [Executable, Source, printable(Output)])
+    end.
 
 close_port(Port) ->
     %% It may have ended by itself in this instant.
@@ -160,7 +165,11 @@ parse(Output) ->
     maps:from_list(lists:append([parse_line(binary:split(L, <<":">>, [global])) || L <- Lines])).
 
 parse_line([<<"erlang_python">>, <<>>, Name, Hex]) ->
-    [{Name, << <<(binary_to_integer(B, 16))>> || <<B:2/binary>> <= Hex >>}];
+    try
+        [{Name, binary:decode_hex(Hex)}]
+    catch
+        error:badarg -> []
+    end;
 parse_line(_Noise) ->
     [].
 

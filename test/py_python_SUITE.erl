@@ -219,7 +219,9 @@ a_program_that_fails(Config) ->
 a_program_that_is_no_python(Config) ->
     Message = refusal(Config, script(Config, "garbage", ["echo hello"])),
     ok = contains(Message, "is not Python"),
-    ok = contains(Message, "hello").
+    ok = contains(Message, "hello"),
+    Partly = ["echo erlang_python::version:332e3131", "echo erlang_python::series:zz"],
+    ok = contains(refusal(Config, script(Config, "partly", Partly)), "is not Python").
 
 a_python_that_is_too_old(Config) ->
     Old = #{"version" => "3.9.1", "series" => "39", "supported" => "False"},
