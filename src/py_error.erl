@@ -4,6 +4,9 @@
 
 -export([format/1]).
 
+%% As many as Python shows of the frames that a recursion repeats.
+-define(SHOWN, 3).
+
 %% @doc What Python would print for an exception; a sentence for everything else.
 -spec format(term()) -> binary().
 format({error, Reason}) ->
@@ -52,7 +55,22 @@ between(context) ->
 traceback([]) ->
     [];
 traceback(Frames) ->
-    ["Traceback (most recent call last):" | lists:append([frame(F) || F <- Frames])].
+    ["Traceback (most recent call last):" | lists:append([run(R) || R <- runs(Frames)])].
+
+%% A recursion: its frames at one place are shown a few times, and counted.
+runs([]) ->
+    [];
+runs([Frame | _] = Frames) ->
+    {Run, Rest} = lists:splitwith(fun(F) -> F =:= Frame end, Frames),
+    [Run | runs(Rest)].
+
+run([Frame | _] = Run) ->
+    Shown = lists:append(lists:duplicate(min(length(Run), ?SHOWN), frame(Frame))),
+    Shown ++ repeated(length(Run) - ?SHOWN).
+
+repeated(More) when More =< 0 -> [];
+repeated(1) -> ["  [Previous line repeated 1 more time]"];
+repeated(More) -> [io_lib:format("  [Previous line repeated ~b more times]", [More])].
 
 frame(#{file := File, line := Line, function := Function} = Frame) ->
     Place = io_lib:format("  File \"~ts\", line ~b, in ~ts", [File, Line, Function]),

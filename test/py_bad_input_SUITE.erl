@@ -7,7 +7,8 @@ suite() ->
 
 all() ->
     [code_that_is_no_text, code_with_nul, names_with_nul, names_that_are_none, improper_lists,
-     deep_terms, deep_objects, cyclic_objects, shared_objects_that_explode, huge_binaries,
+     deep_terms, deep_objects, cyclic_objects, shared_objects_that_explode,
+     big_objects_found_many_times, huge_binaries,
      huge_lists, huge_tuples, huge_integers, atoms_unknown_and_huge, strings_mint_no_atoms,
      keys_that_are_no_names, contexts_that_are_none, timeouts_that_are_none,
      options_that_are_none, funs_that_are_none, dead_handles_of_other_kinds].
@@ -106,7 +107,9 @@ cyclic_objects(_Config) ->
      || Code <- [<<"(lambda x: x.append(x) or x)([])">>,
                  <<"(lambda x: x.append(x) or x.append(x) or x)([])">>,
                  <<"(lambda d: d.update(d=d) or d)({})">>,
-                 <<"(lambda x: x.append(({'k': x},)) or x)([])">>]].
+                 <<"(lambda x: x.append(({'k': x},)) or x)([])">>,
+                 %% Found at its first repetition, not when the reply has grown too large.
+                 <<"(lambda x: x.append(x) or x)(list(range(10**6)))">>]].
 
 %% 2^100 elements, if each were written out.
 shared_objects_that_explode(_Config) ->
@@ -114,12 +117,23 @@ shared_objects_that_explode(_Config) ->
     ok = py:exec(<<"x = []\nfor _ in range(100): x = [x, x]">>),
     too_large = unconvertible(fun() -> py:eval(<<"x">>, #{}, 120000) end).
 
+%% The VM would end on the way: 1.5 TB each.
+big_objects_found_many_times(_Config) ->
+    [too_large = unconvertible(fun() -> py:eval([Big, " * 1500000"], #{}, 120000) end)
+     || Big <- ["['a' * 1000000]", "[b'a' * 1000000]", "[bytearray(1000000)]",
+                "[memoryview(bytes(1000000))]"]],
+    too_large = unconvertible(fun() ->
+        py:eval(<<"[1 << 4_000_000] * 3_000_000">>, #{}, 120000)
+    end).
+
 huge_binaries(_Config) ->
     Bytes = binary:copy(<<255>>, 64 bsl 20),
     Text = binary:copy(<<"a">>, 64 bsl 20),
     [{ok, 67108864} = py:eval(<<"len(x)">>, #{x => Value}, 60000)
      || Value <- [Bytes, Text, {bytes, Text}, {view, Text}]],
-    [{ok, Value} = py:call(copy, copy, [Value], #{}, 60000) || Value <- [Bytes, Text]].
+    [{ok, Value} = py:call(copy, copy, [Value], #{}, 60000) || Value <- [Bytes, Text]],
+    %% Not the values: Common Test would print them.
+    ok.
 
 huge_lists(_Config) ->
     List = lists:seq(1, 1000000),
@@ -138,7 +152,8 @@ huge_integers(_Config) ->
      || Code <- [<<"1 << 10_000_000">>, <<"-1 << 10_000_000">>, <<"[1 << 10_000_000]">>,
                  <<"{1 << 10_000_000: 1}">>]],
     {ok, Big} = py:eval(<<"1 << 4_000_000">>),
-    Big = 1 bsl 4000000.
+    Big = 1 bsl 4000000,
+    ok.
 
 atoms_unknown_and_huge(_Config) ->
     Huge = list_to_atom(lists:duplicate(255, $a)),

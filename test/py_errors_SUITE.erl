@@ -300,6 +300,11 @@ errors_are_printed_as_python_prints_them(_Config) ->
                      <<"try:\n    1 / 0\nexcept Exception:\n    raise OSError('x')">>,
                      <<"raise ValueError('é\\nsecond line')"/utf8>>,
                      <<"assert 1 == 2, 'message'">>,
+                     <<"raise SyntaxError('no place')">>,
+                     <<"raise SyntaxError('a place', ('f.py', 3, 1, '  a b', 3, 1))">>,
+                     <<"def f(n):\n    if n == 0: raise OSError\n    f(n - 1)\nf(3)">>,
+                     <<"def f(n):\n    if n == 0: raise OSError\n    f(n - 1)\nf(4)">>,
+                     <<"def f(n):\n    if n == 0: raise OSError\n    f(n - 1)\nf(200)">>,
                      <<"import nonexistent_module">>]],
     Syntax = <<"  File \"<erlang>\", line 1\n    x = (\n        ^\n"
                "SyntaxError: '(' was never closed">>,

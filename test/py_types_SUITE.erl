@@ -141,13 +141,15 @@ lists(_Config) ->
      || {List, Repr} <- [{[], <<"[]">>}, {[1], <<"[1]">>}, {"ab", <<"[97, 98]">>},
                          {[[], [[]]], <<"[[], [[]]]">>}]],
     Long = lists:seq(1, 100000),
-    {ok, Long} = py:eval(<<"x">>, #{x => Long}).
+    {ok, Long} = py:eval(<<"x">>, #{x => Long}),
+    ok.
 
 tuples(_Config) ->
     [{<<"tuple">>, Repr, Tuple} = there(Tuple)
      || {Tuple, Repr} <- [{{}, <<"()">>}, {{1}, <<"(1,)">>}, {{1, {2}}, <<"(1, (2,))">>}]],
     Big = list_to_tuple(lists:seq(1, 100000)),
-    {ok, Big} = py:eval(<<"x">>, #{x => Big}).
+    {ok, Big} = py:eval(<<"x">>, #{x => Big}),
+    ok.
 
 maps(_Config) ->
     {<<"dict">>, <<"{}">>, Empty} = there(#{}),
@@ -164,7 +166,8 @@ big_maps(_Config) ->
          {ok, Map} = py:eval(<<"{n: n * n for n in range(1, size + 1)}">>, #{size => Size}),
          Texts = maps:from_list([{integer_to_binary(N), N} || N <- lists:seq(1, Size)]),
          {ok, Texts} = py:eval(<<"{str(n): n for n in range(1, size + 1)}">>, #{size => Size})
-     end || Size <- [1, 31, 32, 33, 64, 127, 128, 129, 130, 1000, 10000]].
+     end || Size <- [1, 31, 32, 33, 64, 127, 128, 129, 130, 1000, 10000]],
+    ok.
 
 dict_keys(_Config) ->
     #{1 := <<"a">>, <<"b">> := 2, {3} := 3, 1.5 := 4, none := 5} =
@@ -193,6 +196,10 @@ class Bytes(bytes): pass
 class Float(float): pass
 class List(list):
     def __iter__(self): raise RuntimeError('not asked')
+class Set(set):
+    def __iter__(self): raise RuntimeError('not asked')
+class Frozen(frozenset):
+    def __iter__(self): raise RuntimeError('not asked')
 class Dict(dict):
     def items(self): raise RuntimeError('not asked')
 Pair = collections.namedtuple('Pair', 'a b')
@@ -200,7 +207,9 @@ Pair = collections.namedtuple('Pair', 'a b')
         [{ok, Value} = py:eval(Code)
          || {Code, Value} <- [{<<"Color.RED">>, 1}, {<<"Text('t')">>, <<"t">>},
                               {<<"Bytes(b'b')">>, <<"b">>}, {<<"Float(1.5)">>, 1.5},
-                              {<<"List([1, 2])">>, [1, 2]}, {<<"Dict(a=1)">>, #{<<"a">> => 1}},
+                              {<<"List([1, 2])">>, [1, 2]},
+                              {<<"Set([1])">>, [1]}, {<<"Frozen([1])">>, [1]},
+                              {<<"Dict(a=1)">>, #{<<"a">> => 1}},
                               {<<"Pair(1, 2)">>, {1, 2}},
                               {<<"collections.OrderedDict(a=1)">>, #{<<"a">> => 1}},
                               {<<"collections.defaultdict(int, {2: 3})">>, #{2 => 3}},

@@ -111,7 +111,9 @@ impl Cause {
 
 impl Syntax {
     fn capture(value: &Bound<'_, PyBaseException>) -> Option<Self> {
-        if !value.is_instance_of::<PySyntaxError>() {
+        let line = value.getattr(intern!(value.py(), "lineno"));
+        // One that the program raised itself may say no place: it is printed like any other.
+        if !value.is_instance_of::<PySyntaxError>() || line.is_ok_and(|line| line.is_none()) {
             return None;
         }
         let text = |name: &str| {

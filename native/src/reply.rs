@@ -28,9 +28,14 @@ impl Outbox {
         job: &Job,
         result: impl for<'a> FnOnce(Env<'a>) -> Result<Term<'a>, Error>,
     ) -> Letter {
-        self.env.run(|env| {
-            let result = result(env).unwrap_or_else(|error| error_term(env, &error));
-            Letter(job.message(env, result).as_c_arg())
+        let written = self
+            .env
+            .run(|env| result(env).map(|term| Letter(job.message(env, term).as_c_arg())));
+        written.unwrap_or_else(|error| {
+            // What was converted before it failed would go to the caller, as garbage.
+            self.env.clear();
+            self.env
+                .run(|env| Letter(job.message(env, error_term(env, &error)).as_c_arg()))
         })
     }
 

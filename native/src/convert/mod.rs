@@ -16,6 +16,13 @@ pub(crate) const MAX_DEPTH: usize = 1_000;
 /// of Python can ask for more memory than there is: 2^25 list elements are half a GiB.
 pub(crate) const MAX_TERMS: usize = 1 << 25;
 
+/// Bytes of a list element, by which a big integer counts as terms.
+pub(crate) const LIST_CELL: usize = 16;
+
+/// Bytes of binaries in one reply, for the same reason: 2 GiB. The BEAM ends when it cannot
+/// allocate, and so does everything in it.
+pub(crate) const MAX_BYTES: usize = 1 << 31;
+
 /// `enif_make_map_from_arrays` with 129 keys or more crashes the VM when called off a scheduler
 /// thread (OTP 25, in `erts_qsort`). Bigger maps are grown by `enif_make_map_put`, which is safe.
 pub(crate) const MAX_MAP_FROM_ARRAYS: usize = 128;

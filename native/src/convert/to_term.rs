@@ -15,7 +15,7 @@ use rustler::{Encoder, Env, NewBinary, Term};
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use super::{MAX_DEPTH, MAX_MAP_FROM_ARRAYS, MAX_TERMS};
+use super::{LIST_CELL, MAX_BYTES, MAX_DEPTH, MAX_MAP_FROM_ARRAYS, MAX_TERMS};
 use crate::atoms;
 use crate::error::{Error, Why};
 use crate::object::{ErlangTerm, Object};
@@ -26,6 +26,7 @@ pub(crate) fn to_term<'a>(env: Env<'a>, object: &Bound<'_, PyAny>) -> Result<Ter
         env,
         path: Vec::new(),
         terms: 0,
+        bytes: 0,
     };
     encoder.convert(object)
 }
@@ -35,6 +36,8 @@ struct Encoding<'a> {
     /// The containers around the object at hand, outermost first.
     path: Vec<*mut ffi::PyObject>,
     terms: usize,
+    /// Of the binaries so far.
+    bytes: usize,
 }
 
 impl<'a> Encoding<'a> {
@@ -46,11 +49,11 @@ impl<'a> Encoding<'a> {
         let env = self.env;
         // By frequency; `bool` before `int`, whose subclass it is.
         if let Ok(text) = object.cast::<PyString>() {
-            string(env, text)
+            self.string(text)
         } else if let Ok(flag) = object.cast::<PyBool>() {
             Ok(flag.is_true().encode(env))
         } else if let Ok(number) = object.cast::<PyInt>() {
-            integer(env, number)
+            self.integer(number)
         } else if let Ok(number) = object.cast::<PyFloat>() {
             Ok(float(env, number.value()))
         } else if object.is_none() {
@@ -62,7 +65,7 @@ impl<'a> Encoding<'a> {
         } else if let Ok(dict) = object.cast::<PyDict>() {
             self.within(object, |this| this.dict(dict))
         } else if let Ok(bytes) = object.cast::<PyBytes>() {
-            Ok(binary(env, bytes.as_bytes()))
+            self.binary(bytes.as_bytes())
         } else {
             self.rare(object)
         }
@@ -73,11 +76,11 @@ impl<'a> Encoding<'a> {
         if object.is_instance_of::<PySet>() || object.is_instance_of::<PyFrozenSet>() {
             self.within(object, |this| this.set(object))
         } else if let Ok(array) = object.cast::<PyByteArray>() {
-            Ok(binary(env, &array.to_vec()))
+            self.binary(&array.to_vec())
         } else if object.is_instance_of::<PyMemoryView>() {
             let bytes = object.call_method0(intern!(object.py(), "tobytes"))?;
             let bytes = bytes.cast::<PyBytes>().map_err(PyErr::from)?;
-            Ok(binary(env, bytes.as_bytes()))
+            self.binary(bytes.as_bytes())
         } else if let Ok(term) = object.cast::<ErlangTerm>() {
             Ok(term.get().to_term(env))
         } else {
@@ -91,20 +94,17 @@ impl<'a> Encoding<'a> {
         container: &Bound<'_, PyAny>,
         inside: impl FnOnce(&mut Self) -> Result<Term<'a>, Error>,
     ) -> Result<Term<'a>, Error> {
-        if self.path.len() >= MAX_DEPTH {
-            let cyclic = self
-                .path
-                .iter()
-                .filter(|p| **p == container.as_ptr())
-                .count()
-                > 0;
-            let why = if cyclic { Why::Cycle } else { Why::TooDeep };
-            return Err(Error::unconvertible(why, type_name(container)));
-        }
-        self.path.push(container.as_ptr());
-        let term = inside(self);
-        self.path.pop();
-        term
+        let why = if self.path.contains(&container.as_ptr()) {
+            Why::Cycle
+        } else if self.path.len() >= MAX_DEPTH {
+            Why::TooDeep
+        } else {
+            self.path.push(container.as_ptr());
+            let term = inside(self);
+            self.path.pop();
+            return term;
+        };
+        Err(Error::unconvertible(why, type_name(container)))
     }
 
     fn list(&mut self, list: &Bound<'_, PyList>) -> Result<Term<'a>, Error> {
@@ -118,8 +118,14 @@ impl<'a> Encoding<'a> {
     fn set(&mut self, set: &Bound<'_, PyAny>) -> Result<Term<'a>, Error> {
         // A subclass may override iteration: the base class's own is asked.
         let py = set.py();
+        let class = if set.is_instance_of::<PySet>() {
+            py.get_type::<PySet>()
+        } else {
+            py.get_type::<PyFrozenSet>()
+        };
         let items = PyList::empty(py);
-        items.call_method1(intern!(py, "extend"), (set,))?;
+        let own = class.call_method1(intern!(py, "__iter__"), (set,))?;
+        items.call_method1(intern!(py, "extend"), (own,))?;
         self.list(&items)
     }
 
@@ -151,6 +157,36 @@ impl<'a> Encoding<'a> {
         }
         make_map(self.env, &keys, &values)
             .ok_or_else(|| Error::unconvertible(Why::KeyCollision, "dict"))
+    }
+
+    fn string(&mut self, text: &Bound<'_, PyString>) -> Result<Term<'a>, Error> {
+        let surrogates = |_| Error::unconvertible(Why::NotUnicode, text.to_string_lossy());
+        self.binary(text.to_cow().map_err(surrogates)?.as_bytes())
+    }
+
+    fn binary(&mut self, bytes: &[u8]) -> Result<Term<'a>, Error> {
+        // One big object, found a million times in a list, is a million copies in the reply.
+        self.bytes = self.bytes.saturating_add(bytes.len());
+        if self.bytes > MAX_BYTES {
+            return Err(Error::unconvertible(Why::TooLarge, "bytes"));
+        }
+        let mut binary = NewBinary::new(self.env, bytes.len());
+        binary.as_mut_slice().copy_from_slice(bytes);
+        Ok(binary.into())
+    }
+
+    fn integer(&mut self, number: &Bound<'_, PyInt>) -> Result<Term<'a>, Error> {
+        let mut overflow = 0;
+        // SAFETY: attached, and `number` is an int: no conversion is called.
+        let small = unsafe { ffi::PyLong_AsLongLongAndOverflow(number.as_ptr(), &mut overflow) };
+        if overflow == 0 {
+            return Ok(small.encode(self.env));
+        }
+        let external = external_integer(number, overflow < 0)?;
+        // It stands on the heap, among the other terms.
+        self.terms += external.len() / LIST_CELL;
+        let term = self.env.binary_to_term(&external).map(|(term, _)| term);
+        term.ok_or_else(|| Error::unconvertible(Why::TooLarge, "int"))
     }
 }
 
@@ -211,22 +247,6 @@ fn make_map<'a>(env: Env<'a>, keys: &[ErlNifTerm], values: &[ErlNifTerm]) -> Opt
     (map.map_size().ok()? == keys.len()).then_some(map)
 }
 
-fn string<'a>(env: Env<'a>, text: &Bound<'_, PyString>) -> Result<Term<'a>, Error> {
-    match text.to_cow() {
-        Ok(text) => Ok(binary(env, text.as_bytes())),
-        Err(_) => Err(Error::unconvertible(
-            Why::NotUnicode,
-            text.to_string_lossy(),
-        )),
-    }
-}
-
-fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Term<'a> {
-    let mut binary = NewBinary::new(env, bytes.len());
-    binary.as_mut_slice().copy_from_slice(bytes);
-    binary.into()
-}
-
 fn float<'a>(env: Env<'a>, value: f64) -> Term<'a> {
     if value.is_finite() {
         value.encode(env)
@@ -239,24 +259,10 @@ fn float<'a>(env: Env<'a>, value: f64) -> Term<'a> {
     }
 }
 
-fn integer<'a>(env: Env<'a>, number: &Bound<'_, PyInt>) -> Result<Term<'a>, Error> {
-    let mut overflow = 0;
-    // SAFETY: attached, and `number` is an int: no conversion is called.
-    let small = unsafe { ffi::PyLong_AsLongLongAndOverflow(number.as_ptr(), &mut overflow) };
-    if overflow == 0 {
-        return Ok(small.encode(env));
-    }
-    big_integer(env, number, overflow < 0)
-}
-
 /// By way of the external term format, the one door to big integers that `erl_nif` has.
-fn big_integer<'a>(
-    env: Env<'a>,
-    number: &Bound<'_, PyInt>,
-    negative: bool,
-) -> Result<Term<'a>, Error> {
+fn external_integer(number: &Bound<'_, PyInt>, negative: bool) -> Result<Vec<u8>, Error> {
     /// Above it the BEAM's own arithmetic ends with `system_limit`: 2^22 bits less one word.
-    const MAX_BYTES: usize = (1 << 22) / 8 - 8;
+    const MAX_SIZE: usize = (1 << 22) / 8 - 8;
     let too_large = || Error::unconvertible(Why::TooLarge, "int");
     let py = number.py();
     // Subclasses may override these: the methods of `int` itself are called.
@@ -266,27 +272,19 @@ fn big_integer<'a>(
         .call_method1(intern!(py, "bit_length"), (number,))?
         .extract()?;
     let size = bits.div_ceil(8);
-    if size > MAX_BYTES {
+    if size > MAX_SIZE {
         return Err(too_large());
     }
     let little = intern!(py, "little");
     let digits = int.call_method1(intern!(py, "to_bytes"), (magnitude, size, little))?;
     let digits = digits.cast::<PyBytes>().map_err(PyErr::from)?;
+    let length = u32::try_from(size).map_err(|_| too_large())?;
     let mut external = Vec::with_capacity(size + 7);
-    external.push(131);
-    match u8::try_from(size) {
-        Ok(size) => external.extend([110, size]),
-        Err(_) => {
-            let size = u32::try_from(size).map_err(|_| too_large())?;
-            external.push(111);
-            external.extend(size.to_be_bytes());
-        }
-    }
+    external.extend([131, 111]); // LARGE_BIG_EXT, which may hold a small one as well.
+    external.extend(length.to_be_bytes());
     external.push(u8::from(negative));
     external.extend(digits.as_bytes());
-    env.binary_to_term(&external)
-        .map(|(term, _)| term)
-        .ok_or_else(too_large)
+    Ok(external)
 }
 
 fn type_name(object: &Bound<'_, PyAny>) -> String {
