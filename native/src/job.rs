@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::atoms;
 use crate::code::{self, Mode};
 use crate::context::Context;
-use crate::convert::{to_kwargs, to_name, to_object, to_term};
+use crate::convert::{Answer, to_kwargs, to_name, to_object, to_term};
 use crate::error::{Error, Why};
 use crate::namespace::{Namespace, evaluate};
 use crate::ticket::Ticket;
@@ -161,7 +161,7 @@ impl Job {
         py: Python<'py>,
         namespace: &Namespace<'py>,
         env: Env<'a>,
-    ) -> Result<Term<'a>, Error> {
+    ) -> Result<Answer<'a>, Error> {
         let python = Execution { py, namespace };
         self.env.run(|own| {
             let (_, job) = self.order(own);
@@ -176,20 +176,22 @@ impl Job {
                     kwargs,
                 } => {
                     let value = python.call(module, function, args, kwargs)?;
-                    to_term(env, &value).map(ok)
+                    to_term(env, &value).map(|answer| answer.map(ok))
                 }
                 Shape::Run {
                     mode: Mode::Eval,
                     source,
                     locals,
                 } => python.run(Mode::Eval, source, locals, |value| {
-                    to_term(env, &value).map(ok)
+                    to_term(env, &value).map(|answer| answer.map(ok))
                 }),
                 Shape::Run {
                     mode: Mode::Exec,
                     source,
                     locals,
-                } => python.run(Mode::Exec, source, locals, |_| Ok(atoms::ok().encode(env))),
+                } => python.run(Mode::Exec, source, locals, |_| {
+                    Ok(Answer::compact(atoms::ok().encode(env)))
+                }),
             }
         })
     }

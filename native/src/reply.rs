@@ -5,6 +5,7 @@ use rustler::{Encoder, Env, LocalPid, OwnedEnv, Term};
 use std::ptr;
 
 use crate::atoms;
+use crate::convert::Answer;
 use crate::error::Error;
 use crate::job::Job;
 
@@ -26,17 +27,32 @@ impl Outbox {
     pub(crate) fn write(
         &mut self,
         job: &Job,
-        result: impl for<'a> FnOnce(Env<'a>) -> Result<Term<'a>, Error>,
+        result: impl for<'a> FnOnce(Env<'a>) -> Result<Answer<'a>, Error>,
     ) -> Letter {
-        let written = self
-            .env
-            .run(|env| result(env).map(|term| Letter(job.message(env, term).as_c_arg())));
-        written.unwrap_or_else(|error| {
-            // What was converted before it failed would go to the caller, as garbage.
-            self.env.clear();
-            self.env
-                .run(|env| Letter(job.message(env, error_term(env, &error)).as_c_arg()))
-        })
+        let written = self.env.run(|env| {
+            let answer = result(env)?.map(|term| job.message(env, term));
+            Ok((Letter(answer.term.as_c_arg()), answer.scattered))
+        });
+        match written {
+            Ok((letter, false)) => letter,
+            Ok((letter, true)) => self.rewrite(&letter),
+            Err(error) => {
+                // What was converted before it failed would go to the caller, as garbage.
+                self.env.clear();
+                self.env
+                    .run(|env| Letter(job.message(env, error_term(env, &error)).as_c_arg()))
+            }
+        }
+    }
+
+    /// A copy of the letter in an environment that holds nothing else: a send hands the whole of
+    /// an environment to the receiver.
+    fn rewrite(&mut self, Letter(term): &Letter) -> Letter {
+        let fresh = OwnedEnv::new();
+        // SAFETY: the term lives in `self.env` until that is replaced below.
+        let copy = fresh.run(|env| unsafe { sys::enif_make_copy(env.as_c_arg(), *term) });
+        self.env = fresh;
+        Letter(copy)
     }
 
     /// Sends the reply, unless the caller has given up; empties the outbox either way.

@@ -1,5 +1,6 @@
 //! Terms to objects and objects to terms, one file per direction. Runs on workers, attached.
 
+mod integer;
 mod to_python;
 mod to_term;
 
@@ -26,6 +27,26 @@ pub(crate) const MAX_BYTES: usize = 1 << 31;
 /// `enif_make_map_from_arrays` with 129 keys or more crashes the VM when called off a scheduler
 /// thread (OTP 25, in `erts_qsort`). Bigger maps are grown by `enif_make_map_put`, which is safe.
 pub(crate) const MAX_MAP_FROM_ARRAYS: usize = 128;
+
+/// A converted value, in the environment of a reply.
+pub(crate) struct Answer<'a> {
+    pub(crate) term: Term<'a>,
+    /// The environment holds much that is not part of the term: a map grows by a copied path per
+    /// key, and no environment is ever garbage collected.
+    pub(crate) scattered: bool,
+}
+
+impl<'a> Answer<'a> {
+    pub(crate) fn compact(term: Term<'a>) -> Self {
+        let scattered = false;
+        Self { term, scattered }
+    }
+
+    pub(crate) fn map(self, f: impl FnOnce(Term<'a>) -> Term<'a>) -> Self {
+        let term = f(self.term);
+        Self { term, ..self }
+    }
+}
 
 /// A small map with distinct atoms as keys.
 pub(crate) fn make_map<'a>(env: Env<'a>, pairs: &[(Atom, Term<'a>)]) -> Term<'a> {

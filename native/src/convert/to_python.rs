@@ -2,12 +2,14 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyNone, PyString, PyTuple};
+use pyo3::types::{
+    PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyMemoryView, PyNone, PyString, PyTuple,
+};
 use rustler::sys::{self, ErlNifTermType as Kind};
 use rustler::{Atom, Binary, MapIterator, OwnedEnv, ResourceArc, Term};
 use std::mem::MaybeUninit;
 
-use super::MAX_DEPTH;
+use super::{MAX_DEPTH, integer};
 use crate::atoms;
 use crate::error::{Error, Why};
 use crate::object::{ErlangTerm, Object};
@@ -74,23 +76,12 @@ fn integer<'py>(py: Python<'py>, term: Term<'_>) -> Converted<'py> {
         return Ok(PyInt::new(py, word).into_any());
     }
     let external = term.to_binary();
-    let Some((negative, magnitude)) = big_integer(&external) else {
+    let Some((negative, magnitude)) = integer::parse(&external) else {
         return Err(Error::unconvertible(Why::TooLarge, "integer"));
     };
     let from_bytes = py.get_type::<PyInt>().getattr(intern!(py, "from_bytes"))?;
     let value = from_bytes.call1((PyBytes::new(py, magnitude), intern!(py, "little")))?;
     Ok(if negative { value.neg()? } else { value })
-}
-
-/// Sign and little-endian magnitude of a big integer in the external term format:
-/// `131, 110, N:8, Sign:8, …` or `131, 111, N:32, Sign:8, …`
-/// (<https://www.erlang.org/doc/apps/erts/erl_ext_dist.html>).
-fn big_integer(external: &[u8]) -> Option<(bool, &[u8])> {
-    match external {
-        [131, 110, _, sign, magnitude @ ..] => Some((*sign != 0, magnitude)),
-        [131, 111, _, _, _, _, sign, magnitude @ ..] => Some((*sign != 0, magnitude)),
-        _ => None,
-    }
 }
 
 fn float<'py>(py: Python<'py>, term: Term<'_>) -> Converted<'py> {
@@ -227,10 +218,7 @@ impl BinaryView {
     /// A read-only memoryview over a binary.
     fn over<'py>(py: Python<'py>, term: Term<'_>) -> Converted<'py> {
         let view = Self::hold(term).ok_or(Error::unconvertible(Why::TooLarge, "view"))?;
-        let memoryview = py
-            .import(intern!(py, "builtins"))?
-            .getattr(intern!(py, "memoryview"))?;
-        Ok(memoryview.call1((view.exporter(py)?,))?)
+        Ok(PyMemoryView::from(&view.exporter(py)?)?.into_any())
     }
 
     fn hold(term: Term<'_>) -> Option<Self> {

@@ -15,20 +15,24 @@ use rustler::{Encoder, Env, NewBinary, Term};
 use std::mem::MaybeUninit;
 use std::ptr;
 
-use super::{LIST_CELL, MAX_BYTES, MAX_DEPTH, MAX_MAP_FROM_ARRAYS, MAX_TERMS};
+use super::integer;
+use super::{Answer, LIST_CELL, MAX_BYTES, MAX_DEPTH, MAX_MAP_FROM_ARRAYS, MAX_TERMS};
 use crate::atoms;
 use crate::error::{Error, Why};
 use crate::object::{ErlangTerm, Object};
 
 /// The Erlang form of an object.
-pub(crate) fn to_term<'a>(env: Env<'a>, object: &Bound<'_, PyAny>) -> Result<Term<'a>, Error> {
+pub(crate) fn to_term<'a>(env: Env<'a>, object: &Bound<'_, PyAny>) -> Result<Answer<'a>, Error> {
     let mut encoder = Encoding {
         env,
         path: Vec::new(),
         terms: 0,
         bytes: 0,
+        scattered: false,
     };
-    encoder.convert(object)
+    let term = encoder.convert(object)?;
+    let scattered = encoder.scattered;
+    Ok(Answer { term, scattered })
 }
 
 struct Encoding<'a> {
@@ -38,6 +42,8 @@ struct Encoding<'a> {
     terms: usize,
     /// Of the binaries so far.
     bytes: usize,
+    /// A big map has left old versions of itself behind.
+    scattered: bool,
 }
 
 impl<'a> Encoding<'a> {
@@ -155,6 +161,7 @@ impl<'a> Encoding<'a> {
             keys.push(self.convert(&key)?.as_c_arg());
             values.push(self.convert(&value)?.as_c_arg());
         }
+        self.scattered |= keys.len() > MAX_MAP_FROM_ARRAYS;
         make_map(self.env, &keys, &values)
             .ok_or_else(|| Error::unconvertible(Why::KeyCollision, "dict"))
     }
@@ -182,7 +189,7 @@ impl<'a> Encoding<'a> {
         if overflow == 0 {
             return Ok(small.encode(self.env));
         }
-        let external = external_integer(number, overflow < 0)?;
+        let external = integer::format(number, overflow < 0)?;
         // It stands on the heap, among the other terms.
         self.terms += external.len() / LIST_CELL;
         let term = self.env.binary_to_term(&external).map(|(term, _)| term);
@@ -257,34 +264,6 @@ fn float<'a>(env: Env<'a>, value: f64) -> Term<'a> {
     } else {
         atoms::neg_infinity().encode(env)
     }
-}
-
-/// By way of the external term format, the one door to big integers that `erl_nif` has.
-fn external_integer(number: &Bound<'_, PyInt>, negative: bool) -> Result<Vec<u8>, Error> {
-    /// Above it the BEAM's own arithmetic ends with `system_limit`: 2^22 bits less one word.
-    const MAX_SIZE: usize = (1 << 22) / 8 - 8;
-    let too_large = || Error::unconvertible(Why::TooLarge, "int");
-    let py = number.py();
-    // Subclasses may override these: the methods of `int` itself are called.
-    let int = py.get_type::<PyInt>();
-    let magnitude = int.call_method1(intern!(py, "__abs__"), (number,))?;
-    let bits: usize = int
-        .call_method1(intern!(py, "bit_length"), (number,))?
-        .extract()?;
-    let size = bits.div_ceil(8);
-    if size > MAX_SIZE {
-        return Err(too_large());
-    }
-    let little = intern!(py, "little");
-    let digits = int.call_method1(intern!(py, "to_bytes"), (magnitude, size, little))?;
-    let digits = digits.cast::<PyBytes>().map_err(PyErr::from)?;
-    let length = u32::try_from(size).map_err(|_| too_large())?;
-    let mut external = Vec::with_capacity(size + 7);
-    external.extend([131, 111]); // LARGE_BIG_EXT, which may hold a small one as well.
-    external.extend(length.to_be_bytes());
-    external.push(u8::from(negative));
-    external.extend(digits.as_bytes());
-    Ok(external)
 }
 
 fn type_name(object: &Bound<'_, PyAny>) -> String {
