@@ -33,8 +33,7 @@
     native :: py_nif:pool(),
     leases = #{} :: #{Id :: pos_integer() => #lease{}},
     %% In order of arrival.
-    waiters = queue:new() :: queue:queue(#waiter{}),
-    next_worker :: pos_integer()
+    waiters = queue:new() :: queue:queue(#waiter{})
 }).
 
 %% process -> lease. Read by every caller, written by the pool, owned by the supervisor.
@@ -85,7 +84,12 @@ binding(Pid) ->
 %% @doc Binds the calling process. Waits at most Wait milliseconds for a worker.
 -spec bind(kind(), Wait :: timeout()) -> {ok, py_nif:lease()} | {error, no_workers_available}.
 bind(Kind, Wait) ->
-    call({bind, Kind, Wait}).
+    try
+        %% The server answers at once, except to those who wait for a worker: these it times.
+        gen_server:call(?MODULE, {bind, Kind, Wait}, infinity)
+    catch
+        exit:{_, {gen_server, call, _}} -> error({not_started, erlang_python})
+    end.
 
 %% @private
 %% @doc A lease for an explicit context of the calling process.
@@ -96,14 +100,11 @@ lease(Wait) ->
 %% @private
 -spec unbind(Id :: pos_integer()) -> ok.
 unbind(Id) ->
-    call({unbind, Id}).
-
-%% The server answers at once, except to those who wait for a worker, and these it times itself.
-call(Request) ->
     try
-        gen_server:call(?MODULE, Request, infinity)
+        gen_server:call(?MODULE, {unbind, Id}, infinity)
     catch
-        exit:{noproc, _} -> error({not_started, erlang_python})
+        %% Its contexts ended with the pool.
+        exit:{_, {gen_server, call, _}} -> ok
     end.
 
 %% @private
@@ -116,7 +117,7 @@ init([]) ->
     Native = py_nif:open_pool(Size, env(max_pending)),
     ok = start_workers(Native, lists:seq(1, Size)),
     persistent_term:put(?NATIVE, Native),
-    {ok, #state{native = Native, next_worker = Size + 1}}.
+    {ok, #state{native = Native}}.
 
 %% @private
 -spec handle_call(term(), gen_server:from(), #state{}) ->
@@ -137,18 +138,23 @@ handle_cast(Message, State) ->
     {noreply, State}.
 
 %% @private
--spec handle_info(term(), #state{}) -> {noreply, #state{}}.
+-spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
 handle_info({py_lease, Id, ended}, State) ->
     %% Also for leases that were checked in before: their worker is free only now.
     {noreply, serve_waiters(check_in(Id, State))};
-handle_info({py_worker, Id, crashed}, #state{next_worker = Next} = State) ->
-    ?LOG_ERROR(#{what => worker_crashed, worker => Id, replaced_by => Next}),
-    ok = start_workers(State#state.native, [Next]),
-    {noreply, State#state{next_worker = Next + 1}};
+handle_info({py_worker, Id, crashed}, State) ->
+    %% Its successor runs already.
+    ?LOG_ERROR(#{what => worker_crashed, worker => Id}),
+    {noreply, State};
+handle_info({py_worker, Id, lost}, State) ->
+    %% No thread could be started in its place: a new pool has its full size, or says why not.
+    {stop, {worker_lost, Id}, State};
 handle_info({'DOWN', Monitor, process, _Pid, _Reason}, State) ->
     {noreply, serve_waiters(forget_process(Monitor, State))};
 handle_info({timeout, Timer, no_worker}, State) ->
-    {noreply, give_up(Timer, State)};
+    %% A lease that was garbage collected before a worker came to it is free, but nobody could
+    %% say so: a destructor cannot send.
+    {noreply, give_up(Timer, serve_waiters(State))};
 handle_info({'EXIT', _Port, normal}, State) ->
     {noreply, State};
 handle_info(Message, State) ->

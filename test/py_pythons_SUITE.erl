@@ -4,7 +4,8 @@
 -module(py_pythons_SUITE).
 -compile([export_all, nowarn_export_all]).
 
--define(SUITES, [py_contract_SUITE, py_affinity_SUITE, py_types_SUITE, py_errors_SUITE]).
+-define(SUITES, [py_contract_SUITE, py_affinity_SUITE, py_types_SUITE, py_errors_SUITE,
+                 py_recovery_SUITE]).
 
 suite() ->
     [{timetrap, {minutes, 10}}].

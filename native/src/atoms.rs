@@ -28,6 +28,7 @@ rustler::atoms! {
     py_worker,
     ended,
     crashed,
+    lost,
 
     // Reasons.
     no_workers_available,

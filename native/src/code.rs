@@ -39,6 +39,13 @@ struct Cache {
     clock: u64,
 }
 
+static COMPILE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// Finds `compile` before any code of a context can put itself in the way. Runs once.
+pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
+    COMPILE.import(py, "builtins", "compile").map(|_| ())
+}
+
 thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
 }
@@ -52,7 +59,6 @@ pub(crate) fn compile<'py>(
     if let Some(code) = CACHE.with_borrow_mut(|cache| cache.find(py, mode, source)) {
         return Ok(code);
     }
-    static COMPILE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let compile = COMPILE.import(py, "builtins", "compile")?;
     let (text, mode_name) = match mode {
         // As `eval` itself does.

@@ -6,7 +6,7 @@
 use pyo3::exceptions::{PyBaseException, PySyntaxError};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyType};
+use pyo3::types::{PyList, PyString, PyTuple, PyType};
 use rustler::{Atom, Encoder, Env, Term};
 use std::collections::VecDeque;
 
@@ -18,6 +18,8 @@ use crate::{atoms, code};
 const MAX_FRAMES: usize = 256;
 /// Exceptions kept of a chain of causes.
 const MAX_CHAIN: usize = 32;
+/// Notes kept of an exception, the first ones.
+const MAX_NOTES: usize = 32;
 
 #[derive(Debug)]
 pub(crate) struct Exception {
@@ -149,8 +151,13 @@ fn notes(value: &Bound<'_, PyBaseException>) -> PyResult<Vec<String>> {
     let Some(notes) = value.getattr_opt(intern!(value.py(), "__notes__"))? else {
         return Ok(Vec::new());
     };
+    // Anything else may run code of its own, for ever.
+    if !notes.is_exact_instance_of::<PyList>() && !notes.is_exact_instance_of::<PyTuple>() {
+        return Ok(Vec::new());
+    }
     notes
         .try_iter()?
+        .take(MAX_NOTES)
         .map(|note| Ok(lossy(&note?.str()?)))
         .collect()
 }

@@ -10,6 +10,7 @@ import _thread
 import sys
 import types
 
+#: ``_current.module`` is set by the worker, without running Python code.
 _current = _thread._local()
 _ModuleType = types.ModuleType
 
@@ -44,16 +45,6 @@ class _Main(_ModuleType):
         """The names in the thread's own module."""
         module = getattr(_current, "module", None)
         return [] if module is None else dir(module)
-
-
-def enter(module: types.ModuleType) -> None:
-    """Makes ``module`` the ``__main__`` of the calling thread."""
-    _current.module = module
-
-
-def leave() -> None:
-    """Leaves the calling thread without a ``__main__`` of its own."""
-    _current.module = None
 
 
 def install() -> None:

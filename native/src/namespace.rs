@@ -1,25 +1,47 @@
 //! The globals of a context, and its `__main__`. Runs on workers, attached.
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule};
 
-static MAIN_MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+/// What every namespace needs, found once: a lookup later would meet whatever code of a context
+/// has left in `builtins.__import__`.
+struct Fixtures {
+    builtins: Py<PyModule>,
+    /// The thread-local whose `module` is the `__main__` of a thread.
+    current: Py<PyAny>,
+    sys: Py<PyModule>,
+}
+
+static FIXTURES: PyOnceLock<Fixtures> = PyOnceLock::new();
+
+fn fixtures(py: Python<'_>) -> PyResult<&Fixtures> {
+    let missing = || PyRuntimeError::new_err("Python has not been set up");
+    FIXTURES.get(py).ok_or_else(missing)
+}
 
 /// Makes `sys.modules['__main__']` show each thread its own namespace. Runs once.
 pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
     let source = include_str!("main_module.py");
-    let module = PyModule::new(py, "erlang._main")?;
-    let compiled = py.import("builtins")?.call_method1(
+    let builtins = py.import("builtins")?;
+    let compiled = builtins.call_method1(
         "compile",
         (source, "<erlang_python/main_module.py>", "exec", 0, true),
     )?;
-    evaluate(&compiled, &with_builtins(&module)?)?;
+    let module = PyModule::new(py, "erlang._main")?;
+    module.dict().set_item("__builtins__", &builtins)?;
+    evaluate(&compiled, &module.dict())?;
     module.call_method0("install")?;
-    // Python is started once: a second module would be the same.
-    let _: Result<(), _> = MAIN_MODULE.set(py, module.unbind());
+    let fixtures = Fixtures {
+        builtins: builtins.unbind(),
+        current: module.getattr("_current")?.unbind(),
+        sys: py.import("sys")?.unbind(),
+    };
+    // Python is started once: a second set would be the same.
+    let _: Result<(), _> = FIXTURES.set(py, fixtures);
     Ok(())
 }
 
@@ -41,29 +63,38 @@ pub(crate) struct Namespace<'py> {
 }
 
 impl<'py> Namespace<'py> {
-    /// The new `__main__` of the calling thread.
+    /// The new `__main__` of the calling thread. Runs no Python code.
     pub(crate) fn enter(py: Python<'py>) -> PyResult<Self> {
+        let fixtures = fixtures(py)?;
         let module = PyModule::new(py, "__main__")?;
-        let globals = with_builtins(&module)?;
-        if let Some(main) = MAIN_MODULE.get(py) {
-            main.bind(py)
-                .call_method1(intern!(py, "enter"), (&module,))?;
-        }
+        let globals = module.dict();
+        globals.set_item(intern!(py, "__builtins__"), &fixtures.builtins)?;
+        let current = fixtures.current.bind(py);
+        current.setattr(intern!(py, "module"), &module)?;
         Ok(Self { module, globals })
     }
 
-    /// Takes the namespace off the thread. What it holds lives on if something else refers to
-    /// it: a function that Erlang got from an unbound call still finds its globals.
+    /// Takes the namespace off the thread, and what else its code has left there. What the
+    /// namespace holds lives on if something else refers to it: a function that Erlang got from
+    /// an unbound call still finds its globals.
     pub(crate) fn leave(self) {
         let py = self.module.py();
-        if let Some(main) = MAIN_MODULE.get(py) {
-            report(py, main.bind(py).call_method0(intern!(py, "leave")));
-        }
+        report(py, untrace(py));
+        report(py, forget(py));
     }
 
     /// Empties the namespace, here and now and on its own thread, so that connections close and
     /// models are freed without waiting for a garbage collection.
     pub(crate) fn leave_empty(self) {
+        let py = self.module.py();
+        report(py, untrace(py));
+        // The youngest first, so that a finalizer still finds what its object was made with. A
+        // finalizer may add to the namespace: what it adds goes with the clear.
+        for _ in 0..self.globals.len() {
+            if self.globals.call_method0(intern!(py, "popitem")).is_err() {
+                break;
+            }
+        }
         self.globals.clear();
         self.leave();
     }
@@ -83,26 +114,37 @@ impl<'py> Namespace<'py> {
         }
         let result = body();
         for (name, value, old) in shadowed {
-            match self.globals.get_item(&name)? {
-                Some(now) if now.is(&value) => match old {
-                    Some(old) => self.globals.set_item(name, old)?,
-                    None => self.globals.del_item(name)?,
-                },
-                _ => {}
+            let now = self.globals.get_item(&name)?;
+            if now.as_ref().is_some_and(|now| !now.is(&value)) {
+                continue;
+            }
+            match old {
+                Some(old) => self.globals.set_item(name, old)?,
+                None if now.is_some() => self.globals.del_item(name)?,
+                None => {}
             }
         }
         result
     }
 }
 
-fn with_builtins<'py>(module: &Bound<'py, PyModule>) -> PyResult<Bound<'py, PyDict>> {
-    let py = module.py();
-    let globals = module.dict();
-    globals.set_item(
-        intern!(py, "__builtins__"),
-        py.import(intern!(py, "builtins"))?,
-    )?;
-    Ok(globals)
+/// Trace and profile functions belong to the thread, which serves others next.
+fn untrace(py: Python<'_>) -> PyResult<()> {
+    let sys = fixtures(py)?.sys.bind(py);
+    let none = py.None();
+    // Only if there is one: taking none off costs CPython 3.12 its specialised code.
+    if !sys.call_method0(intern!(py, "gettrace"))?.is_none() {
+        sys.call_method1(intern!(py, "settrace"), (&none,))?;
+    }
+    if !sys.call_method0(intern!(py, "getprofile"))?.is_none() {
+        sys.call_method1(intern!(py, "setprofile"), (&none,))?;
+    }
+    Ok(())
+}
+
+fn forget(py: Python<'_>) -> PyResult<()> {
+    let current = fixtures(py)?.current.bind(py);
+    current.setattr(intern!(py, "module"), py.None())
 }
 
 /// An error that no caller waits for goes where Python sends those of `__del__`.

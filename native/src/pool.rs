@@ -104,8 +104,8 @@ impl Pool {
         self.leases().insert(id, Arc::downgrade(&lease));
         if self.queue.push(Work::Lease(Arc::clone(&lease))).is_err() {
             // Every worker is busy, and thousands of leases came and went meanwhile.
+            lease.end();
             self.forget(id);
-            self.give_back();
             return Err(Error::NoWorkersAvailable);
         }
         if self.is_closed() {

@@ -14,7 +14,8 @@ use std::ffi::CString;
 use std::thread;
 
 use crate::object::ErlangTerm;
-use crate::{kind, namespace};
+use crate::worker::STACK_SIZE;
+use crate::{code, kind, namespace};
 
 /// How the one start went.
 static STARTED: OnceCell<Result<(), String>> = OnceCell::new();
@@ -29,8 +30,10 @@ pub(crate) fn start(executable: &str) -> Result<(), String> {
         let (started, outcome) = bounded(1);
         let (wake, wakes) = bounded(1);
         let main = move || main_thread(&executable, &started, &wakes);
+        // Finalizers of dropped objects run there.
         let thread = thread::Builder::new()
             .name("py_main".to_owned())
+            .stack_size(STACK_SIZE)
             .spawn(main);
         thread.map_err(|e| format!("no thread for Python: {e}"))?;
         // Set once, like everything here.
@@ -137,6 +140,7 @@ fn setup(py: Python<'_>) -> PyResult<()> {
     let sys = py.import("sys")?;
     sys.getattr("modules")?.set_item("erlang", erlang)?;
     namespace::init(py)?;
+    code::init(py)?;
     leave_signals_alone(py)?;
     // Whichever thread imports it first is "the main thread" for `threading`.
     py.import("threading")?;

@@ -2,7 +2,7 @@
 //! state, one `threading.local`, one identity. It detaches while it waits.
 //!
 //! It takes unbound jobs and leases from the pool's queue; while it serves a lease, only that
-//! lease's errands. A panic ends the thread; `py_pool` hears of it and starts another.
+//! lease's errands. A panic ends the thread, which starts its successor; `py_pool` hears of it.
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -21,7 +21,7 @@ use crate::reply::Outbox;
 
 /// Python's recursion limit, deep conversions and C extensions need more than the 2 MiB that a
 /// Rust thread gets. Address space only: pages are used as they are touched.
-const STACK_SIZE: usize = 16 << 20;
+pub(crate) const STACK_SIZE: usize = 16 << 20;
 
 struct Worker {
     pool: Arc<Pool>,
@@ -56,8 +56,11 @@ fn run(pool: Arc<Pool>, id: u64) {
     match catch_unwind(AssertUnwindSafe(serve)) {
         Ok(Exit::Closed) => {}
         Ok(Exit::Crashed) | Err(_) => {
-            let note = (atoms::py_worker(), id, atoms::crashed());
-            Outbox::new().note(&pool.manager, note);
+            // The successor is started here and not by `py_pool`, which may be stopping: a
+            // closed pool as well needs somebody to refuse what is queued there.
+            let successor = spawn(Arc::clone(&pool), id);
+            let fate = successor.map_or(atoms::lost(), |()| atoms::crashed());
+            Outbox::new().note(&pool.manager, (atoms::py_worker(), id, fate));
         }
     }
 }
@@ -98,20 +101,25 @@ impl Worker {
         self.pool.wake_one();
     }
 
-    /// An unbound job runs in a namespace of its own.
     fn serve_unbound(&mut self, py: Python<'_>, job: &Job) -> Result<(), Crash> {
         if !job.ticket.start() {
             return Ok(());
         }
+        let served = guard(|| self.run_unbound(py, job));
+        if served.is_err() {
+            // Nothing is sent if the job was replied before it crashed.
+            self.outbox.refuse(job, Error::WorkerCrashed);
+        }
+        served
+    }
+
+    /// An unbound job runs in a namespace of its own.
+    fn run_unbound(&mut self, py: Python<'_>, job: &Job) -> Result<(), Crash> {
         match Namespace::enter(py) {
             Ok(namespace) => {
                 let done = self.execute(py, job, &namespace, || {});
                 namespace.leave();
-                clear_indicator();
-                done.map_err(|Crash| {
-                    self.outbox.refuse(job, Error::WorkerCrashed);
-                    Crash
-                })
+                done
             }
             Err(error) => {
                 self.outbox.refuse(job, error.into());
@@ -120,26 +128,26 @@ impl Worker {
         }
     }
 
+    /// Whatever happens in it, the lease ends, once.
     fn serve_lease(&mut self, py: Python<'_>, lease: &Arc<Lease>) -> Result<(), Crash> {
-        if lease.is_ended() {
-            self.leave(lease, || Error::ContextNotBound);
-            return Ok(());
-        }
-        let served = match Namespace::enter(py) {
-            Ok(namespace) => {
-                let served = self.run_errands(py, lease, &namespace);
-                let emptied = catch_unwind(AssertUnwindSafe(|| namespace.leave_empty()));
-                clear_indicator();
-                served.and(emptied.map_err(|_| Crash))
-            }
-            // No memory for an empty module: nothing can run here.
-            Err(_) => Err(Crash),
+        let served = if lease.is_ended() {
+            Ok(())
+        } else {
+            guard(|| self.run_lease(py, lease))
         };
         lease.end();
         match served {
             Ok(()) => self.leave(lease, || Error::ContextNotBound),
             Err(Crash) => self.leave(lease, || Error::WorkerCrashed),
         }
+        served
+    }
+
+    fn run_lease(&mut self, py: Python<'_>, lease: &Lease) -> Result<(), Crash> {
+        // Fails only without memory for an empty module: nothing can run here.
+        let namespace = Namespace::enter(py).map_err(|_| Crash)?;
+        let served = self.run_errands(py, lease, &namespace);
+        namespace.leave_empty();
         served
     }
 
@@ -207,6 +215,13 @@ impl Worker {
         let note = (atoms::py_lease(), lease.id, atoms::ended());
         self.outbox.note(&self.pool.manager, note);
     }
+}
+
+/// Runs `body`; a panic in it is a crash of this worker.
+fn guard(body: impl FnOnce() -> Result<(), Crash>) -> Result<(), Crash> {
+    let done = catch_unwind(AssertUnwindSafe(body)).unwrap_or(Err(Crash));
+    clear_indicator();
+    done
 }
 
 /// An error indicator that something left set would fail the next caller's job.
