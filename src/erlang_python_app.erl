@@ -9,7 +9,7 @@
     {ok, pid()}
     | {error, {python_unavailable, Message :: binary()} | {invalid_env, atom(), term()} | term()}.
 start(_Type, _Args) ->
-    case check_env([num_workers, default_timeout, max_pending]) of
+    case check_env([num_workers, default_timeout, max_pending, interrupt_grace, max_abandoned]) of
         ok -> start_python();
         {error, Reason} -> {error, Reason}
     end.
@@ -37,4 +37,5 @@ check_env([Key | Keys]) ->
 is_valid(num_workers, undefined) -> true;
 is_valid(default_timeout, infinity) -> true;
 is_valid(default_timeout, Value) -> is_integer(Value) andalso Value >= 0;
+is_valid(max_abandoned, Value) -> is_integer(Value) andalso Value >= 0;
 is_valid(_, Value) -> is_integer(Value) andalso Value > 0.

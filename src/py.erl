@@ -21,6 +21,7 @@
 -export([call/3, call/4, call/5, eval/1, eval/2, eval/3, exec/1, exec/2, exec/3]).
 -export([ctx_call/4, ctx_call/5, ctx_call/6, ctx_eval/2, ctx_eval/3, ctx_eval/4,
          ctx_exec/2, ctx_exec/3, ctx_exec/4]).
+-export([interrupt/1]).
 -export([version/0, python_info/0, format_error/1]).
 
 -export_type([context/0, name/0, code/0, args/0, kwargs/0, locals/0, bind_options/0,
@@ -56,11 +57,12 @@
 -type result() :: result(term()).
 %% Any value; see `docs/types.md' for its form.
 
--type error_reason() :: timeout | no_workers_available | overloaded | worker_crashed
+-type error_reason() :: timeout | interrupted | no_workers_available | overloaded | worker_crashed
                       | {unconvertible, unconvertible()}
                       | {exception_type(), exception()}.
-%% `timeout': the call took longer than its timeout. `no_workers_available': every worker is
-%% leased. `overloaded': `max_pending' jobs, or 256 in this context, wait already.
+%% `timeout': the call took longer than its timeout. `interrupted': somebody has interrupted it,
+%% see {@link interrupt/1}, or its context ended under it. `no_workers_available': every worker
+%% is leased. `overloaded': `max_pending' jobs, or 256 in this context, wait already.
 %% `worker_crashed': the worker died under the call, its binding or context has ended.
 %% `{unconvertible, _}': a value has no form on the other side. Else a Python exception.
 
@@ -284,6 +286,22 @@ ctx_exec(Context, Code, Locals) ->
 -spec ctx_exec(context(), code(), locals(), timeout()) -> ok | {error, error_reason()}.
 ctx_exec(Context, Code, Locals, Timeout) ->
     submit_to(Context, {exec, code(Code), Locals}, Timeout).
+
+%% @doc `ok' when a call runs there, which now returns `{error, interrupted}' to its caller.
+%%
+%% For a process it is the call that the process is in, wherever it runs; for a context the one
+%% that runs in it, whoever called. Its code gets an exception, `erlang.Interrupted', which no
+%% `except Exception' catches; the context and its variables stay. Code that does not end within
+%% `interrupt_grace' milliseconds loses its worker, and so its context. `not_running': nothing
+%% runs there, the context or the process may be gone, or the call waits for its turn.
+-spec interrupt(context() | pid()) -> ok | {error, not_running}.
+interrupt(Target) when node(Target) =:= node() ->
+    case py_nif:interrupt(Target) of
+        true -> ok;
+        false -> {error, not_running}
+    end;
+interrupt(_) ->
+    error(badarg).
 
 %%% Information
 

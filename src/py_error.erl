@@ -17,6 +17,10 @@ format({unconvertible, #{reason := Reason, value := Value}}) ->
     unicode:characters_to_binary(io_lib:format("cannot convert: ~ts: ~ts", [why(Reason), Value]));
 format(timeout) ->
     <<"the call took longer than its timeout">>;
+format(interrupted) ->
+    <<"the call was interrupted, or its context ended under it">>;
+format(not_running) ->
+    <<"no call runs there">>;
 format(no_workers_available) ->
     <<"every worker is leased; see py_pool:get_stats()">>;
 format(overloaded) ->

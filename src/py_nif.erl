@@ -5,8 +5,9 @@
 -module(py_nif).
 
 -export([load/1]).
--export([start_python/1, open_pool/2, close_pool/1, start_worker/2, pool_info/1, lease/1,
-         end_lease/1, lease_id/1, is_leased/1, context/1, submit/3, cancel/1]).
+-export([start_python/1, open_pool/4, close_pool/1, start_worker/2, pool_info/1, resources/0,
+         lease/1, end_lease/1, lease_id/1, is_leased/1, context/1, submit/3, cancel/1,
+         interrupt/1]).
 
 -export_type([pool/0, lease/0, context/0, ticket/0, job/0, refusal/0,
               load_error/0]).
@@ -29,8 +30,9 @@ load(Path) ->
 start_python(_Executable) ->
     erlang:nif_error(not_loaded).
 
--spec open_pool(Size :: pos_integer(), MaxPending :: pos_integer()) -> pool().
-open_pool(_Size, _MaxPending) ->
+-spec open_pool(Size :: pos_integer(), MaxPending :: pos_integer(),
+                InterruptGrace :: non_neg_integer(), MaxAbandoned :: non_neg_integer()) -> pool().
+open_pool(_Size, _MaxPending, _InterruptGrace, _MaxAbandoned) ->
     erlang:nif_error(not_loaded).
 
 -spec close_pool(pool()) -> ok.
@@ -42,8 +44,14 @@ start_worker(_Pool, _Id) ->
     erlang:nif_error(not_loaded).
 
 -spec pool_info(pool()) ->
-    {Size :: pos_integer(), Leased :: non_neg_integer(), Pending :: non_neg_integer()}.
+    {Size :: non_neg_integer(), Leased :: non_neg_integer(), Pending :: non_neg_integer(),
+     Abandoned :: non_neg_integer(), LeftThreads :: non_neg_integer()}.
 pool_info(_Pool) ->
+    erlang:nif_error(not_loaded).
+
+-spec resources() ->
+    {Jobs :: non_neg_integer(), Contexts :: non_neg_integer(), Objects :: non_neg_integer()}.
+resources() ->
     erlang:nif_error(not_loaded).
 
 -spec lease(pool()) -> {ok, lease()} | {error, refusal()}.
@@ -73,4 +81,8 @@ submit(_Target, _Ref, _Job) ->
 
 -spec cancel(ticket()) -> cancelled | replied.
 cancel(_Ticket) ->
+    erlang:nif_error(not_loaded).
+
+-spec interrupt(lease() | context() | pid()) -> boolean().
+interrupt(_Target) ->
     erlang:nif_error(not_loaded).

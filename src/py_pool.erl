@@ -13,11 +13,19 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--type stats() :: #{num_workers := pos_integer(), available_workers := non_neg_integer(),
-                   checked_out := non_neg_integer(), pending_requests := non_neg_integer()}.
+-type stats() :: #{num_workers := non_neg_integer(), available_workers := non_neg_integer(),
+                   checked_out := non_neg_integer(), pending_requests := non_neg_integer(),
+                   abandoned := non_neg_integer(), left_threads := non_neg_integer(),
+                   resources := #{jobs := non_neg_integer(), contexts := non_neg_integer(),
+                                  objects := non_neg_integer()}}.
 %% The state of the pool:
 %% `num_workers', the worker threads; `available_workers', those that no context has;
 %% `checked_out', those that one has; `pending_requests', the jobs accepted and not yet replied.
+%% `abandoned': threads that could not be stopped and have not ended, in the whole VM; they are
+%% not among the workers. `left_threads': how often Python code has left a `threading.Thread' of
+%% its own running, since the pool started. `resources': what is alive natively, in the whole
+%% VM, garbage that was not collected yet included: jobs, contexts, and Python objects that
+%% Erlang holds.
 
 -type kind() :: implicit | explicit.
 %% The binding of a process, or a handle.
@@ -46,9 +54,12 @@
 %% is not running.
 -spec get_stats() -> stats().
 get_stats() ->
-    {Size, Leased, Pending} = py_nif:pool_info(native()),
-    #{num_workers => Size, available_workers => Size - Leased, checked_out => Leased,
-      pending_requests => Pending}.
+    {Size, Leased, Pending, Abandoned, LeftThreads} = py_nif:pool_info(native()),
+    {Jobs, Contexts, Objects} = py_nif:resources(),
+    %% A worker that is lost under a lease leaves the pool before the lease ends.
+    #{num_workers => Size, available_workers => max(0, Size - Leased), checked_out => Leased,
+      pending_requests => Pending, abandoned => Abandoned, left_threads => LeftThreads,
+      resources => #{jobs => Jobs, contexts => Contexts, objects => Objects}}.
 
 %% @private
 -spec create_table() -> ok.
@@ -114,7 +125,7 @@ init([]) ->
     %% Contexts of an earlier life ended with it.
     true = ets:delete_all_objects(?TABLE),
     Size = num_workers(),
-    Native = py_nif:open_pool(Size, env(max_pending)),
+    Native = py_nif:open_pool(Size, env(max_pending), env(interrupt_grace), env(max_abandoned)),
     ok = start_workers(Native, lists:seq(1, Size)),
     persistent_term:put(?NATIVE, Native),
     {ok, #state{native = Native}}.
@@ -142,13 +153,16 @@ handle_cast(Message, State) ->
 handle_info({py_lease, Id, ended}, State) ->
     %% Also for leases that were checked in before: their worker is free only now.
     {noreply, serve_waiters(check_in(Id, State))};
-handle_info({py_worker, Id, crashed}, State) ->
-    %% Its successor runs already.
-    ?LOG_ERROR(#{what => worker_crashed, worker => Id}),
-    {noreply, State};
 handle_info({py_worker, Id, lost}, State) ->
     %% No thread could be started in its place: a new pool has its full size, or says why not.
     {stop, {worker_lost, Id}, State};
+handle_info({py_worker, Id, Fate}, State) ->
+    log_fate(Id, Fate),
+    %% There may be one more than before.
+    {noreply, serve_waiters(State)};
+handle_info({py_threads, Lease, Names}, State) ->
+    ?LOG_WARNING(#{what => threads_left_running, context => Lease, names => Names}),
+    {noreply, State};
 handle_info({'DOWN', Monitor, process, _Pid, _Reason}, State) ->
     {noreply, serve_waiters(forget_process(Monitor, State))};
 handle_info({timeout, Timer, no_worker}, State) ->
@@ -170,6 +184,20 @@ terminate(_Reason, #state{native = Native, waiters = Waiters}) ->
     true = ets:delete_all_objects(?TABLE),
     _ = persistent_term:erase(?NATIVE),
     py_nif:close_pool(Native).
+
+log_fate(Id, crashed) ->
+    %% Its successor runs already.
+    ?LOG_ERROR(#{what => worker_crashed, worker => Id});
+log_fate(Id, abandoned) ->
+    ?LOG_WARNING(#{what => worker_abandoned, worker => Id,
+                   why => "its code could not be interrupted; another worker has its place"});
+log_fate(Id, not_replaced) ->
+    ?LOG_ERROR(#{what => worker_not_replaced, worker => Id,
+                 why => "its code could not be interrupted, and max_abandoned threads of this "
+                        "kind run already; the pool is smaller until one of them ends"});
+log_fate(Id, replaced) ->
+    ?LOG_NOTICE(#{what => worker_replaced, worker => Id,
+                  why => "an abandoned thread has ended"}).
 
 start_workers(Native, Ids) ->
     lists:foreach(fun(Id) -> ok = py_nif:start_worker(Native, Id) end, Ids).

@@ -26,15 +26,20 @@ rustler::atoms! {
     // Notes to `py_pool`.
     py_lease,
     py_worker,
+    py_threads,
     ended,
     crashed,
     lost,
+    abandoned,
+    not_replaced,
+    replaced,
 
     // Reasons.
     no_workers_available,
     overloaded,
     worker_crashed,
     context_not_bound,
+    interrupted,
     unconvertible,
     improper_list,
     too_deep,

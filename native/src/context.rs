@@ -9,17 +9,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustler::Resource;
 
+use crate::atoms;
+use crate::census::{Counted, LEASES};
 use crate::error::Error;
 use crate::job::Job;
 use crate::pool::Pool;
 use crate::queue::Queue;
+use crate::reply::Outbox;
+use crate::watchdog;
 
 /// A context is used by one process, or handed around by a few: this many calls may wait in it.
 const QUEUE_CAPACITY: usize = 256;
 
 /// What the worker of a lease takes from its queue.
 pub(crate) enum Errand {
-    Job(Box<Job>),
+    Job(Arc<Job>),
     /// Look around: the lease may have ended.
     Wake,
 }
@@ -33,6 +37,7 @@ pub(crate) struct Lease {
     active: AtomicUsize,
     /// The worker counts as free again. Orders end and leave; held for a few instructions.
     given_back: Mutex<bool>,
+    _counted: Counted,
 }
 
 /// What the end of a lease left behind.
@@ -55,6 +60,7 @@ impl Lease {
             ended: AtomicBool::new(false),
             active: AtomicUsize::new(0),
             given_back: Mutex::new(false),
+            _counted: LEASES.enter(),
         })
     }
 
@@ -66,8 +72,8 @@ impl Lease {
         self.ended.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn submit(&self, job: Box<Job>) -> Result<(), Error> {
-        // Count first, look second: `refuse_rest` waits for everyone who counted in time.
+    pub(crate) fn submit(&self, job: Arc<Job>) -> Result<(), Error> {
+        // Count first, look second: `leave` waits for everyone who counted in time.
         self.active.fetch_add(1, Ordering::SeqCst);
         let ticket = Arc::clone(&job.ticket);
         let refusal = if self.is_ended() {
@@ -97,7 +103,13 @@ impl Lease {
         drop(given_back);
         // A full queue wakes the worker by itself.
         let _: Result<(), Errand> = self.queue.push(Errand::Wake);
-        if idle { End::Idle } else { End::Busy }
+        if idle {
+            End::Idle
+        } else {
+            // What runs there is interrupted.
+            watchdog::ring();
+            End::Busy
+        }
     }
 
     /// Waits for the next errand; blocks, so the worker is detached.
@@ -111,27 +123,31 @@ impl Lease {
         self.active.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// The jobs that were accepted before the lease ended and will not run.
-    pub(crate) fn refuse_rest(&self, mut refuse: impl FnMut(&Job)) {
+    /// Nothing of the lease is left in its worker, or the worker is lost: it counts as free, and
+    /// `py_pool` hears of it. The jobs that were accepted and did not run are refused. Sends, so
+    /// not from a scheduler thread.
+    pub(crate) fn leave(&self, outbox: &mut Outbox, refusal: impl Fn() -> Error) {
         while self.active.load(Ordering::SeqCst) > 0 {
             match self.queue.pop() {
                 Some(Errand::Job(job)) => {
                     self.finish_job();
-                    refuse(&job);
+                    outbox.refuse(&job, refusal());
                 }
                 Some(Errand::Wake) => {}
                 // A submitter stands between its count and its push: a few instructions.
                 None => std::thread::yield_now(),
             }
         }
-    }
-
-    /// The worker has left: it is free, if `end` has not said so before.
-    pub(crate) fn leave(&self) {
         if !std::mem::replace(&mut *self.given_back(), true) {
             self.pool.give_back();
         }
         self.pool.forget(self.id);
+        self.tell_ended(outbox);
+    }
+
+    pub(crate) fn tell_ended(&self, outbox: &mut Outbox) {
+        let note = (atoms::py_lease(), self.id, atoms::ended());
+        outbox.note(&self.pool.manager, note);
     }
 
     fn given_back(&self) -> MutexGuard<'_, bool> {

@@ -14,6 +14,7 @@ pub(crate) enum Error {
     Overloaded,
     WorkerCrashed,
     ContextNotBound,
+    Interrupted,
     Unconvertible(Unconvertible),
     Python(Box<Exception>),
 }
@@ -72,6 +73,7 @@ impl fmt::Display for Error {
             Self::Overloaded => f.write_str("too many jobs wait already"),
             Self::WorkerCrashed => f.write_str("the worker crashed"),
             Self::ContextNotBound => f.write_str("the context has ended"),
+            Self::Interrupted => f.write_str("the call was interrupted"),
             Self::Unconvertible(u) => write!(f, "cannot convert ({:?}): {}", u.why, u.value),
             Self::Python(e) => write!(f, "{}: {}", e.class, e.message),
         }
@@ -94,6 +96,7 @@ impl Encoder for Error {
             Self::Overloaded => atoms::overloaded().encode(env),
             Self::WorkerCrashed => atoms::worker_crashed().encode(env),
             Self::ContextNotBound => atoms::context_not_bound().encode(env),
+            Self::Interrupted => atoms::interrupted().encode(env),
             Self::Unconvertible(u) => {
                 let info = make_map(
                     env,

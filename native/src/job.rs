@@ -12,6 +12,7 @@ use rustler::{OwnedEnv, ResourceArc, Term};
 use std::sync::Arc;
 
 use crate::atoms;
+use crate::census::{Counted, JOBS};
 use crate::code::{self, Mode};
 use crate::context::Context;
 use crate::convert::{Answer, to_kwargs, to_name, to_object, to_term};
@@ -24,11 +25,16 @@ pub(crate) struct Job {
     pub(crate) caller: LocalPid,
     /// A caller that waits may have no other use for its handle: the context lasts as long as
     /// its jobs.
-    pub(crate) context: Option<ResourceArc<Context>>,
+    _context: Option<ResourceArc<Context>>,
     /// `{Ref, Job}`, copied once; big binaries in it are shared with the caller.
     order: SavedTerm,
     env: OwnedEnv,
+    _counted: Counted,
 }
+
+// SAFETY: after `accept` the terms are only read and copied out of the environment. The worker
+// decodes the job there; the watchdog may copy the reference, which nothing that decodes moves.
+unsafe impl Sync for Job {}
 
 /// The shapes that `py.erl` submits.
 enum Shape<'a> {
@@ -122,16 +128,18 @@ impl Job {
         reference: Term<'_>,
         job: Term<'_>,
         ticket: Arc<Ticket>,
-    ) -> Box<Self> {
+        context: Option<ResourceArc<Context>>,
+    ) -> Arc<Self> {
         let order = (reference, job).encode(env);
         let env_of_job = OwnedEnv::new();
         let order = env_of_job.save(order);
-        Box::new(Self {
+        Arc::new(Self {
             ticket,
             caller: env.pid(),
-            context: None,
+            _context: context,
             order,
             env: env_of_job,
+            _counted: JOBS.enter(),
         })
     }
 
@@ -162,7 +170,12 @@ impl Job {
         namespace: &Namespace<'py>,
         env: Env<'a>,
     ) -> Result<Answer<'a>, Error> {
-        let python = Execution { py, namespace };
+        let ticket = &self.ticket;
+        let python = Execution {
+            py,
+            namespace,
+            ticket,
+        };
         self.env.run(|own| {
             let (_, job) = self.order(own);
             // Checked before it was queued.
@@ -176,14 +189,14 @@ impl Job {
                     kwargs,
                 } => {
                     let value = python.call(module, function, args, kwargs)?;
-                    to_term(env, &value).map(|answer| answer.map(ok))
+                    to_term(env, &value, &self.ticket).map(|answer| answer.map(ok))
                 }
                 Shape::Run {
                     mode: Mode::Eval,
                     source,
                     locals,
                 } => python.run(Mode::Eval, source, locals, |value| {
-                    to_term(env, &value).map(|answer| answer.map(ok))
+                    to_term(env, &value, &self.ticket).map(|answer| answer.map(ok))
                 }),
                 Shape::Run {
                     mode: Mode::Exec,
@@ -201,6 +214,7 @@ impl Job {
 struct Execution<'py, 'ns> {
     py: Python<'py>,
     namespace: &'ns Namespace<'py>,
+    ticket: &'ns Ticket,
 }
 
 impl<'py> Execution<'py, '_> {
@@ -213,13 +227,13 @@ impl<'py> Execution<'py, '_> {
     ) -> Result<Bound<'py, PyAny>, Error> {
         let py = self.py;
         let callable = self.resolve(module, function)?;
-        let args = to_object(py, args)?;
+        let args = to_object(py, args, self.ticket)?;
         let args = args.try_iter()?.collect::<PyResult<Vec<_>>>()?;
         let args = PyTuple::new(py, args)?;
         if is_empty(kwargs) {
             return Ok(callable.call1(args)?);
         }
-        let kwargs = to_kwargs(py, kwargs)?;
+        let kwargs = to_kwargs(py, kwargs, self.ticket)?;
         Ok(callable.call(args, Some(&kwargs))?)
     }
 
@@ -252,7 +266,7 @@ impl<'py> Execution<'py, '_> {
         if is_empty(locals) {
             return finish(evaluate(&code, globals)?);
         }
-        let locals: Bound<'py, PyDict> = to_kwargs(self.py, locals)?;
+        let locals: Bound<'py, PyDict> = to_kwargs(self.py, locals, self.ticket)?;
         self.namespace
             .with_locals(&locals, || finish(evaluate(&code, globals)?))
     }

@@ -6,27 +6,39 @@
 //! - [`python`]: starts the interpreter once, on a thread of its own.
 //! - [`pool`]: what the workers of one application start share.
 //! - [`worker`]: the thread that runs Python.
+//! - [`slot`]: what a worker does at the moment, for those who may have to stop it.
+//! - [`watchdog`]: stops what must stop, and replaces what cannot.
+//! - [`interrupt`]: raises in another thread, and breaks its system calls.
+//! - [`release`]: drops the objects that Erlang no longer holds.
 //! - [`queue`]: the bounded queues, and how an idle worker waits.
 //! - [`context`]: a lease of one worker, and the handles that Erlang holds.
 //! - [`job`]: one call, eval or exec: its shapes, their decoding, their execution.
 //! - [`ticket`]: the one atomic that decides between reply and cancel.
 //! - [`reply`]: the only room that sends.
 //! - [`namespace`]: the globals of a context, and `__main__`.
+//! - [`tidy`]: what a context leaves on its thread.
+//! - [`streams`]: `sys.stdout` and `sys.stderr`.
+//! - [`threads`]: the Python threads that a context starts.
+//! - [`audit`]: refuses forks and signals.
 //! - [`code`]: compiled code and its source lines.
 //! - [`convert`]: terms to objects, objects to terms.
 //! - [`object`]: Python objects that Erlang holds, Erlang terms that Python holds.
 //! - [`error`], [`exception`] and [`kind`]: what went wrong, and how Erlang sees it.
+//! - [`census`]: how many of our things are alive.
 //! - [`atoms`]: the one table of atoms.
 //!
 //! No thread holds a lock while it attaches to Python, attaches while it holds one, or keeps
 //! one across Python code. See `docs/architecture.md` for the threads and what each may do.
 
 mod atoms;
+mod audit;
+mod census;
 mod code;
 mod context;
 mod convert;
 mod error;
 mod exception;
+mod interrupt;
 mod job;
 mod kind;
 mod namespace;
@@ -35,8 +47,14 @@ mod object;
 mod pool;
 mod python;
 mod queue;
+mod release;
 mod reply;
+mod slot;
+mod streams;
+mod threads;
 mod ticket;
+mod tidy;
+mod watchdog;
 mod worker;
 
 rustler::init!("py_nif");

@@ -6,6 +6,10 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::streams::{self, Streams};
+use crate::tidy;
 
 /// What every namespace needs, found once: a lookup later would meet whatever code of a context
 /// has left in `builtins.__import__`.
@@ -13,7 +17,8 @@ struct Fixtures {
     builtins: Py<PyModule>,
     /// The thread-local whose `module` is the `__main__` of a thread.
     current: Py<PyAny>,
-    sys: Py<PyModule>,
+    /// The dict of `sys`.
+    sys: Py<PyDict>,
 }
 
 static FIXTURES: PyOnceLock<Fixtures> = PyOnceLock::new();
@@ -25,24 +30,31 @@ fn fixtures(py: Python<'_>) -> PyResult<&Fixtures> {
 
 /// Makes `sys.modules['__main__']` show each thread its own namespace. Runs once.
 pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
-    let source = include_str!("main_module.py");
-    let builtins = py.import("builtins")?;
-    let compiled = builtins.call_method1(
-        "compile",
-        (source, "<erlang_python/main_module.py>", "exec", 0, true),
-    )?;
-    let module = PyModule::new(py, "erlang._main")?;
-    module.dict().set_item("__builtins__", &builtins)?;
-    evaluate(&compiled, &module.dict())?;
-    module.call_method0("install")?;
+    let main = load(py, "main_module", include_str!("main_module.py"))?;
+    main.call_method0("install")?;
     let fixtures = Fixtures {
-        builtins: builtins.unbind(),
-        current: module.getattr("_current")?.unbind(),
-        sys: py.import("sys")?.unbind(),
+        builtins: py.import("builtins")?.unbind(),
+        current: main.getattr("_current")?.unbind(),
+        sys: py.import("sys")?.dict().unbind(),
     };
     // Python is started once: a second set would be the same.
     let _: Result<(), _> = FIXTURES.set(py, fixtures);
     Ok(())
+}
+
+/// One of the Python files of this library, as a module of its own.
+pub(crate) fn load<'py>(
+    py: Python<'py>,
+    name: &str,
+    source: &str,
+) -> PyResult<Bound<'py, PyModule>> {
+    let builtins = py.import("builtins")?;
+    let file = format!("<erlang_python/{name}.py>");
+    let code = builtins.call_method1("compile", (source, file, "exec", 0, true))?;
+    let module = PyModule::new(py, &format!("erlang._{name}"))?;
+    module.dict().set_item("__builtins__", &builtins)?;
+    evaluate(&code, &module.dict())?;
+    Ok(module)
 }
 
 /// Runs compiled code with `globals` as its globals and locals.
@@ -56,47 +68,85 @@ pub(crate) fn evaluate<'py>(
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyEval_EvalCode(code, globals, globals)) }
 }
 
-/// A fresh module named `__main__`, and its dict.
+/// A fresh module named `__main__`, its dict, and what else a context has of its own.
 pub(crate) struct Namespace<'py> {
     pub(crate) module: Bound<'py, PyModule>,
     pub(crate) globals: Bound<'py, PyDict>,
+    id: u64,
+    /// The `contextvars.Context` that its jobs run in.
+    variables: Bound<'py, PyAny>,
 }
 
 impl<'py> Namespace<'py> {
     /// The new `__main__` of the calling thread. Runs no Python code.
     pub(crate) fn enter(py: Python<'py>) -> PyResult<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         let fixtures = fixtures(py)?;
         let module = PyModule::new(py, "__main__")?;
         let globals = module.dict();
         globals.set_item(intern!(py, "__builtins__"), &fixtures.builtins)?;
         let current = fixtures.current.bind(py);
         current.setattr(intern!(py, "module"), &module)?;
-        Ok(Self { module, globals })
+        Ok(Self {
+            module,
+            globals,
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            variables: tidy::enter_variables(py)?,
+        })
     }
 
-    /// Takes the namespace off the thread, and what else its code has left there. What the
-    /// namespace holds lives on if something else refers to it: a function that Erlang got from
-    /// an unbound call still finds its globals.
-    pub(crate) fn leave(self) {
+    /// Runs one job, and notes what it has done to the interpreter.
+    pub(crate) fn run<T>(&self, job: impl FnOnce() -> T) -> T {
         let py = self.module.py();
-        report(py, untrace(py));
-        report(py, forget(py));
+        let streams = || Streams::now(fixtures(py)?.sys.bind(py));
+        let before = streams();
+        let done = job();
+        if let (Ok(before), Ok(after)) = (before, streams()) {
+            after.note(&before, self.id);
+        }
+        done
+    }
+
+    /// Takes the namespace off the thread, and what else its code has left there; returns the
+    /// names of the threads that still run. What the namespace holds lives on if something else
+    /// refers to it: a function that Erlang got from an unbound call still finds its globals.
+    pub(crate) fn leave(self) -> Vec<String> {
+        let py = self.module.py();
+        self.tidy();
+        self.take_off(py)
     }
 
     /// Empties the namespace, here and now and on its own thread, so that connections close and
     /// models are freed without waiting for a garbage collection.
-    pub(crate) fn leave_empty(self) {
+    pub(crate) fn leave_empty(self) -> Vec<String> {
         let py = self.module.py();
-        report(py, untrace(py));
+        self.tidy();
         // The youngest first, so that a finalizer still finds what its object was made with. A
         // finalizer may add to the namespace: what it adds goes with the clear.
         for _ in 0..self.globals.len() {
-            if self.globals.call_method0(intern!(py, "popitem")).is_err() {
-                break;
+            match self.globals.call_method0(intern!(py, "popitem")) {
+                Ok(item) => _ = report(py, tidy::close_generator(&item)),
+                Err(_) => break,
             }
         }
         self.globals.clear();
-        self.leave();
+        self.take_off(py)
+    }
+
+    /// What may run code of the context, which finds its namespace and its variables.
+    fn tidy(&self) {
+        let py = self.module.py();
+        report(py, tidy::untrace(py));
+        report(py, tidy::close_loop(py));
+    }
+
+    fn take_off(self, py: Python<'py>) -> Vec<String> {
+        let left = report(py, tidy::left_running(py)).unwrap_or_default();
+        let restore = || streams::restore(fixtures(py)?.sys.bind(py), self.id);
+        report(py, restore());
+        report(py, forget(py));
+        report(py, tidy::leave_variables(&self.variables));
+        left
     }
 
     /// Runs `body` with `locals` visible as globals, and so in every nested scope. Afterwards
@@ -128,28 +178,14 @@ impl<'py> Namespace<'py> {
     }
 }
 
-/// Trace and profile functions belong to the thread, which serves others next.
-fn untrace(py: Python<'_>) -> PyResult<()> {
-    let sys = fixtures(py)?.sys.bind(py);
-    let none = py.None();
-    // Only if there is one: each call that sets it raises an audit event.
-    if !sys.call_method0(intern!(py, "gettrace"))?.is_none() {
-        sys.call_method1(intern!(py, "settrace"), (&none,))?;
-    }
-    if !sys.call_method0(intern!(py, "getprofile"))?.is_none() {
-        sys.call_method1(intern!(py, "setprofile"), (&none,))?;
-    }
-    Ok(())
-}
-
 fn forget(py: Python<'_>) -> PyResult<()> {
     let current = fixtures(py)?.current.bind(py);
     current.setattr(intern!(py, "module"), py.None())
 }
 
 /// An error that no caller waits for goes where Python sends those of `__del__`.
-fn report<T>(py: Python<'_>, result: PyResult<T>) {
-    if let Err(error) = result {
-        error.write_unraisable(py, None);
-    }
+fn report<T>(py: Python<'_>, result: PyResult<T>) -> Option<T> {
+    result
+        .inspect_err(|error| error.clone_ref(py).write_unraisable(py, None))
+        .ok()
 }

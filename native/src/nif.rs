@@ -2,16 +2,19 @@
 //! attaches, blocks or sends, except `start_python`, which has a dirty scheduler and may wait.
 
 use rustler::schedule::consume_timeslice;
-use rustler::{Atom, Encoder, Env, Error as NifError, NifResult, ResourceArc, Term};
+use rustler::{Atom, Encoder, Env, Error as NifError, LocalPid, NifResult, ResourceArc, Term};
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use crate::atoms;
+use crate::census::{JOBS, LEASES, OBJECTS};
 use crate::context::{Context, End, Lease, LeaseHandle};
 use crate::error::Error;
 use crate::job::Job;
 use crate::pool::{Pool, PoolHandle};
 use crate::ticket::{Cancel, Handle, Ticket};
+use crate::watchdog::{self, Limits};
 use crate::{python, worker};
 
 /// `{error, Reason}` is the NIF's return value; nothing will be sent.
@@ -34,8 +37,22 @@ fn start_python<'a>(env: Env<'a>, executable: &str) -> Term<'a> {
 }
 
 #[rustler::nif]
-fn open_pool(env: Env<'_>, size: usize, max_pending: usize) -> NifResult<ResourceArc<PoolHandle>> {
+fn open_pool(
+    env: Env<'_>,
+    size: usize,
+    max_pending: usize,
+    interrupt_grace: u64,
+    max_abandoned: usize,
+) -> NifResult<ResourceArc<PoolHandle>> {
+    let grace = Duration::from_millis(interrupt_grace);
     let pool = Pool::new(size, max_pending, env.pid());
+    watchdog::guard(
+        &pool,
+        Limits {
+            grace,
+            max_abandoned,
+        },
+    );
     PoolHandle::open(env, pool).ok_or(NifError::BadArg)
 }
 
@@ -53,9 +70,25 @@ fn start_worker<'a>(env: Env<'a>, pool: ResourceArc<PoolHandle>, id: u64) -> Ter
     }
 }
 
+/// Size, leased, pending, abandoned, threads left running.
 #[rustler::nif]
-fn pool_info(pool: ResourceArc<PoolHandle>) -> (usize, usize, usize) {
-    (pool.0.size(), pool.0.leased(), pool.0.pending.count())
+fn pool_info(pool: ResourceArc<PoolHandle>) -> (usize, usize, usize, usize, usize) {
+    let pool = &pool.0;
+    let left = pool.left_threads.load(Ordering::Relaxed);
+    let pending = pool.pending.count();
+    (
+        pool.size(),
+        pool.leased(),
+        pending,
+        watchdog::abandoned(),
+        left,
+    )
+}
+
+/// Jobs, contexts, objects: what of ours is alive in the whole VM.
+#[rustler::nif]
+fn resources() -> (usize, usize, usize) {
+    (JOBS.count(), LEASES.count(), OBJECTS.count())
 }
 
 #[rustler::nif]
@@ -101,15 +134,12 @@ fn submit<'a>(
     let Some(ticket) = Ticket::open(&target.pool().pending) else {
         return Ok(Err(Refusal(Error::Overloaded)));
     };
-    let mut job = Job::accept(env, reference, job, Arc::clone(&ticket));
+    let context = target.context();
+    let job = Job::accept(env, reference, job, Arc::clone(&ticket), context);
     let submitted = match target {
         Target::Pool(pool) => pool.submit(job),
         Target::Lease(lease) => lease.submit(job),
-        Target::Context(context) => {
-            let lease = Arc::clone(&context.0);
-            job.context = Some(context);
-            lease.submit(job)
-        }
+        Target::Context(context) => context.0.submit(job),
     };
     charge(env, start);
     Ok(submitted
@@ -123,6 +153,17 @@ fn cancel(ticket: ResourceArc<Handle>) -> Atom {
         Cancel::Cancelled => atoms::cancelled(),
         Cancel::Replied => atoms::replied(),
     }
+}
+
+#[rustler::nif]
+fn interrupt(target: Term<'_>) -> NifResult<bool> {
+    if let Ok(caller) = target.decode::<LocalPid>() {
+        return Ok(watchdog::interrupt(|job, _| job.caller == caller));
+    }
+    let id = lease_of(target)?.id;
+    Ok(watchdog::interrupt(|_, lease| {
+        lease.is_some_and(|lease| lease.id == id)
+    }))
 }
 
 /// Who a job is for.
@@ -142,6 +183,13 @@ impl Target {
         }
         let pool: ResourceArc<PoolHandle> = term.decode()?;
         Ok(Self::Pool(Arc::clone(&pool.0)))
+    }
+
+    fn context(&self) -> Option<ResourceArc<Context>> {
+        match self {
+            Self::Context(context) => Some(context.clone()),
+            Self::Lease(_) | Self::Pool(_) => None,
+        }
     }
 
     fn pool(&self) -> &Arc<Pool> {

@@ -1,22 +1,23 @@
 //! What one side holds of the other: Python objects in Erlang, Erlang terms in Python.
 //!
-//! Objects are made on workers, attached, and dropped anywhere: a drop on a scheduler thread
-//! never attaches; PyO3 keeps the reference until some thread does, and [`python::drain`] asks
-//! for that.
+//! Objects are made on workers, attached, and dropped anywhere: a drop leaves the reference to
+//! [`release`], whose thread alone runs what finalizers there are.
 
 use pyo3::basic::CompareOp;
 use pyo3::prelude::*;
 use rustler::env::SavedTerm;
-use rustler::sys::enif_compare;
+use rustler::sys::{enif_compare, enif_is_identical};
 use rustler::{Env, OwnedEnv, Resource, ResourceArc, Term};
 
+use crate::census::{Counted, OBJECTS};
 use crate::error::Error;
-use crate::python;
+use crate::release;
 
 /// An object with no Erlang form. As an argument it is that object again.
 pub(crate) struct Object {
     /// Always `Some` until the drop.
     object: Option<Py<PyAny>>,
+    _counted: Counted,
 }
 
 #[rustler::resource_impl]
@@ -25,7 +26,10 @@ impl Resource for Object {}
 impl Object {
     pub(crate) fn hold(object: &Bound<'_, PyAny>) -> ResourceArc<Self> {
         let object = Some(object.clone().unbind());
-        ResourceArc::new(Self { object })
+        ResourceArc::new(Self {
+            object,
+            _counted: OBJECTS.enter(),
+        })
     }
 
     pub(crate) fn bind<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
@@ -38,8 +42,9 @@ impl Object {
 
 impl Drop for Object {
     fn drop(&mut self) {
-        drop(self.object.take());
-        python::drain();
+        if let Some(object) = self.object.take() {
+            release::release(object);
+        }
     }
 }
 
@@ -65,6 +70,14 @@ impl ErlangTerm {
         self.with(|term| term.in_env(env))
     }
 
+    fn is_identical(&self, other: &Self) -> bool {
+        // SAFETY: both terms live in environments that outlive this call.
+        let identical = |a: Term<'_>, b: Term<'_>| unsafe {
+            enif_is_identical(a.as_c_arg(), b.as_c_arg()) != 0
+        };
+        self.with(|a| other.with(|b| identical(a, b)))
+    }
+
     fn with<R>(&self, f: impl FnOnce(Term<'_>) -> R) -> R {
         self.env.run(|env| f(self.term.load(env)))
     }
@@ -86,6 +99,13 @@ impl ErlangTerm {
             // SAFETY: both terms live in environments that outlive this call.
             other.with(|b| unsafe { enif_compare(a, b.as_c_arg()) })
         });
-        op.matches(order.cmp(&0))
+        // As `=:=` and hashes do, Python must tell `1` from `1.0` in it: it calls equal what has
+        // one hash. `<` and `>` are Erlang's order.
+        let order = order.cmp(&0);
+        match op {
+            CompareOp::Eq => self.is_identical(other),
+            CompareOp::Ne => !self.is_identical(other),
+            _ => op.matches(order),
+        }
     }
 }

@@ -14,14 +14,16 @@ use crate::context::Lease;
 use crate::error::Error;
 use crate::job::Job;
 use crate::queue::Queue;
+use crate::reply::Outbox;
 use crate::ticket::Pending;
+use crate::watchdog;
 
 /// Never reused: a context of a pool that is gone must not name a lease of the next one.
 static NEXT_LEASE: AtomicU64 = AtomicU64::new(1);
 
 /// What an unleased worker takes from the pool's queue.
 pub(crate) enum Work {
-    Job(Box<Job>),
+    Job(Arc<Job>),
     /// Serve this lease until it ends.
     Lease(Arc<Lease>),
     /// Look around: the pool may be closed.
@@ -30,7 +32,11 @@ pub(crate) enum Work {
 
 pub(crate) struct Pool {
     /// The number of workers, and so of leases.
-    size: usize,
+    size: AtomicUsize,
+    /// The ids of the workers that were abandoned and not replaced.
+    missing: Mutex<Vec<u64>>,
+    /// Python threads that a lease or an unbound call has left running.
+    pub(crate) left_threads: AtomicUsize,
     leased: AtomicUsize,
     closed: AtomicBool,
     pub(crate) pending: Arc<Pending>,
@@ -47,7 +53,9 @@ impl Pool {
         // worker came may fill what jobs leave.
         let capacity = max_pending.saturating_add(2 * size);
         Arc::new(Self {
-            size,
+            size: AtomicUsize::new(size),
+            missing: Mutex::default(),
+            left_threads: AtomicUsize::new(0),
             leased: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             pending: Pending::new(max_pending),
@@ -58,7 +66,24 @@ impl Pool {
     }
 
     pub(crate) fn size(&self) -> usize {
-        self.size
+        self.size.load(Ordering::SeqCst)
+    }
+
+    /// The worker `id` is gone, and there may be no other.
+    pub(crate) fn lose(&self, id: u64) {
+        lock(&self.missing).push(id);
+        self.size.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// The id of a worker to start in an empty place.
+    pub(crate) fn regain(&self) -> Option<u64> {
+        let id = lock(&self.missing).pop()?;
+        self.size.fetch_add(1, Ordering::SeqCst);
+        Some(id)
+    }
+
+    pub(crate) fn missing(&self) -> usize {
+        lock(&self.missing).len()
     }
 
     pub(crate) fn leased(&self) -> usize {
@@ -70,9 +95,9 @@ impl Pool {
     }
 
     /// Queues a job for any unleased worker.
-    pub(crate) fn submit(&self, job: Box<Job>) -> Result<(), Error> {
+    pub(crate) fn submit(&self, job: Arc<Job>) -> Result<(), Error> {
         let ticket = Arc::clone(&job.ticket);
-        if self.is_closed() || self.leased() >= self.size {
+        if self.is_closed() || self.leased() >= self.size() {
             ticket.cancel();
             return Err(Error::NoWorkersAvailable);
         }
@@ -82,7 +107,7 @@ impl Pool {
         }
         // The last worker may have been leased, or the pool closed, between the check and the
         // push: then nobody would come for this job until some lease ends.
-        if (self.is_closed() || self.leased() >= self.size) && ticket.cancel_queued() {
+        if (self.is_closed() || self.leased() >= self.size()) && ticket.cancel_queued() {
             return Err(Error::NoWorkersAvailable);
         }
         Ok(())
@@ -90,7 +115,7 @@ impl Pool {
 
     /// Takes one of the `size` leases; the first worker that comes to it serves it.
     pub(crate) fn lease(self: &Arc<Self>) -> Result<Arc<Lease>, Error> {
-        let take = |n: usize| (n < self.size).then_some(n + 1);
+        let take = |n: usize| (n < self.size()).then_some(n + 1);
         if self.is_closed()
             || self
                 .leased
@@ -133,6 +158,24 @@ impl Pool {
             lease.end();
         }
         self.wake_one();
+        // What runs there is interrupted.
+        watchdog::ring();
+    }
+
+    /// Nobody will take what is queued here. Sends, so not from a scheduler thread.
+    pub(crate) fn refuse_rest(&self, outbox: &mut Outbox) {
+        while let Some(work) = self.queue.pop() {
+            match work {
+                Work::Job(job) => outbox.refuse(&job, Error::NoWorkersAvailable),
+                Work::Lease(lease) => {
+                    lease.end();
+                    lease.leave(outbox, || Error::ContextNotBound);
+                }
+                Work::Wake => {}
+            }
+        }
+        // What was just taken may have been meant to wake the others.
+        self.wake_one();
     }
 
     /// Wakes an idle worker; one that leaves a closed pool wakes the next.
@@ -142,9 +185,13 @@ impl Pool {
     }
 
     fn leases(&self) -> MutexGuard<'_, HashMap<u64, Weak<Lease>>> {
-        // A map operation that panicked has left a whole map: the lock stays usable.
-        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.leases)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A map or a list is whole whatever panicked: the lock stays usable.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What `py_pool` holds.

@@ -1,11 +1,10 @@
 //! Starts Python, once in the life of the VM, on a thread of its own that is Python's main
 //! thread for ever. Never finalizes it: daemon threads and C extensions do not survive that.
 //!
-//! `start` runs on a dirty scheduler and waits for the main thread; `drain` runs anywhere and
-//! never blocks. The main thread attaches to start Python and to release what was dropped off
-//! the workers; it holds no lock while it does.
+//! `start` runs on a dirty scheduler and waits for the main thread. That one attaches to start
+//! Python, and then sleeps: code that insists on the main thread must find it alive.
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 use once_cell::sync::OnceCell;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -13,14 +12,13 @@ use pyo3::types::PyModule;
 use std::ffi::CString;
 use std::thread;
 
+use crate::interrupt::Interrupted;
 use crate::object::ErlangTerm;
 use crate::worker::STACK_SIZE;
-use crate::{code, kind, namespace};
+use crate::{audit, code, interrupt, kind, namespace, release, tidy, watchdog};
 
 /// How the one start went.
 static STARTED: OnceCell<Result<(), String>> = OnceCell::new();
-/// Wakes the main thread; one place, since one wake serves every drop before it.
-static DRAIN: OnceCell<Sender<()>> = OnceCell::new();
 
 /// Starts Python as `executable` would. A second call tells how the first one went: Python
 /// cannot be started twice in one process.
@@ -28,16 +26,12 @@ pub(crate) fn start(executable: &str) -> Result<(), String> {
     let spawn = || {
         let executable = CString::new(executable).map_err(|e| e.to_string())?;
         let (started, outcome) = bounded(1);
-        let (wake, wakes) = bounded(1);
-        let main = move || main_thread(&executable, &started, &wakes);
-        // Finalizers of dropped objects run there.
+        let main = move || main_thread(&executable, &started);
         let thread = thread::Builder::new()
             .name("py_main".to_owned())
             .stack_size(STACK_SIZE)
             .spawn(main);
         thread.map_err(|e| format!("no thread for Python: {e}"))?;
-        // Set once, like everything here.
-        let _: Result<(), _> = DRAIN.set(wake);
         outcome
             .recv()
             .unwrap_or_else(|_| Err("Python's main thread panicked".to_owned()))
@@ -45,15 +39,7 @@ pub(crate) fn start(executable: &str) -> Result<(), String> {
     STARTED.get_or_init(spawn).clone()
 }
 
-/// Asks for the release of the objects that were dropped on threads that are not attached.
-pub(crate) fn drain() {
-    if let Some(wake) = DRAIN.get() {
-        // Full: a drain is due already.
-        let _: Result<(), _> = wake.try_send(());
-    }
-}
-
-fn main_thread(executable: &CString, started: &Sender<Result<(), String>>, wakes: &Receiver<()>) {
+fn main_thread(executable: &CString, started: &Sender<Result<(), String>>) {
     let outcome = initialize(executable).and_then(|()| Python::attach(setup_or_text));
     let running = outcome.is_ok();
     // The starter waits for this message; it cannot have gone away.
@@ -61,12 +47,10 @@ fn main_thread(executable: &CString, started: &Sender<Result<(), String>>, wakes
     if !running {
         return;
     }
-    // SAFETY: this thread is attached since it initialised Python; from here on it attaches
-    // again only for the length of a drain, through PyO3.
+    // SAFETY: this thread is attached since it initialised Python, and does nothing from here on.
     unsafe { ffi::PyEval_SaveThread() };
-    while wakes.recv().is_ok() {
-        // Attaching releases what PyO3 kept.
-        Python::attach(|_| ());
+    loop {
+        thread::park();
     }
 }
 
@@ -137,10 +121,16 @@ fn setup(py: Python<'_>) -> PyResult<()> {
     kind::init(py)?;
     let erlang = PyModule::new(py, "erlang")?;
     erlang.add_class::<ErlangTerm>()?;
+    erlang.add("Interrupted", py.get_type::<Interrupted>())?;
     let sys = py.import("sys")?;
     sys.getattr("modules")?.set_item("erlang", erlang)?;
     namespace::init(py)?;
+    tidy::init(py)?;
     code::init(py)?;
+    audit::init(py)?;
+    watchdog::init()?;
+    interrupt::init(py)?;
+    release::spawn()?;
     leave_signals_alone(py)?;
     // Whichever thread imports it first is "the main thread" for `threading`.
     py.import("threading")?;

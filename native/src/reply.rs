@@ -1,4 +1,5 @@
-//! The only room that sends. Runs on workers: a send from a scheduler thread would be lost.
+//! The only room that sends. Runs on workers and on the watchdog: a send from a scheduler thread
+//! would be lost.
 
 use rustler::sys::{self, ErlNifTerm};
 use rustler::{Encoder, Env, LocalPid, OwnedEnv, Term};
@@ -8,6 +9,7 @@ use crate::atoms;
 use crate::convert::Answer;
 use crate::error::Error;
 use crate::job::Job;
+use crate::ticket::Completion;
 
 /// Where a worker builds its messages. One environment, cleared after each.
 pub(crate) struct Outbox {
@@ -57,10 +59,14 @@ impl Outbox {
 
     /// Sends the reply, unless the caller has given up; empties the outbox either way.
     pub(crate) fn post(&mut self, job: &Job, letter: Letter) {
-        if job.ticket.complete() {
-            self.send(&job.caller, letter);
-        } else {
-            self.env.clear();
+        match job.ticket.complete() {
+            Completion::Reply => self.send(&job.caller, letter),
+            Completion::Interrupted => {
+                self.env.clear();
+                let letter = self.write(job, |_| Err(Error::Interrupted));
+                self.send(&job.caller, letter);
+            }
+            Completion::Nothing => self.env.clear(),
         }
     }
 
@@ -68,7 +74,10 @@ impl Outbox {
     pub(crate) fn refuse(&mut self, job: &Job, error: Error) {
         self.env.clear();
         let letter = self.write(job, |_| Err(error));
-        self.post(job, letter);
+        match job.ticket.complete() {
+            Completion::Reply | Completion::Interrupted => self.send(&job.caller, letter),
+            Completion::Nothing => self.env.clear(),
+        }
     }
 
     /// Tells `py_pool` something.

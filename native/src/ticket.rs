@@ -1,15 +1,30 @@
-//! The ticket of a job in flight: one atomic that decides every race between reply and cancel.
+//! The ticket of a job in flight: one atomic that decides every race between reply, cancel and
+//! interrupt.
 //!
 //! Touched by the caller's scheduler thread (`cancel`, or the drop of the last handle when the
-//! caller died) and by one worker (`start`, `complete`). Never blocks.
+//! caller died), by whoever interrupts, by one worker (`start`, `complete`), and by the watchdog
+//! when it takes the worker's place. Never blocks.
+//!
+//! ```text
+//! queued --> running --> replied
+//!    |          |   \----> interrupted --> replied
+//!    \----------\--> cancelled <--/
+//! ```
 
+#[cfg(test)]
+use loom::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::Arc;
+#[cfg(not(test))]
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+
+use crate::watchdog;
 
 const QUEUED: u8 = 0;
 const RUNNING: u8 = 1;
-const REPLIED: u8 = 2;
-const CANCELLED: u8 = 3;
+/// Runs, but must stop; the caller waits for `{error, interrupted}`.
+const INTERRUPTED: u8 = 2;
+const REPLIED: u8 = 3;
+const CANCELLED: u8 = 4;
 
 /// Jobs accepted and not yet replied or cancelled, and how many of them there may be.
 pub(crate) struct Pending {
@@ -37,6 +52,16 @@ pub(crate) enum Cancel {
     Replied,
 }
 
+/// What the end of a job owes its caller.
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub(crate) enum Completion {
+    Reply,
+    /// The reply, but it says `interrupted`, whatever the code made of that.
+    Interrupted,
+    /// Nobody waits any more.
+    Nothing,
+}
+
 pub(crate) struct Ticket {
     state: AtomicU8,
     pending: Arc<Pending>,
@@ -60,15 +85,30 @@ impl Ticket {
         self.step(QUEUED, RUNNING)
     }
 
-    /// The worker has a reply; `true` when it must be sent, `false` when nobody waits any more.
-    /// A job that was refused before it ran completes from `queued`.
-    pub(crate) fn complete(&self) -> bool {
-        let won = self.step(RUNNING, REPLIED) || self.step(QUEUED, REPLIED);
-        if won {
-            // Before the send: who has received a reply no longer counts as pending.
-            self.pending.count.fetch_sub(1, Ordering::Relaxed);
-        }
-        won
+    /// The code has to stop, and its caller will hear so; `false` when there is no such code.
+    pub(crate) fn interrupt(&self) -> bool {
+        self.step(RUNNING, INTERRUPTED) || self.state.load(Ordering::SeqCst) == INTERRUPTED
+    }
+
+    /// Nobody waits for what the code is doing, so it must stop.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        matches!(self.state.load(Ordering::SeqCst), INTERRUPTED | CANCELLED)
+    }
+
+    /// There is a reply, and this says whether to send it. A job that was refused before it ran
+    /// completes from `queued`.
+    pub(crate) fn complete(&self) -> Completion {
+        // `interrupted` last: nothing leads from there to the others.
+        let completion = if self.step(RUNNING, REPLIED) || self.step(QUEUED, REPLIED) {
+            Completion::Reply
+        } else if self.step(INTERRUPTED, REPLIED) {
+            Completion::Interrupted
+        } else {
+            return Completion::Nothing;
+        };
+        // Before the send: who has received a reply no longer counts as pending.
+        self.pending.count.fetch_sub(1, Ordering::Relaxed);
+        completion
     }
 
     /// Idempotent: a cancelled ticket stays cancelled.
@@ -76,11 +116,12 @@ impl Ticket {
         if self.cancel_queued() {
             return Cancel::Cancelled;
         }
-        if self.step(RUNNING, CANCELLED) {
+        if self.step(RUNNING, CANCELLED) || self.step(INTERRUPTED, CANCELLED) {
             self.pending.count.fetch_sub(1, Ordering::Relaxed);
+            watchdog::ring();
             return Cancel::Cancelled;
         }
-        match self.state.load(Ordering::Acquire) {
+        match self.state.load(Ordering::SeqCst) {
             REPLIED => Cancel::Replied,
             _ => Cancel::Cancelled,
         }
@@ -97,7 +138,7 @@ impl Ticket {
 
     fn step(&self, from: u8, to: u8) -> bool {
         self.state
-            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
             .is_ok()
     }
 }
@@ -115,81 +156,4 @@ impl Drop for Handle {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ticket() -> (Arc<Pending>, Arc<Ticket>) {
-        let pending = Pending::new(2);
-        let ticket = Ticket::open(&pending).unwrap();
-        (pending, ticket)
-    }
-
-    #[test]
-    fn reply_wins_once() {
-        let (pending, ticket) = ticket();
-        assert!(ticket.start());
-        assert!(ticket.complete());
-        assert!(!ticket.complete());
-        assert_eq!(ticket.cancel(), Cancel::Replied);
-        assert_eq!(pending.count(), 0);
-    }
-
-    #[test]
-    fn cancelled_while_queued_never_starts() {
-        let (pending, ticket) = ticket();
-        assert_eq!(ticket.cancel(), Cancel::Cancelled);
-        assert_eq!(ticket.cancel(), Cancel::Cancelled);
-        assert!(!ticket.start());
-        assert!(!ticket.complete());
-        assert_eq!(pending.count(), 0);
-    }
-
-    #[test]
-    fn cancelled_while_running_is_never_replied() {
-        let (_pending, ticket) = ticket();
-        assert!(ticket.start());
-        assert_eq!(ticket.cancel(), Cancel::Cancelled);
-        assert!(!ticket.complete());
-    }
-
-    #[test]
-    fn refused_job_replies_without_running() {
-        let (pending, ticket) = ticket();
-        assert!(ticket.complete());
-        assert!(!ticket.start());
-        assert_eq!(pending.count(), 0);
-    }
-
-    #[test]
-    fn no_more_than_max_tickets() {
-        let (pending, first) = ticket();
-        let second = Ticket::open(&pending);
-        assert!(second.is_some());
-        assert!(Ticket::open(&pending).is_none());
-        assert_eq!(pending.count(), 2);
-        first.cancel();
-        assert!(Ticket::open(&pending).is_some());
-    }
-
-    #[test]
-    fn dropped_handle_cancels() {
-        let (pending, ticket) = ticket();
-        drop(Handle(Arc::clone(&ticket)));
-        assert!(!ticket.start());
-        assert_eq!(pending.count(), 0);
-    }
-
-    #[test]
-    fn reply_and_cancel_race_has_one_winner() {
-        for _ in 0..2_000 {
-            let (pending, ticket) = ticket();
-            assert!(ticket.start());
-            let other = Arc::clone(&ticket);
-            let canceller = std::thread::spawn(move || other.cancel());
-            let replied = ticket.complete();
-            let cancel = canceller.join().unwrap();
-            assert_eq!(replied, cancel == Cancel::Replied);
-            assert_eq!(pending.count(), 0);
-        }
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread;
 
 use crate::atoms;
@@ -18,6 +19,8 @@ use crate::job::Job;
 use crate::namespace::Namespace;
 use crate::pool::{Pool, Work};
 use crate::reply::Outbox;
+use crate::slot::{Slot, Task};
+use crate::{threads, watchdog};
 
 /// Python's recursion limit, deep conversions and C extensions need more than the 2 MiB that a
 /// Rust thread gets. Address space only: pages are used as they are touched.
@@ -25,17 +28,18 @@ pub(crate) const STACK_SIZE: usize = 16 << 20;
 
 struct Worker {
     pool: Arc<Pool>,
+    slot: Arc<Slot>,
     outbox: Outbox,
 }
 
 /// Why the thread ends.
 enum Exit {
     Closed,
+    /// A job panicked.
     Crashed,
+    /// It got stuck, and others have seen to what it owned.
+    Abandoned,
 }
-
-/// A job panicked: the thread must end.
-struct Crash;
 
 /// Starts the worker `id` of `pool`. Runs on a scheduler thread.
 pub(crate) fn spawn(pool: Arc<Pool>, id: u64) -> io::Result<()> {
@@ -45,32 +49,40 @@ pub(crate) fn spawn(pool: Arc<Pool>, id: u64) -> io::Result<()> {
     builder.spawn(move || run(pool, id)).map(|_detached| ())
 }
 
+/// As `spawn`, where nobody waits for the outcome: `py_pool` hears when there is no thread to be
+/// had. Not for scheduler threads.
+pub(crate) fn start(pool: &Arc<Pool>, id: u64) {
+    if spawn(Arc::clone(pool), id).is_err() {
+        Outbox::new().note(&pool.manager, (atoms::py_worker(), id, atoms::lost()));
+    }
+}
+
 fn run(pool: Arc<Pool>, id: u64) {
+    let slot = watchdog::register(id, Some(Arc::clone(&pool)));
     let serve = || {
         let mut worker = Worker {
             pool: Arc::clone(&pool),
+            slot: Arc::clone(&slot),
             outbox: Outbox::new(),
         };
         Python::attach(|py| worker.serve(py))
     };
-    match catch_unwind(AssertUnwindSafe(serve)) {
-        Ok(Exit::Closed) => {}
-        Ok(Exit::Crashed) | Err(_) => {
-            // The successor is started here and not by `py_pool`, which may be stopping: a
-            // closed pool as well needs somebody to refuse what is queued there.
-            let successor = spawn(Arc::clone(&pool), id);
-            let fate = successor.map_or(atoms::lost(), |()| atoms::crashed());
-            Outbox::new().note(&pool.manager, (atoms::py_worker(), id, fate));
-        }
+    let exit = catch_unwind(AssertUnwindSafe(serve)).unwrap_or(Exit::Crashed);
+    if watchdog::unregister(&slot) && matches!(exit, Exit::Crashed) {
+        // The successor is started here and not by `py_pool`, which may be stopping: a closed
+        // pool as well needs somebody to refuse what is queued there.
+        Outbox::new().note(&pool.manager, (atoms::py_worker(), id, atoms::crashed()));
+        start(&pool, id);
     }
 }
 
 impl Worker {
     fn serve(&mut self, py: Python<'_>) -> Exit {
+        threads::listen();
         let pool = Arc::clone(&self.pool);
         loop {
             if pool.is_closed() {
-                self.refuse_rest();
+                pool.refuse_rest(&mut self.outbox);
                 return Exit::Closed;
             }
             let served = match py.detach(|| pool.queue.wait()) {
@@ -79,47 +91,29 @@ impl Worker {
                 Some(Work::Wake) => Ok(()),
                 None => return Exit::Closed,
             };
-            if let Err(Crash) = served {
-                return Exit::Crashed;
+            if let Err(exit) = served {
+                return exit;
             }
         }
     }
 
-    /// A closed pool: nobody will take what is queued there.
-    fn refuse_rest(&mut self) {
-        while let Some(work) = self.pool.queue.pop() {
-            match work {
-                Work::Job(job) => self.outbox.refuse(&job, Error::NoWorkersAvailable),
-                Work::Lease(lease) => {
-                    lease.end();
-                    self.leave(&lease, || Error::ContextNotBound);
-                }
-                Work::Wake => {}
-            }
-        }
-        // What was just taken may have been meant to wake the others.
-        self.pool.wake_one();
-    }
-
-    fn serve_unbound(&mut self, py: Python<'_>, job: &Job) -> Result<(), Crash> {
-        if !job.ticket.start() {
-            return Ok(());
-        }
-        let served = guard(|| self.run_unbound(py, job));
-        if served.is_err() {
-            // Nothing is sent if the job was replied before it crashed.
+    fn serve_unbound(&mut self, py: Python<'_>, job: &Arc<Job>) -> Result<(), Exit> {
+        let served = self.guard(py, |this| this.run_unbound(py, job));
+        if let Err(Exit::Crashed) = served {
+            // Does nothing if somebody has replied.
             self.outbox.refuse(job, Error::WorkerCrashed);
         }
         served
     }
 
-    /// An unbound job runs in a namespace of its own.
-    fn run_unbound(&mut self, py: Python<'_>, job: &Job) -> Result<(), Crash> {
+    fn run_unbound(&mut self, py: Python<'_>, job: &Arc<Job>) -> Result<(), Exit> {
+        if !self.take(py, job, None) {
+            return Ok(());
+        }
         match Namespace::enter(py) {
             Ok(namespace) => {
                 let done = self.execute(py, job, &namespace, || {});
-                namespace.leave();
-                done
+                self.clean(py, None, || namespace.leave()).and(done)
             }
             Err(error) => {
                 self.outbox.refuse(job, error.into());
@@ -129,54 +123,76 @@ impl Worker {
     }
 
     /// Whatever happens in it, the lease ends, once.
-    fn serve_lease(&mut self, py: Python<'_>, lease: &Arc<Lease>) -> Result<(), Crash> {
+    fn serve_lease(&mut self, py: Python<'_>, lease: &Arc<Lease>) -> Result<(), Exit> {
         let served = if lease.is_ended() {
             Ok(())
         } else {
-            guard(|| self.run_lease(py, lease))
+            self.guard(py, |this| this.run_lease(py, lease))
+        };
+        let refusal = match served {
+            Ok(()) | Err(Exit::Closed) => || Error::ContextNotBound,
+            Err(Exit::Crashed) => || Error::WorkerCrashed,
+            Err(Exit::Abandoned) => return served,
         };
         lease.end();
-        match served {
-            Ok(()) => self.leave(lease, || Error::ContextNotBound),
-            Err(Crash) => self.leave(lease, || Error::WorkerCrashed),
-        }
+        lease.leave(&mut self.outbox, refusal);
         served
     }
 
-    fn run_lease(&mut self, py: Python<'_>, lease: &Lease) -> Result<(), Crash> {
+    fn run_lease(&mut self, py: Python<'_>, lease: &Arc<Lease>) -> Result<(), Exit> {
         // Fails only without memory for an empty module: nothing can run here.
-        let namespace = Namespace::enter(py).map_err(|_| Crash)?;
+        let namespace = Namespace::enter(py).map_err(|_| Exit::Crashed)?;
         let served = self.run_errands(py, lease, &namespace);
-        namespace.leave_empty();
-        served
+        self.clean(py, Some(lease), || namespace.leave_empty())
+            .and(served)
     }
 
     /// Until the lease ends.
     fn run_errands<'py>(
         &mut self,
         py: Python<'py>,
-        lease: &Lease,
+        lease: &Arc<Lease>,
         namespace: &Namespace<'py>,
-    ) -> Result<(), Crash> {
+    ) -> Result<(), Exit> {
         while !lease.is_ended() {
             let Some(Errand::Job(job)) = py.detach(|| lease.wait()) else {
                 continue;
             };
-            if lease.is_ended() {
+            if !self.take(py, &job, Some(lease)) {
                 lease.finish_job();
-                self.outbox.refuse(&job, Error::ContextNotBound);
-            } else if !job.ticket.start() {
-                lease.finish_job();
-            } else if let Err(Crash) = self.execute(py, &job, namespace, || lease.finish_job()) {
-                // In this order, so that the caller finds its binding gone.
-                lease.end();
-                self.tell_ended(lease);
-                lease.finish_job();
-                self.outbox.refuse(&job, Error::WorkerCrashed);
-                return Err(Crash);
+            } else if let Err(exit) = self.execute(py, &job, namespace, || lease.finish_job()) {
+                if matches!(exit, Exit::Crashed) {
+                    // In this order, so that the caller finds its binding gone.
+                    lease.end();
+                    lease.tell_ended(&mut self.outbox);
+                    lease.finish_job();
+                    self.outbox.refuse(&job, Error::WorkerCrashed);
+                }
+                return Err(exit);
             }
         }
         Ok(())
+    }
+
+    /// Takes a job; `false` when it must not run.
+    fn take(&mut self, py: Python<'_>, job: &Arc<Job>, lease: Option<&Arc<Lease>>) -> bool {
+        // Shown first, started second, and only then looked whether somebody has closed this
+        // place: whoever closes it looks for what has started.
+        self.slot.begin(Task::Job(Arc::clone(job), lease.cloned()));
+        let refusal = if !job.ticket.start() {
+            None
+        } else if lease.is_some_and(|lease| lease.is_ended()) {
+            Some(Error::ContextNotBound)
+        } else if self.pool.is_closed() {
+            Some(Error::NoWorkersAvailable)
+        } else {
+            return true;
+        };
+        self.slot.end(py.into());
+        if let Some(error) = refusal {
+            self.outbox.refuse(job, error);
+        }
+        false
     }
 
     /// Runs a started job and replies to it; a job that panicked is left to the caller of this.
@@ -186,42 +202,63 @@ impl Worker {
         job: &Job,
         namespace: &Namespace<'py>,
         before_reply: impl FnOnce(),
-    ) -> Result<(), Crash> {
+    ) -> Result<(), Exit> {
         let outbox = &mut self.outbox;
-        let run = || outbox.write(job, |env| job.execute(py, namespace, env));
+        let run = || outbox.write(job, |env| namespace.run(|| job.execute(py, namespace, env)));
         let written = catch_unwind(AssertUnwindSafe(run));
         clear_indicator();
-        match written {
-            Ok(letter) => {
-                before_reply();
-                self.outbox.post(job, letter);
-                Ok(())
+        if !self.slot.end(py.into()) {
+            self.outbox.clear();
+            return Err(Exit::Abandoned);
+        }
+        let Ok(letter) = written else {
+            self.outbox.clear();
+            return Err(Exit::Crashed);
+        };
+        before_reply();
+        self.outbox.post(job, letter);
+        Ok(())
+    }
+
+    /// Undoes what somebody left behind, under the eyes of the watchdog.
+    fn clean(
+        &mut self,
+        py: Python<'_>,
+        lease: Option<&Arc<Lease>>,
+        body: impl FnOnce() -> Vec<String>,
+    ) -> Result<(), Exit> {
+        self.guard(py, |this| {
+            this.slot.begin(Task::Cleaning(lease.cloned()));
+            watchdog::watch();
+            this.slot.clear(py.into());
+            let left = body();
+            this.slot.clear(py.into());
+            if !left.is_empty() {
+                this.pool
+                    .left_threads
+                    .fetch_add(left.len(), Ordering::Relaxed);
+                let id = lease.map_or(0, |lease| lease.id);
+                this.outbox
+                    .note(&this.pool.manager, (atoms::py_threads(), id, left));
             }
-            Err(_) => {
-                self.outbox.clear();
-                Err(Crash)
-            }
+            Ok(())
+        })
+    }
+
+    /// Runs `body`; a panic in it is a crash of this worker.
+    fn guard(
+        &mut self,
+        py: Python<'_>,
+        body: impl FnOnce(&mut Self) -> Result<(), Exit>,
+    ) -> Result<(), Exit> {
+        let done = catch_unwind(AssertUnwindSafe(|| body(self)));
+        clear_indicator();
+        if self.slot.end(py.into()) {
+            done.unwrap_or(Err(Exit::Crashed))
+        } else {
+            Err(Exit::Abandoned)
         }
     }
-
-    /// The end of a lease on its worker: nothing of it is left, and `py_pool` hears of it.
-    fn leave(&mut self, lease: &Lease, refusal: impl Fn() -> Error) {
-        lease.refuse_rest(|job| self.outbox.refuse(job, refusal()));
-        lease.leave();
-        self.tell_ended(lease);
-    }
-
-    fn tell_ended(&mut self, lease: &Lease) {
-        let note = (atoms::py_lease(), lease.id, atoms::ended());
-        self.outbox.note(&self.pool.manager, note);
-    }
-}
-
-/// Runs `body`; a panic in it is a crash of this worker.
-fn guard(body: impl FnOnce() -> Result<(), Crash>) -> Result<(), Crash> {
-    let done = catch_unwind(AssertUnwindSafe(body)).unwrap_or(Err(Crash));
-    clear_indicator();
-    done
 }
 
 /// An error indicator that something left set would fail the next caller's job.

@@ -1,5 +1,6 @@
 //! Terms to objects and objects to terms, one file per direction. Runs on workers, attached.
 
+mod describe;
 mod integer;
 mod to_python;
 mod to_term;
@@ -8,6 +9,9 @@ pub(crate) use to_python::{to_kwargs, to_name, to_object};
 pub(crate) use to_term::to_term;
 
 use rustler::{Atom, Encoder, Env, Term};
+
+use crate::error::Error;
+use crate::ticket::Ticket;
 
 /// How deep lists, tuples and maps may nest, in both directions. It bounds the recursion of the
 /// conversion, and is what Python's own recursion limit allows such a structure to be used for.
@@ -23,6 +27,9 @@ pub(crate) const LIST_CELL: usize = 16;
 /// Bytes of binaries in one reply, for the same reason: 2 GiB. The BEAM ends when it cannot
 /// allocate, and so does everything in it.
 pub(crate) const MAX_BYTES: usize = 1 << 31;
+
+/// Terms between two looks at the ticket: no Python code runs meanwhile that could be interrupted.
+const CHECK_INTERVAL: usize = 1 << 14;
 
 /// `enif_make_map_from_arrays` with 129 keys or more crashes the VM when called off a scheduler
 /// thread (OTP 25, in `erts_qsort`). Bigger maps are grown by `enif_make_map_put`, which is safe.
@@ -46,6 +53,14 @@ impl<'a> Answer<'a> {
         let term = f(self.term);
         Self { term, ..self }
     }
+}
+
+/// Nobody may be waiting any more for what takes so long.
+fn check_wanted(ticket: &Ticket) -> Result<(), Error> {
+    if ticket.is_unwanted() {
+        return Err(Error::Interrupted);
+    }
+    Ok(())
 }
 
 /// A small map with distinct atoms as keys.

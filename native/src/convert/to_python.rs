@@ -9,16 +9,36 @@ use rustler::sys::{self, ErlNifTermType as Kind};
 use rustler::{Atom, Binary, MapIterator, OwnedEnv, ResourceArc, Term};
 use std::mem::MaybeUninit;
 
-use super::{MAX_DEPTH, integer};
+use super::describe::describe;
+use super::{CHECK_INTERVAL, MAX_DEPTH, check_wanted, integer};
 use crate::atoms;
 use crate::error::{Error, Why};
 use crate::object::{ErlangTerm, Object};
+use crate::ticket::Ticket;
 
 type Converted<'py> = Result<Bound<'py, PyAny>, Error>;
 
-/// The Python form of a term.
-pub(crate) fn to_object<'py>(py: Python<'py>, term: Term<'_>) -> Converted<'py> {
-    convert(py, term, 0)
+/// Where in a value the conversion stands, and for whom it works.
+#[derive(Clone, Copy)]
+struct Place<'t> {
+    depth: usize,
+    ticket: &'t Ticket,
+}
+
+impl Place<'_> {
+    /// In one more container.
+    fn inside(self) -> Result<Self, Error> {
+        if self.depth == MAX_DEPTH {
+            return Err(Error::unconvertible(Why::TooDeep, "term"));
+        }
+        let depth = self.depth + 1;
+        Ok(Self { depth, ..self })
+    }
+}
+
+/// The Python form of a term, for the job of `ticket`.
+pub(crate) fn to_object<'py>(py: Python<'py>, term: Term<'_>, ticket: &Ticket) -> Converted<'py> {
+    convert(py, term, Place { depth: 0, ticket })
 }
 
 /// A name: the text of an atom or of a binary.
@@ -26,28 +46,31 @@ pub(crate) fn to_name<'py>(py: Python<'py>, term: Term<'_>) -> Result<Bound<'py,
     if term.is_atom() {
         return Ok(PyString::new(py, &atom_text(term)));
     }
-    let invalid = || Error::unconvertible(Why::NotUnicode, format!("{term:?}"));
+    let invalid = || Error::unconvertible(Why::NotUnicode, describe(term));
     let binary = Binary::from_term(term).map_err(|_| invalid())?;
     let text = std::str::from_utf8(binary.as_slice()).map_err(|_| invalid())?;
     Ok(PyString::new(py, text))
 }
 
 /// A map with names as keys, as keyword arguments or locals.
-pub(crate) fn to_kwargs<'py>(py: Python<'py>, map: Term<'_>) -> Result<Bound<'py, PyDict>, Error> {
+pub(crate) fn to_kwargs<'py>(
+    py: Python<'py>,
+    map: Term<'_>,
+    ticket: &Ticket,
+) -> Result<Bound<'py, PyDict>, Error> {
+    // The map itself is one.
+    let place = Place { depth: 1, ticket };
     let dict = PyDict::new(py);
     let mut entries = 0;
     for (key, value) in MapIterator::new(map).into_iter().flatten() {
-        dict.set_item(to_name(py, key)?, convert(py, value, 1)?)?;
+        dict.set_item(to_name(py, key)?, convert(py, value, place)?)?;
         entries += 1;
     }
     check_collision(&dict, entries, map)?;
     Ok(dict)
 }
 
-fn convert<'py>(py: Python<'py>, term: Term<'_>, depth: usize) -> Converted<'py> {
-    if depth > MAX_DEPTH {
-        return Err(Error::unconvertible(Why::TooDeep, "term"));
-    }
+fn convert<'py>(py: Python<'py>, term: Term<'_>, place: Place<'_>) -> Converted<'py> {
     match term.get_erl_type() {
         Kind::ERL_NIF_TERM_TYPE_INTEGER => integer(py, term),
         Kind::ERL_NIF_TERM_TYPE_ATOM => Ok(atom(py, term)),
@@ -56,9 +79,9 @@ fn convert<'py>(py: Python<'py>, term: Term<'_>, depth: usize) -> Converted<'py>
             Ok(binary) => Ok(binary_object(py, &binary)),
             Err(_) => ErlangTerm::wrap(py, term),
         },
-        Kind::ERL_NIF_TERM_TYPE_LIST => list(py, term, depth),
-        Kind::ERL_NIF_TERM_TYPE_TUPLE => tuple(py, term, depth),
-        Kind::ERL_NIF_TERM_TYPE_MAP => map(py, term, depth),
+        Kind::ERL_NIF_TERM_TYPE_LIST => list(py, term, place),
+        Kind::ERL_NIF_TERM_TYPE_TUPLE => tuple(py, term, place),
+        Kind::ERL_NIF_TERM_TYPE_MAP => map(py, term, place),
         Kind::ERL_NIF_TERM_TYPE_REFERENCE => match term.decode::<ResourceArc<Object>>() {
             Ok(object) => Ok(object.bind(py)),
             Err(_) => ErlangTerm::wrap(py, term),
@@ -125,17 +148,21 @@ fn binary_object<'py>(py: Python<'py>, binary: &Binary<'_>) -> Bound<'py, PyAny>
     }
 }
 
-fn list<'py>(py: Python<'py>, term: Term<'_>, depth: usize) -> Converted<'py> {
-    let improper = || Error::unconvertible(Why::ImproperList, clip(format!("{term:?}")));
+fn list<'py>(py: Python<'py>, term: Term<'_>, place: Place<'_>) -> Converted<'py> {
+    let place = place.inside()?;
+    let improper = || Error::unconvertible(Why::ImproperList, describe(term));
     let length = term.list_length().map_err(|_| improper())?;
     let mut items = Vec::with_capacity(length);
     for item in term.into_list_iterator().map_err(|_| improper())? {
-        items.push(convert(py, item, depth + 1)?);
+        if items.len().is_multiple_of(CHECK_INTERVAL) {
+            check_wanted(place.ticket)?;
+        }
+        items.push(convert(py, item, place)?);
     }
     Ok(PyList::new(py, items)?.into_any())
 }
 
-fn tuple<'py>(py: Python<'py>, term: Term<'_>, depth: usize) -> Converted<'py> {
+fn tuple<'py>(py: Python<'py>, term: Term<'_>, place: Place<'_>) -> Converted<'py> {
     let elements = tuple_elements(term);
     if let [tag, value] = *elements
         && let Ok(binary) = Binary::from_term(value)
@@ -147,7 +174,8 @@ fn tuple<'py>(py: Python<'py>, term: Term<'_>, depth: usize) -> Converted<'py> {
             return BinaryView::over(py, value);
         }
     }
-    let convert = |element: &Term<'_>| convert(py, *element, depth + 1);
+    let place = place.inside()?;
+    let convert = |element: &Term<'_>| convert(py, *element, place);
     let items = elements
         .iter()
         .map(convert)
@@ -160,18 +188,19 @@ fn tuple_elements<'a>(term: Term<'a>) -> Vec<Term<'a>> {
     rustler::types::tuple::get_tuple(term).unwrap_or_default()
 }
 
-fn map<'py>(py: Python<'py>, term: Term<'_>, depth: usize) -> Converted<'py> {
+fn map<'py>(py: Python<'py>, term: Term<'_>, place: Place<'_>) -> Converted<'py> {
+    let place = place.inside()?;
     let dict = PyDict::new(py);
     let mut entries = 0;
     for (key, value) in MapIterator::new(term).into_iter().flatten() {
-        let object = convert(py, key, depth + 1)?;
-        if object.hash().is_err() {
-            return Err(Error::unconvertible(
-                Why::UnhashableKey,
-                clip(format!("{key:?}")),
-            ));
+        if usize::is_multiple_of(entries, CHECK_INTERVAL) {
+            check_wanted(place.ticket)?;
         }
-        dict.set_item(object, convert(py, value, depth + 1)?)?;
+        let object = convert(py, key, place)?;
+        if object.hash().is_err() {
+            return Err(Error::unconvertible(Why::UnhashableKey, describe(key)));
+        }
+        dict.set_item(object, convert(py, value, place)?)?;
         entries += 1;
     }
     check_collision(&dict, entries, term)?;
@@ -183,20 +212,7 @@ fn check_collision(dict: &Bound<'_, PyDict>, entries: usize, map: Term<'_>) -> R
     if dict.len() == entries {
         return Ok(());
     }
-    Err(Error::unconvertible(
-        Why::KeyCollision,
-        clip(format!("{map:?}")),
-    ))
-}
-
-/// A person reads this: the beginning is enough.
-fn clip(mut text: String) -> String {
-    const LIMIT: usize = 200;
-    if let Some((end, _)) = text.char_indices().nth(LIMIT) {
-        text.truncate(end);
-        text.push('…');
-    }
-    text
+    Err(Error::unconvertible(Why::KeyCollision, describe(map)))
 }
 
 /// A binary of the BEAM, kept alive in an environment of its own for as long as Python looks at

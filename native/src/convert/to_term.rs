@@ -16,15 +16,22 @@ use std::mem::MaybeUninit;
 use std::ptr;
 
 use super::integer;
-use super::{Answer, LIST_CELL, MAX_BYTES, MAX_DEPTH, MAX_MAP_FROM_ARRAYS, MAX_TERMS};
+use super::{Answer, CHECK_INTERVAL, check_wanted};
+use super::{LIST_CELL, MAX_BYTES, MAX_DEPTH, MAX_MAP_FROM_ARRAYS, MAX_TERMS};
 use crate::atoms;
 use crate::error::{Error, Why};
 use crate::object::{ErlangTerm, Object};
+use crate::ticket::Ticket;
 
-/// The Erlang form of an object.
-pub(crate) fn to_term<'a>(env: Env<'a>, object: &Bound<'_, PyAny>) -> Result<Answer<'a>, Error> {
+/// The Erlang form of an object, for the job of `ticket`.
+pub(crate) fn to_term<'a>(
+    env: Env<'a>,
+    object: &Bound<'_, PyAny>,
+    ticket: &Ticket,
+) -> Result<Answer<'a>, Error> {
     let mut encoder = Encoding {
         env,
+        ticket,
         path: Vec::new(),
         terms: 0,
         bytes: 0,
@@ -35,8 +42,9 @@ pub(crate) fn to_term<'a>(env: Env<'a>, object: &Bound<'_, PyAny>) -> Result<Ans
     Ok(Answer { term, scattered })
 }
 
-struct Encoding<'a> {
+struct Encoding<'a, 't> {
     env: Env<'a>,
+    ticket: &'t Ticket,
     /// The containers around the object at hand, outermost first.
     path: Vec<*mut ffi::PyObject>,
     terms: usize,
@@ -46,11 +54,14 @@ struct Encoding<'a> {
     scattered: bool,
 }
 
-impl<'a> Encoding<'a> {
+impl<'a> Encoding<'a, '_> {
     fn convert(&mut self, object: &Bound<'_, PyAny>) -> Result<Term<'a>, Error> {
         self.terms += 1;
         if self.terms > MAX_TERMS {
             return Err(Error::unconvertible(Why::TooLarge, type_name(object)));
+        }
+        if self.terms.is_multiple_of(CHECK_INTERVAL) {
+            check_wanted(self.ticket)?;
         }
         let env = self.env;
         // By frequency; `bool` before `int`, whose subclass it is.

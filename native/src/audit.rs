@@ -1,0 +1,83 @@
+//! Refuses what Python code may not do in a VM: copy it by a fork, and send it signals.
+//!
+//! An audit hook of the interpreter (PEP 578), called on whatever thread raises the event,
+//! attached. What its users come across often, importing and opening files, costs one look at
+//! the name of the event.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::panic::catch_unwind;
+
+const FORK: &str = "os.fork() would copy the whole VM into the child: use subprocess, or \
+                    multiprocessing with the start method 'spawn'";
+const KILL: &str = "the signal would hit the VM that this code runs in";
+
+type Hook = unsafe extern "C" fn(*const c_char, *mut ffi::PyObject, *mut c_void) -> c_int;
+
+unsafe extern "C" {
+    /// Not in the limited API, but exported by every Python since 3.8, with this signature.
+    fn PySys_AddAuditHook(hook: Hook, data: *mut c_void) -> c_int;
+}
+
+/// Runs once, on Python's main thread.
+pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
+    // SAFETY: the hook is a function of this library, which is never unloaded.
+    if unsafe { PySys_AddAuditHook(hook, std::ptr::null_mut()) } == 0 {
+        Ok(())
+    } else {
+        Err(PyErr::fetch(py))
+    }
+}
+
+unsafe extern "C" fn hook(
+    event: *const c_char,
+    args: *mut ffi::PyObject,
+    _data: *mut c_void,
+) -> c_int {
+    // A panic must not leave a C function. Nothing here is left half done by one.
+    let heard = catch_unwind(|| {
+        // SAFETY: Python passes a NUL-terminated name and a tuple, both alive for the length of
+        // the call, with the GIL held; also while a thread state is being made, where PyO3 could
+        // not attach.
+        unsafe { hear(Python::assume_attached(), CStr::from_ptr(event), args) }
+    });
+    match heard {
+        Ok(Err(error)) => {
+            // SAFETY: as above.
+            error.restore(unsafe { Python::assume_attached() });
+            -1
+        }
+        Ok(Ok(())) | Err(_) => 0,
+    }
+}
+
+/// # Safety
+/// `args` is a tuple.
+unsafe fn hear(py: Python<'_>, event: &CStr, args: *mut ffi::PyObject) -> PyResult<()> {
+    // SAFETY: the tuple is borrowed from the caller.
+    let args = || unsafe { Bound::from_borrowed_ptr(py, args) };
+    match event.to_bytes() {
+        b"os.fork" | b"os.forkpty" => Err(PyRuntimeError::new_err(FORK)),
+        b"os.kill" | b"os.killpg" | b"signal.pthread_kill" => check_signal(event, &args()),
+        _ => Ok(()),
+    }
+}
+
+/// Every signal but 0 does something to the VM, or to what Erlang has started.
+fn check_signal(event: &CStr, args: &Bound<'_, PyAny>) -> PyResult<()> {
+    let (target, signal): (i64, i64) = args.extract()?;
+    // SAFETY: both ask for a value.
+    let (pid, group) = unsafe { (libc::getpid(), libc::getpgrp()) };
+    let (pid, group) = (i64::from(pid), i64::from(group));
+    let hits = match event.to_bytes() {
+        b"os.kill" => target == pid || target == 0 || target == -1 || target == -group,
+        b"os.killpg" => target == group || target == 0,
+        _ => true,
+    };
+    if hits && signal != 0 {
+        return Err(PyRuntimeError::new_err(KILL));
+    }
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! Releases the Python objects that Erlang no longer refers to.
+//!
+//! A destructor runs on a scheduler thread and may not attach, so it leaves the object here. The
+//! releaser, a thread of its own, drops them one by one: their finalizers run there, may do
+//! anything, and are watched like those of a context.
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use once_cell::sync::Lazy;
+use pyo3::prelude::*;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{io, thread};
+
+use crate::slot::{Slot, Task};
+use crate::watchdog;
+use crate::worker::STACK_SIZE;
+
+/// Locked for the length of a push or a pop. Bounded by the objects there are.
+static RELEASED: Mutex<VecDeque<Py<PyAny>>> = Mutex::new(VecDeque::new());
+/// One place, since one ring serves every object before it.
+static BELL: Lazy<(Sender<()>, Receiver<()>)> = Lazy::new(|| bounded(1));
+
+/// Runs anywhere; never blocks or attaches.
+pub(crate) fn release(object: Py<PyAny>) {
+    released().push_back(object);
+    // Full: the releaser is about to come.
+    let _: Result<(), _> = BELL.0.try_send(());
+}
+
+/// Starts a releaser, also in the place of one that is abandoned.
+pub(crate) fn spawn() -> io::Result<()> {
+    let builder = thread::Builder::new()
+        .name("py_releaser".to_owned())
+        .stack_size(STACK_SIZE);
+    builder.spawn(run).map(|_detached| ())
+}
+
+fn run() {
+    let slot = watchdog::register(0, None);
+    // Its caller is a finalizer that panicked; what it left is released by the successor.
+    let ended = catch_unwind(AssertUnwindSafe(|| Python::attach(|py| serve(py, &slot))));
+    if watchdog::unregister(&slot) && ended.is_err() {
+        // Without a thread for it objects are kept: there is no memory for one.
+        let _: io::Result<()> = spawn();
+    }
+}
+
+/// Until the thread is abandoned.
+fn serve(py: Python<'_>, slot: &Slot) {
+    loop {
+        while let Some(object) = next() {
+            slot.begin(Task::Cleaning(None));
+            watchdog::watch();
+            drop(object);
+            if !slot.end(py.into()) {
+                return;
+            }
+        }
+        // The channel holds its own sender: it cannot be disconnected.
+        let _: Result<(), _> = py.detach(|| BELL.1.recv());
+    }
+}
+
+fn next() -> Option<Py<PyAny>> {
+    released().pop_front()
+}
+
+fn released() -> MutexGuard<'static, VecDeque<Py<PyAny>>> {
+    // A list is whole whatever panicked.
+    RELEASED.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,73 @@
+"""What a context leaves on its thread beyond its namespace, and limits of the interpreter.
+
+The worker calls this at the end of a context or of an unbound call, on the thread that served it.
+"""
+
+import functools
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+
+def close_loop() -> None:
+    """Closes the event loop that was set for the calling thread, after cancelling its tasks."""
+    asyncio = sys.modules.get("asyncio")
+    events = getattr(asyncio, "events", None)
+    # 3.14 warns about the public name.
+    find = getattr(events, "_get_event_loop_policy", None)
+    find = find or getattr(events, "get_event_loop_policy", None)
+    if find is None:
+        # Another thread is importing it.
+        return
+    policy = find()
+    try:
+        loop = policy.get_event_loop()
+    except RuntimeError:
+        # None is set; only the main thread would make one.
+        return
+    policy.set_event_loop(None)
+    if loop.is_running() or loop.is_closed():
+        # Somebody else runs it, on another thread.
+        return
+    try:
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+
+
+def watch_threads(note: Callable[[threading.Thread], None]) -> None:
+    """Has each thread that is started noted."""
+    start = threading.Thread.start
+
+    @functools.wraps(start)
+    def noted_start(self: threading.Thread) -> None:
+        start(self)
+        note(self)
+
+    threading.Thread.start = noted_start
+
+
+def left_running(threads: list, patience: float) -> list:
+    """The names of the threads that still run after so many seconds."""
+    deadline = time.monotonic() + patience
+    running = [thread for thread in threads if thread.is_alive()]
+    for thread in running:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return [str(thread.name) for thread in running if thread.is_alive()]
+
+
+def limit(depth: int, stack_size: int) -> None:
+    """Keeps recursion within what the stack of a thread can carry."""
+    set_limit = sys.setrecursionlimit
+
+    def setrecursionlimit(limit: int, /) -> None:
+        """Set the maximum depth of the Python interpreter stack, up to what a thread can carry."""
+        set_limit(min(limit, depth))
+
+    sys.setrecursionlimit = setrecursionlimit
+    threading.stack_size(stack_size)

@@ -1,0 +1,135 @@
+//! What the code of a context leaves on its thread beyond its namespace: trace functions, an event
+//! loop, suspended generators, threads of its own, context variables. Runs on workers, attached.
+
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyModule};
+
+use crate::namespace::load;
+use crate::threads::{self, note_thread};
+use crate::worker::STACK_SIZE;
+
+/// What the stack of a worker carries, whatever the recursion goes through.
+const MAX_RECURSION: usize = 20_000;
+
+#[cfg(feature = "abi3")]
+unsafe extern "C" {
+    // Not in the limited API, but exported by every Python since 3.7, with these signatures.
+    fn PyContext_New() -> *mut ffi::PyObject;
+    fn PyContext_Enter(context: *mut ffi::PyObject) -> std::ffi::c_int;
+    fn PyContext_Exit(context: *mut ffi::PyObject) -> std::ffi::c_int;
+}
+#[cfg(not(feature = "abi3"))]
+use ffi::{PyContext_Enter, PyContext_Exit, PyContext_New};
+
+struct Tools {
+    sys: Py<PyModule>,
+    /// `sys.modules`.
+    modules: Py<PyDict>,
+    /// `tidy.py`.
+    module: Py<PyModule>,
+    /// What a generator is, of any kind.
+    generators: [Py<PyAny>; 3],
+}
+
+static TOOLS: PyOnceLock<Tools> = PyOnceLock::new();
+
+/// Finds what is needed before any code of a context can put itself in the way. Runs once.
+pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
+    let module = load(py, "tidy", include_str!("tidy.py"))?;
+    module.call_method1("limit", (MAX_RECURSION, STACK_SIZE))?;
+    module.call_method1("watch_threads", (wrap_pyfunction!(note_thread, &module)?,))?;
+    let sys = py.import("sys")?;
+    let types = py.import("types")?;
+    let kind = |name: &str| types.getattr(name).map(Bound::unbind);
+    let tools = Tools {
+        modules: sys.getattr("modules")?.cast_into::<PyDict>()?.unbind(),
+        sys: sys.unbind(),
+        module: module.unbind(),
+        generators: [
+            kind("GeneratorType")?,
+            kind("CoroutineType")?,
+            kind("AsyncGeneratorType")?,
+        ],
+    };
+    // Python is started once: a second set would be the same.
+    let _: Result<(), _> = TOOLS.set(py, tools);
+    Ok(())
+}
+
+fn tools(py: Python<'_>) -> PyResult<&Tools> {
+    let missing = || PyRuntimeError::new_err("Python has not been set up");
+    TOOLS.get(py).ok_or_else(missing)
+}
+
+/// Trace and profile functions belong to the thread, which serves others next.
+pub(crate) fn untrace(py: Python<'_>) -> PyResult<()> {
+    let sys = tools(py)?.sys.bind(py);
+    let none = py.None();
+    // Only if there is one: each call that sets it raises an audit event.
+    if !sys.call_method0(intern!(py, "gettrace"))?.is_none() {
+        sys.call_method1(intern!(py, "settrace"), (&none,))?;
+    }
+    if !sys.call_method0(intern!(py, "getprofile"))?.is_none() {
+        sys.call_method1(intern!(py, "setprofile"), (&none,))?;
+    }
+    Ok(())
+}
+
+/// An event loop is set for a thread.
+pub(crate) fn close_loop(py: Python<'_>) -> PyResult<()> {
+    let tools = tools(py)?;
+    if tools.modules.bind(py).contains(intern!(py, "asyncio"))? {
+        let tidy = tools.module.bind(py);
+        tidy.call_method0(intern!(py, "close_loop"))?;
+    }
+    Ok(())
+}
+
+/// One that is suspended may hold what its `finally` releases, and somebody may hold it.
+pub(crate) fn close_generator(item: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = item.py();
+    let value = item.get_item(1)?;
+    let [generator, coroutine, asynchronous] = &tools(py)?.generators;
+    let class = value.get_type();
+    if class.is(generator) || class.is(coroutine) {
+        value.call_method0(intern!(py, "close"))?;
+    } else if class.is(asynchronous) {
+        // Its end is a coroutine, which ends without waiting for anything in most cases.
+        let closing = value.call_method0(intern!(py, "aclose"))?;
+        let ended = closing.call_method1(intern!(py, "send"), (py.None(),));
+        closing.call_method0(intern!(py, "close"))?;
+        ended.map(|_| ()).or_else(|error| {
+            let is_end = error.is_instance_of::<PyStopIteration>(py);
+            if is_end { Ok(()) } else { Err(error) }
+        })?;
+    }
+    Ok(())
+}
+
+/// Threads that the context has started, and that outlive it.
+pub(crate) fn left_running(py: Python<'_>) -> PyResult<Vec<String>> {
+    threads::left_running(tools(py)?.module.bind(py))
+}
+
+/// Context variables, and so the precision of decimals, start with their defaults.
+pub(crate) fn enter_variables(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: attached; a new reference, or null with an exception set.
+    let variables = unsafe { Bound::from_owned_ptr_or_err(py, PyContext_New())? };
+    // SAFETY: attached, and a context that nobody has entered.
+    match unsafe { PyContext_Enter(variables.as_ptr()) } {
+        0 => Ok(variables),
+        _ => Err(PyErr::fetch(py)),
+    }
+}
+
+pub(crate) fn leave_variables(variables: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: attached, and a context; an exception is set when it is not the current one.
+    match unsafe { PyContext_Exit(variables.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(PyErr::fetch(variables.py())),
+    }
+}
