@@ -1,8 +1,9 @@
 %% @private
 %% The stubs of native/src/nif.rs, in its order. Nothing else: a NIF module cannot be upgraded,
-%% so whatever may change lives elsewhere. There is no `-on_load': which library fits is known
-%% when the application has asked the chosen Python.
+%% so whatever may change lives elsewhere. No `-on_load' loads the library: which one fits is
+%% known when the application has asked the chosen Python.
 -module(py_nif).
+-on_load(keep/0).
 
 -export([load/1]).
 -export([start_python/1, open_pool/4, close_pool/1, start_worker/2, pool_info/1, resources/0,
@@ -22,9 +23,22 @@
 -type load_error() :: bad_lib | load | load_failed | old_code | reload | upgrade.
 -type refusal() :: no_workers_available | overloaded | context_not_bound.
 
+-define(LOADED, {?MODULE, loaded}).
+
 -spec load(file:filename()) -> ok | {error, {load_error(), string()}}.
 load(Path) ->
-    erlang:load_nif(Path, 0).
+    case erlang:load_nif(Path, 0) of
+        ok -> persistent_term:put(?LOADED, true);
+        {error, Reason} -> {error, Reason}
+    end.
+
+%% A second copy of this module would have stubs only, since the library is not loaded twice: the
+%% first one stays.
+keep() ->
+    case persistent_term:get(?LOADED, false) of
+        false -> ok;
+        true -> {error, cannot_be_upgraded}
+    end.
 
 -spec start_python(Executable :: binary()) -> ok | {error, binary()}.
 start_python(_Executable) ->

@@ -12,7 +12,7 @@ use std::panic::catch_unwind;
 
 const FORK: &str = "os.fork() would copy the whole VM into the child: use subprocess, or \
                     multiprocessing with the start method 'spawn'";
-const KILL: &str = "the signal would hit the VM that this code runs in";
+pub(crate) const SIGNAL_REFUSED: &str = "the signal would hit the VM that this code runs in";
 
 type Hook = unsafe extern "C" fn(*const c_char, *mut ffi::PyObject, *mut c_void) -> c_int;
 
@@ -77,7 +77,7 @@ fn check_signal(event: &CStr, args: &Bound<'_, PyAny>) -> PyResult<()> {
         _ => true,
     };
     if hits && signal != 0 {
-        return Err(PyRuntimeError::new_err(KILL));
+        return Err(PyRuntimeError::new_err(SIGNAL_REFUSED));
     }
     Ok(())
 }

@@ -90,15 +90,10 @@ impl Thread {
         }
     }
 
-    /// Takes back what may be pending in the thread.
-    pub(crate) fn clear(&self, _: Attached<'_>) {
+    /// Takes back what may be pending in the thread. Sets the flag all the same.
+    pub(crate) fn unraise(&self, _: Attached<'_>) {
         // SAFETY: attached.
         unsafe { ffi::PyThreadState_SetAsyncExc(self.ident as _, ptr::null_mut()) };
-    }
-
-    /// Takes back what `raise` has raised.
-    pub(crate) fn unraise(&self, py: Attached<'_>) {
-        self.clear(py);
         STALE.store(true, Ordering::SeqCst);
         ring();
     }
@@ -178,10 +173,15 @@ fn attached(body: impl FnOnce(Attached<'_>)) {
 /// pending elsewhere are raised again at their next turn.
 fn absorb(py: Attached<'_>, myself: &Thread) {
     myself.raise(py);
+    flush(py);
+}
+
+/// An exception that is pending in the calling thread comes up here, and is gone.
+pub(crate) fn flush(_: Attached<'_>) {
     if let Some(tools) = TOOLS.get() {
         let (code, globals) = (tools.code.as_ptr(), tools.globals.as_ptr());
         // SAFETY: attached, `code` is a code object, `globals` a dict. The result is null with
-        // the exception set, as it should be, or a new reference to `None`.
+        // the exception set, or a new reference to `None`.
         unsafe {
             ffi::Py_XDECREF(ffi::PyEval_EvalCode(code, globals, globals));
             ffi::PyErr_Clear();

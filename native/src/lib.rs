@@ -24,6 +24,8 @@
 //! - [`convert`]: terms to objects, objects to terms.
 //! - [`object`]: Python objects that Erlang holds, Erlang terms that Python holds.
 //! - [`error`], [`exception`] and [`kind`]: what went wrong, and how Erlang sees it.
+//! - [`fatal`]: what is written before the VM dies.
+//! - [`exit`]: the end of the VM while Python code runs.
 //! - [`census`]: how many of our things are alive.
 //! - [`atoms`]: the one table of atoms.
 //!
@@ -38,6 +40,8 @@ mod context;
 mod convert;
 mod error;
 mod exception;
+mod exit;
+mod fatal;
 mod interrupt;
 mod job;
 mod kind;

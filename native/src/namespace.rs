@@ -9,7 +9,7 @@ use pyo3::types::{PyDict, PyModule};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::streams::{self, Streams};
-use crate::tidy;
+use crate::{interrupt, tidy};
 
 /// What every namespace needs, found once: a lookup later would meet whatever code of a context
 /// has left in `builtins.__import__`.
@@ -137,6 +137,8 @@ impl<'py> Namespace<'py> {
     fn tidy(&self) {
         let py = self.module.py();
         report(py, tidy::untrace(py));
+        // What the code has raised for its own thread.
+        interrupt::flush(py.into());
         report(py, tidy::close_loop(py));
     }
 

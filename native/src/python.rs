@@ -15,7 +15,7 @@ use std::thread;
 use crate::interrupt::Interrupted;
 use crate::object::ErlangTerm;
 use crate::worker::STACK_SIZE;
-use crate::{audit, code, interrupt, kind, namespace, release, tidy, watchdog};
+use crate::{audit, code, exit, fatal, interrupt, kind, namespace, release, tidy, watchdog};
 
 /// How the one start went.
 static STARTED: OnceCell<Result<(), String>> = OnceCell::new();
@@ -128,6 +128,8 @@ fn setup(py: Python<'_>) -> PyResult<()> {
     tidy::init(py)?;
     code::init(py)?;
     audit::init(py)?;
+    fatal::init(py)?;
+    exit::init()?;
     watchdog::init()?;
     interrupt::init(py)?;
     release::spawn()?;

@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{io, thread};
 
+use crate::fatal::SignalStack;
 use crate::slot::{Slot, Task};
 use crate::watchdog;
 use crate::worker::STACK_SIZE;
@@ -37,6 +38,7 @@ pub(crate) fn spawn() -> io::Result<()> {
 }
 
 fn run() {
+    let _stack = SignalStack::install();
     let slot = watchdog::register(0, None);
     // Its caller is a finalizer that panicked; what it left is released by the successor.
     let ended = catch_unwind(AssertUnwindSafe(|| Python::attach(|py| serve(py, &slot))));

@@ -125,9 +125,8 @@ impl Slot {
         !abandoned
     }
 
-    /// Takes back what the code of a context may have raised in its own thread.
-    pub(crate) fn clear(&self, py: Attached<'_>) {
-        self.thread.clear(py);
+    pub(crate) fn is_busy(&self) -> bool {
+        self.state().task.is_some()
     }
 
     pub(crate) fn is_abandoned(&self) -> bool {

@@ -34,7 +34,8 @@ def close_loop() -> None:
         tasks = asyncio.all_tasks(loop)
         for task in tasks:
             task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        if tasks:
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
@@ -71,3 +72,16 @@ def limit(depth: int, stack_size: int) -> None:
 
     sys.setrecursionlimit = setrecursionlimit
     threading.stack_size(stack_size)
+
+
+def refuse_signals(reason: str) -> None:
+    """Refuses the one way for a thread to signal its own process that no audit hook sees."""
+
+    def raise_signal(signalnum: int, /) -> None:
+        """Refused: the signal would hit the VM."""
+        raise RuntimeError(reason)
+
+    # `signal` takes its functions from there when it is imported.
+    for name in ("_signal", "signal"):
+        if name in sys.modules:
+            sys.modules[name].raise_signal = raise_signal

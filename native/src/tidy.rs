@@ -8,12 +8,16 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule};
 
+use crate::audit;
 use crate::namespace::load;
 use crate::threads::{self, note_thread};
-use crate::worker::STACK_SIZE;
 
-/// What the stack of a worker carries, whatever the recursion goes through.
-const MAX_RECURSION: usize = 20_000;
+/// Beyond it `sys.setrecursionlimit` has no effect: what the stack of a worker carries, whatever
+/// the recursion goes through.
+pub(crate) const MAX_RECURSION: usize = 10_000;
+/// Of the threads that Python code starts: more than twice what so many calls through `sorted`
+/// need, which takes most in the standard library, 2.5 KB a call (CPython 3.11).
+const THREAD_STACK_SIZE: usize = 64 << 20;
 
 #[cfg(feature = "abi3")]
 unsafe extern "C" {
@@ -40,7 +44,9 @@ static TOOLS: PyOnceLock<Tools> = PyOnceLock::new();
 /// Finds what is needed before any code of a context can put itself in the way. Runs once.
 pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
     let module = load(py, "tidy", include_str!("tidy.py"))?;
-    module.call_method1("limit", (MAX_RECURSION, STACK_SIZE))?;
+    module.call_method1("limit", (MAX_RECURSION, THREAD_STACK_SIZE))?;
+    py.import("_signal")?;
+    module.call_method1("refuse_signals", (audit::SIGNAL_REFUSED,))?;
     module.call_method1("watch_threads", (wrap_pyfunction!(note_thread, &module)?,))?;
     let sys = py.import("sys")?;
     let types = py.import("types")?;
