@@ -61,6 +61,8 @@ stops_with_stuck_code_leave_no_thread(_Config) ->
     end).
 
 is_refused({error, interrupted}) -> ok;
+%% It waited in a binding that ended, and so ran without one, in the pool that came next.
+is_refused(ok) -> ok;
 is_refused({error, no_workers_available}) -> ok;
 %% The pool had stopped before the call.
 is_refused({'EXIT', {{not_started, erlang_python}, _}}) -> ok;

@@ -1,0 +1,275 @@
+%% Is anything lost when everything goes wrong at once? Processes do what users do, and others
+%% kill, time out, interrupt, crash and restart; then the pool must be as it was.
+%%
+%% FULL=1 runs for an hour; CHAOS_SECONDS says another time. The seed is logged; SEED repeats it,
+%% as far as threads repeat anything.
+-module(py_chaos_SUITE).
+-compile([export_all, nowarn_export_all]).
+
+-define(WORKERS, 6).
+-define(ACTORS, 24).
+
+suite() ->
+    [{timetrap, {hours, 2}}].
+
+all() ->
+    [ten_thousand_callers_are_killed, everything_goes_wrong_at_once].
+
+init_per_suite(Config) ->
+    Config.
+
+end_per_suite(_Config) ->
+    py_test:stop().
+
+init_per_testcase(_Case, Config) ->
+    ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 200}]),
+    ok = logger:set_module_level(py_pool, none),
+    Config.
+
+end_per_testcase(_Case, _Config) ->
+    ok = logger:unset_module_level(py_pool),
+    py_test:assert_empty_mailbox().
+
+%%% Killed callers
+
+ten_thousand_callers_are_killed(_Config) ->
+    {ok, Shared} = py:bind(new),
+    seed(),
+    Calls = [fun() -> py:eval(<<"1">>) end,
+             fun() -> py:exec(<<"for _ in range(10000): pass">>) end,
+             fun() -> py:bind(), py:exec(<<"x = [0] * 1000">>) end,
+             fun() -> py:bind(#{wait => 100}), py:eval(<<"1">>) end,
+             fun() -> {ok, Ctx} = py:bind(new), py:ctx_eval(Ctx, <<"list(range(100))">>) end,
+             fun() -> py:ctx_exec(Shared, <<"y = 1">>) end,
+             fun() -> py:with_context(fun(Ctx) -> py:ctx_eval(Ctx, <<"object()">>) end) end],
+    Kill = fun(_) ->
+        %% What it cannot get is raised.
+        Pid = spawn(fun() -> catch (any(Calls))() end),
+        spin(rand:uniform(400)),
+        exit(Pid, kill)
+    end,
+    lists:foreach(Kill, lists:seq(1, 10000)),
+    ok = py_test:wait_available(?WORKERS - 1),
+    {ok, 1} = py:ctx_eval(Shared, <<"y">>),
+    ok = py:unbind(Shared),
+    ok = nothing_is_left().
+
+%% A moment of any length: sleeps are a millisecond at least.
+spin(0) -> ok;
+spin(N) -> _ = erlang:phash2(N), spin(N - 1).
+
+%%% Chaos
+
+everything_goes_wrong_at_once(_Config) ->
+    Seconds = seconds(),
+    seed(),
+    End = erlang:monotonic_time(millisecond) + Seconds * 1000,
+    ets:new(?MODULE, [named_table, public]),
+    true = ets:insert(?MODULE, {faults, 0}),
+    Actors = [spawn_actor(N, End) || N <- lists:seq(1, ?ACTORS)],
+    Demon = spawn_link(fun() -> rand:seed(exsss), demon(End) end),
+    Sizes = watch(End, []),
+    [await(Pid) || Pid <- [Demon | Actors]],
+    %% Those that were killed had successors.
+    Done = [{What, N} || {What, N} <- ets:tab2list(?MODULE), is_atom(What)],
+    ct:log("done: ~tp~nresident bytes: ~w", [lists:sort(Done), Sizes]),
+    [] = [unexpected(Entry) || {{unexpected, _}, _} = Entry <- ets:tab2list(?MODULE)],
+    true = ets:delete(?MODULE),
+    ok = nothing_is_left(),
+    ok = is_flat(Sizes, Seconds),
+    {comment, io_lib:format("~b s, ~b operations", [Seconds, lists:sum([N || {_, N} <- Done])])}.
+
+unexpected(Entry) ->
+    ct:log("~tp", [Entry]),
+    Entry.
+
+seconds() ->
+    case {os:getenv("CHAOS_SECONDS"), os:getenv("FULL")} of
+        {false, false} -> 8;
+        {false, _} -> 3600;
+        {Seconds, _} -> list_to_integer(Seconds)
+    end.
+
+seed() ->
+    Seed = list_to_integer(os:getenv("SEED", integer_to_list(erlang:system_time(second)))),
+    ct:log("SEED=~b", [Seed]),
+    _ = rand:seed(exsss, Seed),
+    ok.
+
+%% An actor under a guard that starts another in its place when it is killed.
+spawn_actor(N, End) ->
+    spawn_link(fun() -> guard(N, End) end).
+
+guard(N, End) ->
+    {Pid, Monitor} = spawn_monitor(fun() ->
+        true = ets:insert(?MODULE, {N, self()}),
+        _ = rand:seed(exsss),
+        act(End)
+    end),
+    receive
+        {'DOWN', Monitor, process, Pid, normal} -> ok;
+        {'DOWN', Monitor, process, Pid, killed} -> guard(N, End)
+    end.
+
+await(Pid) ->
+    Monitor = monitor(process, Pid),
+    receive {'DOWN', Monitor, process, Pid, Reason} ->
+        true = lists:member(Reason, [normal, noproc])
+    end.
+
+act(End) ->
+    case erlang:monotonic_time(millisecond) < End of
+        true ->
+            {What, Do} = any(deeds()),
+            Result = try Do() catch Class:Reason -> {Class, Reason} end,
+            _ = ets:update_counter(?MODULE, What, 1, {What, 0}),
+            is_expected(Result) orelse ets:insert(?MODULE, {{unexpected, What}, Result}),
+            py_test:assert_empty_mailbox(),
+            act(End);
+        false ->
+            ok = py:unbind()
+    end.
+
+%% What a user can be told, and nothing else.
+is_expected({ok, _}) -> true;
+is_expected(ok) -> true;
+is_expected({error, Reason}) when is_atom(Reason) ->
+    lists:member(Reason, [timeout, interrupted, no_workers_available, overloaded, worker_crashed,
+                          not_running, context_not_bound, {not_started, erlang_python}]);
+is_expected({error, {not_started, erlang_python}}) -> true;
+is_expected({error, {Class, _}}) ->
+    lists:member(Class, ['ValueError', 'NameError', 'TypeError', 'RecursionError']);
+is_expected(_) -> false.
+
+deeds() ->
+    [{eval, fun() -> py:eval(<<"[x, {'k': x}]">>, #{x => self()}) end},
+     {object, fun() -> py:eval(<<"object()">>) end},
+     {big, fun() -> py:eval(<<"list(range(20000))">>) end},
+     {raise, fun() -> py:exec(<<"raise ValueError('chaos')">>) end},
+     {recurse, fun() -> py:exec(<<"f = lambda: f()\nf()">>) end},
+     {bind, fun() -> py:bind() end},
+     {bind_and_wait, fun() -> py:bind(#{wait => rand:uniform(20)}) end},
+     {set, fun() -> py:exec(<<"x = [object() for _ in range(1000)]">>) end},
+     {get, fun() -> py:eval(<<"len(x)">>) end},
+     {unbind, fun() -> py:unbind() end},
+     {nested, fun() -> py:with_context(fun() ->
+          py:with_context(fun(Ctx) -> py:ctx_eval(Ctx, <<"1">>) end) end) end},
+     {hand_over, fun hand_over/0},
+     {loop, fun() -> py:exec(<<"while True: pass">>, #{}, rand:uniform(10)) end},
+     {short, fun() -> py:eval(<<"1">>, #{}, rand:uniform(3) - 1) end},
+     {swallow, fun() -> py:exec(<<"
+for _ in range(3):
+    try:
+        x = 0
+        while True: x += 1
+    except BaseException:
+        pass
+">>, #{}, 5) end},
+     {stick, fun() -> rand:uniform(20) > 1 orelse
+          py:exec(<<"__import__('time').sleep(0.4)">>, #{}, 5), ok end},
+     {finalize, fun() -> py:with_context(fun() -> py:exec(<<"
+class Last:
+    def __del__(self):
+        sum(range(1000))
+last = Last()
+">>) end) end},
+     {thread, fun() -> py:exec(<<"
+import threading
+t = threading.Thread(target=int)
+t.start()
+t.join()
+">>) end},
+     {crash, fun() -> rand:uniform(20) > 1 orelse crash(), ok end},
+     {interrupt, fun() -> py:interrupt(other()) end},
+     {stats, fun() -> #{num_workers := _} = py_pool:get_stats(), ok end}].
+
+%% A panic needs the class of PyO3's exceptions, which appears with the first of them.
+crash() ->
+    py:exec(<<"
+panic = [c for c in BaseException.__subclasses__() if c.__name__ == 'PanicException']
+if panic:
+    raise panic[0]('chaos')
+">>).
+
+%% A context that somebody else uses, and ends, or that nobody ends.
+hand_over() ->
+    case py:bind(new) of
+        {ok, Ctx} ->
+            {User, Monitor} = spawn_monitor(fun() ->
+                _ = (catch py:ctx_exec(Ctx, <<"x = 1">>)),
+                rand:uniform(2) =:= 1 andalso py:unbind(Ctx)
+            end),
+            rand:uniform(2) =:= 1 andalso exit(User, kill),
+            receive {'DOWN', Monitor, process, User, _} -> ok end,
+            py:ctx_eval(Ctx, <<"x">>);
+        {error, Reason} ->
+            {error, Reason}
+    end.
+
+other() ->
+    case ets:lookup(?MODULE, rand:uniform(?ACTORS)) of
+        [{_, Pid}] -> Pid;
+        [] -> self()
+    end.
+
+%% Kills actors, and now and then the pool.
+demon(End) ->
+    receive after rand:uniform(20) -> ok end,
+    case erlang:monotonic_time(millisecond) < End of
+        true ->
+            Victim = other(),
+            Victim =:= self() orelse exit(Victim, kill),
+            rand:uniform(150) > 1 orelse kill_pool(),
+            demon(End);
+        false ->
+            ok
+    end.
+
+kill_pool() ->
+    case whereis(py_pool) of
+        undefined -> ok;
+        %% At most ten a period, or the supervisor gives up, as it should.
+        Pool -> exit(Pool, kill), receive after 1100 -> ok end
+    end.
+
+%%% What is left
+
+nothing_is_left() ->
+    [true = garbage_collect(Pid) || Pid <- processes(), is_process_alive(Pid)],
+    py_test:wait_until(fun() ->
+        case py_pool:get_stats() of
+            #{num_workers := ?WORKERS, available_workers := ?WORKERS, checked_out := 0,
+              pending_requests := 0, abandoned := 0,
+              resources := #{jobs := 0, contexts := 0, objects := 0}} ->
+                ets:tab2list(py_bindings) =:= [];
+            Stats ->
+                Stats
+        end
+    end).
+
+%% Resident bytes, ten times in the second half.
+watch(End, Sizes) ->
+    Left = End - erlang:monotonic_time(millisecond),
+    case Left > 0 of
+        true ->
+            Interval = max(1, seconds() * 50),
+            receive after min(Left, Interval) -> ok end,
+            watch(End, [resident() | Sizes]);
+        false ->
+            lists:sublist(Sizes, length(Sizes) div 2)
+    end.
+
+resident() ->
+    {ok, Text} = file:read_file("/proc/self/statm"),
+    [_, Pages | _] = binary:split(Text, <<" ">>, [global]),
+    binary_to_integer(Pages) * 4096.
+
+%% A few seconds say nothing: the allocators are still finding their size.
+is_flat(Sizes, Seconds) when Seconds >= 600 ->
+    true = lists:max(Sizes) =< 1.05 * lists:last(Sizes) orelse Sizes,
+    ok;
+is_flat(_Sizes, _Seconds) ->
+    ok.
+
+any(List) ->
+    lists:nth(rand:uniform(length(List)), List).

@@ -1,0 +1,329 @@
+%% Does the public API do what a simple model of it does, whatever the order and the process?
+%% NUMTESTS sets the number of runs.
+%%
+%% Four actors, processes that do one thing at a time, share three workers. The model knows who is
+%% bound, which contexts there are, whose they are, and the value of `x' in each. Contexts are
+%% handed around freely; an actor that is killed is followed by a fresh one.
+-module(py_statem_SUITE).
+-compile([export_all, nowarn_export_all]).
+
+-include_lib("proper/include/proper.hrl").
+
+-define(WORKERS, 3).
+-define(ACTORS, [a, b, c, d]).
+-define(TIMEOUT, 20000).
+
+%% The value of `x': unset or an integer.
+-record(context, {owner :: atom(), is_alive = true :: boolean(), x = unset :: unset | integer()}).
+-record(model, {
+    bound = #{} :: #{Actor :: atom() => unset | integer()},
+    contexts = #{} :: #{Id :: integer() => #context{}},
+    next = 1 :: pos_integer()
+}).
+
+suite() ->
+    [{timetrap, {minutes, 30}}].
+
+all() ->
+    [the_api_follows_its_model].
+
+init_per_suite(Config) ->
+    ok = start(),
+    Config.
+
+end_per_suite(_Config) ->
+    py_test:stop().
+
+end_per_testcase(_Case, _Config) ->
+    py_test:assert_empty_mailbox().
+
+start() ->
+    py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 300}, {max_abandoned, 1000}]).
+
+the_api_follows_its_model(_Config) ->
+    Runs = list_to_integer(os:getenv("NUMTESTS", "60")),
+    Property = ?FORALL(Commands, more_commands(2, commands(?MODULE)), begin
+        {History, Model, Result} = run(Commands),
+        ?WHENFAIL(ct:log("history: ~tp~nmodel: ~tp~nresult: ~tp", [History, Model, Result]),
+                  aggregate(command_names(Commands), Result =:= ok))
+    end),
+    case proper:quickcheck(Property, [{numtests, Runs}, {on_output, fun ct:log/2}]) of
+        true -> ok;
+        false -> ct:fail("counterexample: ~tp", [proper:counterexample()])
+    end.
+
+%% PropEr itself cannot tell what was raised here.
+run(Commands) ->
+    try
+        set_up(),
+        Run = run_commands(?MODULE, Commands),
+        tear_down(),
+        Run
+    catch
+        Class:Reason:Stack -> {[], none, {Class, Reason, Stack}}
+    end.
+
+%%% Actors
+
+set_up() ->
+    ?MODULE = ets:new(?MODULE, [named_table, public]),
+    ok = py_test:wait_available(?WORKERS),
+    lists:foreach(fun spawn_actor/1, ?ACTORS).
+
+tear_down() ->
+    lists:foreach(fun stop_actor/1, ?ACTORS),
+    true = ets:delete(?MODULE),
+    ok = py_test:wait_available(?WORKERS).
+
+spawn_actor(Actor) ->
+    Pid = spawn(fun act/0),
+    true = ets:insert(?MODULE, {Actor, Pid}).
+
+stop_actor(Actor) ->
+    Pid = ets:lookup_element(?MODULE, Actor, 2),
+    Monitor = monitor(process, Pid),
+    exit(Pid, kill),
+    receive {'DOWN', Monitor, process, Pid, _} -> ok end.
+
+act() ->
+    receive
+        {From, Ref, Fun} ->
+            Result = catch Fun(),
+            py_test:assert_empty_mailbox(),
+            From ! {Ref, Result};
+        {run, Fun} ->
+            Fun()
+    end,
+    act().
+
+ask(Actor, Fun) ->
+    Ref = make_ref(),
+    ets:lookup_element(?MODULE, Actor, 2) ! {self(), Ref, Fun},
+    receive {Ref, {'EXIT', {Reason, _}}} -> {raised, Reason};
+            {Ref, Result} -> simple(Result)
+    after ?TIMEOUT -> no_answer
+    end.
+
+simple({error, {Type, #{class := _}}}) -> {error, Type};
+simple(Result) -> Result.
+
+handle(Id) ->
+    ets:lookup_element(?MODULE, Id, 2).
+
+%% What ends by itself, ends soon.
+settled(Free) ->
+    ok = py_test:wait_until(fun() ->
+        case py_pool:get_stats() of
+            #{num_workers := ?WORKERS, available_workers := Free, pending_requests := 0,
+              abandoned := 0} -> true;
+            Stats -> {Free, Stats}
+        end
+    end).
+
+%%% Commands
+
+bind(Actor) -> ask(Actor, fun() -> py:bind() end).
+unbind(Actor) -> ask(Actor, fun() -> py:unbind() end).
+is_bound(Actor) -> ask(Actor, fun() -> py:is_bound() end).
+set(Actor, X) -> ask(Actor, fun() -> py:exec([<<"x = ">>, integer_to_list(X)]) end).
+get(Actor) -> ask(Actor, fun() -> py:eval(<<"x">>) end).
+
+new(Actor, Id) ->
+    ask(Actor, fun() ->
+        case py:bind(new) of
+            {ok, Context} -> true = ets:insert(?MODULE, {Id, Context}), ok;
+            {error, Reason} -> {error, Reason}
+        end
+    end).
+
+unbind(Actor, Id) -> ask(Actor, fun() -> py:unbind(handle(Id)) end).
+get(Actor, Id) -> ask(Actor, fun() -> py:ctx_eval(handle(Id), <<"x">>) end).
+
+set(Actor, Id, X) ->
+    ask(Actor, fun() -> py:ctx_exec(handle(Id), <<"x = y; del y">>, #{y => X}) end).
+
+interrupt(Actor) -> py:interrupt(ets:lookup_element(?MODULE, Actor, 2)).
+
+nested(Actor) ->
+    ask(Actor, fun() ->
+        py:with_context(fun() ->
+            Outer = simple(py:eval(<<"x">>)),
+            Inner = py:with_context(fun() -> py:is_bound() end),
+            true = py:is_bound(),
+            {Outer, Inner}
+        end)
+    end).
+
+scoped(Actor) ->
+    ask(Actor, fun() ->
+        py:with_context(fun(Context) ->
+            ok = py:ctx_exec(Context, <<"x = 7">>),
+            py:ctx_eval(Context, <<"x">>)
+        end)
+    end).
+
+raise(Actor) -> ask(Actor, fun() -> py:exec(<<"x = 5; raise KeyError">>) end).
+loop(Actor) -> ask(Actor, fun() -> py:exec(<<"while True: pass">>, #{}, 5) end).
+loop(Actor, Id) ->
+    ask(Actor, fun() -> py:ctx_exec(handle(Id), <<"while True: pass">>, #{}, 5) end).
+
+%% Longer than the grace: the worker is abandoned, what it served ends.
+stick(Actor, Free) ->
+    Result = ask(Actor, fun() -> py:exec(<<"__import__('time').sleep(0.5)">>, #{}, 1) end),
+    settled(Free),
+    Result.
+
+%% In the middle of a call.
+kill(Actor, Free) ->
+    Pid = ets:lookup_element(?MODULE, Actor, 2),
+    Pid ! {run, fun() -> py:exec(<<"while True: pass">>) end},
+    stop_actor(Actor),
+    spawn_actor(Actor),
+    settled(Free).
+
+restart() ->
+    ok = start().
+
+kill_pool() ->
+    Pool = whereis(py_pool),
+    Monitor = monitor(process, Pool),
+    exit(Pool, kill),
+    receive {'DOWN', Monitor, process, Pool, _} -> ok end,
+    ok = py_test:wait_until(fun() -> is_pid(whereis(py_pool)) andalso is_map(stats()) end),
+    settled(?WORKERS).
+
+stats() ->
+    try py_pool:get_stats() catch error:{not_started, _} -> none end.
+
+%%% Model
+
+initial_state() ->
+    #model{}.
+
+command(#model{contexts = Contexts, next = Next} = Model) ->
+    Actor = oneof(?ACTORS),
+    Call = fun(Name, Args) -> {call, ?MODULE, Name, Args} end,
+    Plain = [{8, Call(bind, [Actor])}, {4, Call(unbind, [Actor])}, {2, Call(is_bound, [Actor])},
+             {6, Call(set, [Actor, integer()])}, {8, Call(get, [Actor])},
+             {6, Call(new, [Actor, Next])}, {3, Call(nested, [Actor])},
+             {3, Call(scoped, [Actor])}, {3, Call(raise, [Actor])}, {2, Call(loop, [Actor])},
+             {1, Call(interrupt, [Actor])}, {1, Call(restart, [])}, {1, Call(kill_pool, [])},
+             {3, oneof([Call(kill, [A, free(ended_by(A, Model))]) || A <- ?ACTORS])},
+             {1, oneof([Call(stick, [A, free(stuck_by(A, Model))]) || A <- ?ACTORS])}],
+    frequency(Plain ++ lists:append(
+        [[{1, Call(unbind, [Actor, Id])}, {3, Call(set, [Actor, Id, integer()])},
+          {3, Call(get, [Actor, Id])}, {1, Call(loop, [Actor, Id])}]
+         || Id <- maps:keys(Contexts)])).
+
+precondition(#model{next = Next}, {call, _, new, [_, Id]}) ->
+    Id =:= Next;
+precondition(#model{contexts = Contexts}, {call, _, Name, [_, Id | _]})
+  when Name =:= unbind; Name =:= get; Name =:= loop ->
+    is_map_key(Id, Contexts);
+precondition(#model{contexts = Contexts}, {call, _, set, [_, Id, _]}) ->
+    is_map_key(Id, Contexts);
+precondition(Model, {call, _, kill, [Actor, Free]}) ->
+    %% A sequence that was shrunk has other numbers.
+    Free =:= free(ended_by(Actor, Model));
+precondition(Model, {call, _, stick, [Actor, Free]}) ->
+    Free =:= free(stuck_by(Actor, Model));
+precondition(_, _) ->
+    true.
+
+free(#model{bound = Bound, contexts = Contexts}) ->
+    ?WORKERS - map_size(Bound) - length([C || #context{is_alive = true} = C <- maps:values(Contexts)]).
+
+ended_by(Actor, #model{bound = Bound, contexts = Contexts} = Model) ->
+    End = fun(_, #context{owner = Owner} = C) when Owner =:= Actor -> C#context{is_alive = false};
+             (_, C) -> C
+          end,
+    Model#model{bound = maps:remove(Actor, Bound), contexts = maps:map(End, Contexts)}.
+
+stuck_by(Actor, #model{bound = Bound} = Model) ->
+    Model#model{bound = maps:remove(Actor, Bound)}.
+
+next_state(#model{bound = Bound, contexts = Contexts} = Model, _Result, {call, _, Name, Args}) ->
+    HasFree = free(Model) > 0,
+    case {Name, Args} of
+        {bind, [Actor]} when not is_map_key(Actor, Bound), HasFree ->
+            Model#model{bound = Bound#{Actor => unset}};
+        {unbind, [Actor]} ->
+            Model#model{bound = maps:remove(Actor, Bound)};
+        {set, [Actor, X]} when is_map_key(Actor, Bound) ->
+            Model#model{bound = Bound#{Actor := X}};
+        {raise, [Actor]} when is_map_key(Actor, Bound) ->
+            Model#model{bound = Bound#{Actor := 5}};
+        {new, [Actor, Id]} when HasFree ->
+            Model#model{contexts = Contexts#{Id => #context{owner = Actor}}, next = Id + 1};
+        {unbind, [_, Id]} ->
+            Context = maps:get(Id, Contexts),
+            Model#model{contexts = Contexts#{Id := Context#context{is_alive = false}}};
+        {set, [_, Id, X]} ->
+            Context = maps:get(Id, Contexts),
+            Model#model{contexts = Contexts#{Id := Context#context{x = X}}};
+        {kill, [Actor, _]} ->
+            ended_by(Actor, Model);
+        {stick, [Actor, _]} ->
+            stuck_by(Actor, Model);
+        {Restart, []} when Restart =:= restart; Restart =:= kill_pool ->
+            End = fun(_, Context) -> Context#context{is_alive = false} end,
+            Model#model{bound = #{}, contexts = maps:map(End, Contexts)};
+        _ ->
+            Model
+    end.
+
+postcondition(Model, {call, _, Name, Args}, Result) ->
+    Expected = expected(Model, Name, Args),
+    Result =:= Expected orelse begin
+        ct:log("~p~p: ~tp, not ~tp", [Name, Args, Result, Expected]),
+        false
+    end.
+
+expected(#model{bound = Bound} = Model, Name, [Actor | _] = Args) when length(Args) =:= 1 ->
+    IsBound = is_map_key(Actor, Bound),
+    HasFree = free(Model) > 0,
+    case Name of
+        is_bound -> IsBound;
+        unbind -> ok;
+        interrupt -> {error, not_running};
+        nested when IsBound; HasFree -> {value(maps:get(Actor, Bound, unset)), true};
+        nested -> {raised, no_workers_available};
+        scoped when HasFree -> {ok, 7};
+        scoped -> {raised, no_workers_available};
+        _ when not IsBound, not HasFree -> {error, no_workers_available};
+        bind -> ok;
+        get -> value(maps:get(Actor, Bound, unset));
+        raise -> {error, 'KeyError'};
+        loop -> {error, timeout}
+    end;
+expected(Model, set, [Actor, X]) when is_integer(X) ->
+    as(ok, Model, Actor);
+expected(_, kill, [_, _]) ->
+    ok;
+expected(Model, stick, [Actor, _]) ->
+    as({error, timeout}, Model, Actor);
+expected(Model, new, [_, _]) ->
+    case free(Model) > 0 of
+        true -> ok;
+        false -> {error, no_workers_available}
+    end;
+expected(_, unbind, [_, _]) ->
+    ok;
+expected(#model{contexts = Contexts}, Name, [_, Id | _]) when is_map_key(Id, Contexts) ->
+    case maps:get(Id, Contexts) of
+        #context{is_alive = false} -> {raised, context_not_bound};
+        #context{x = X} when Name =:= get -> value(X);
+        #context{} when Name =:= set -> ok;
+        #context{} when Name =:= loop -> {error, timeout}
+    end;
+expected(_, _, _) ->
+    ok.
+
+as(Result, #model{bound = Bound} = Model, Actor) ->
+    case is_map_key(Actor, Bound) orelse free(Model) > 0 of
+        true -> Result;
+        false -> {error, no_workers_available}
+    end.
+
+value(unset) -> {error, 'NameError'};
+value(X) -> {ok, X}.
