@@ -16,7 +16,7 @@ CARGO_BUILD = PYO3_BUILD_EXTENSION_MODULE=1 $(CARGO) build --release --locked \
 	--manifest-path native/Cargo.toml
 C_FLAGS = -std=c11 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror
 
-.PHONY: all setup native portable demo test lint format docs clean
+.PHONY: all setup native portable demo test bench lint format docs clean
 
 all: native
 	$(REBAR3) compile
@@ -45,6 +45,9 @@ demo: setup all
 
 test: setup all portable
 	@PYTHON="$(PYTHON_EXE)" scripts/test
+
+bench: setup all
+	@scripts/bench
 
 lint: setup native
 	$(CARGO) fmt --manifest-path native/Cargo.toml --check

@@ -54,13 +54,13 @@ the_api_follows_its_model(_Config) ->
 
 %% PropEr itself cannot tell what was raised here.
 run(Commands) ->
+    set_up(),
     try
-        set_up(),
-        Run = run_commands(?MODULE, Commands),
-        tear_down(),
-        Run
+        run_commands(?MODULE, Commands)
     catch
         Class:Reason:Stack -> {[], none, {Class, Reason, Stack}}
+    after
+        tear_down()
     end.
 
 %%% Actors
@@ -184,7 +184,14 @@ kill(Actor, Free) ->
 restart() ->
     ok = start().
 
+%% A new application now and then: its supervisor bears ten deaths in ten seconds.
 kill_pool() ->
+    Deaths = case get(deaths) of
+        undefined -> 0;
+        N -> N
+    end,
+    _ = put(deaths, Deaths + 1),
+    Deaths rem 8 =:= 7 andalso start(),
     Pool = whereis(py_pool),
     Monitor = monitor(process, Pool),
     exit(Pool, kill),
