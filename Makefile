@@ -16,7 +16,7 @@ CARGO_BUILD = PYO3_BUILD_EXTENSION_MODULE=1 $(CARGO) build --release --locked \
 	--manifest-path native/Cargo.toml
 C_FLAGS = -std=c11 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror
 
-.PHONY: all setup native portable demo test bench lint format docs clean
+.PHONY: all setup native portable demo test bench fuzz asan lint format docs clean
 
 all: native
 	$(REBAR3) compile
@@ -48,6 +48,15 @@ test: setup all portable
 
 bench: setup all
 	@scripts/bench
+
+# For as long as SECONDS says; SEED repeats a run.
+fuzz: SECONDS ?= 60
+fuzz: setup all
+	@ERLANG_PYTHON="$(PYTHON_EXE)" scripts/fuzz $(SECONDS)
+
+# The fuzzer's inputs on a library with AddressSanitizer; needs a nightly Rust, or skips.
+asan: setup all
+	@PYTHON="$(PYTHON_EXE)" scripts/asan
 
 lint: setup native
 	$(CARGO) fmt --manifest-path native/Cargo.toml --check

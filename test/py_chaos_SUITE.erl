@@ -236,6 +236,19 @@ kill_pool() ->
 
 nothing_is_left() ->
     [true = garbage_collect(Pid) || Pid <- processes(), is_process_alive(Pid)],
+    try
+        wait_for_nothing()
+    catch
+        Class:Reason:Stack ->
+            Look = <<"(lambda s, t: ['\\n'.join(t.format_stack(f)) "
+                     "for f in s._current_frames().values()])"
+                     "(__import__('sys'), __import__('traceback'))">>,
+            {ok, Stacks} = py:eval(Look),
+            [ct:log("~ts", [Text]) || Text <- Stacks],
+            erlang:raise(Class, Reason, Stack)
+    end.
+
+wait_for_nothing() ->
     py_test:wait_until(fun() ->
         case py_pool:get_stats() of
             #{num_workers := ?WORKERS, available_workers := ?WORKERS, checked_out := 0,

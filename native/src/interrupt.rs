@@ -11,7 +11,7 @@
 //! by an exception for the interrupter itself, and a thread that may be blocked for hours has one
 //! pending for a moment only, now and then.
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use once_cell::sync::OnceCell;
 use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
@@ -19,11 +19,12 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::ffi::{CStr, c_int, c_long};
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{io, mem, ptr, thread};
 
-use crate::slot::Raised;
+use crate::slot::{Raised, Slot};
 use crate::{code, watchdog};
 
 pyo3::create_exception!(
@@ -38,8 +39,9 @@ pyo3::create_exception!(
 /// 24543, non-cooperative goroutine preemption).
 const SIGNAL: c_int = libc::SIGURG;
 
-/// How long an exception is pending in an abandoned thread.
-const MOMENT: Duration = Duration::from_millis(20);
+/// How long an exception is pending in an abandoned thread, for each thread that may run Python
+/// code: two turns of all of them with the GIL, at the default switch interval of 5 ms.
+const MOMENT: Duration = Duration::from_millis(10);
 
 /// What a round needs; it lives as long as the interpreter.
 struct Tools {
@@ -139,25 +141,33 @@ pub(crate) fn ring() {
 
 fn run(rings: &Receiver<()>) {
     let myself = Thread::current();
-    while rings.recv().is_ok() {
+    // Abandoned threads in which an exception is pending, and when to take it back.
+    let mut pending: Option<(Instant, Vec<Arc<Slot>>)> = None;
+    loop {
+        let rung = match &pending {
+            Some((deadline, _)) => rings.recv_deadline(*deadline),
+            None => rings.recv().map_err(RecvTimeoutError::from),
+        };
+        if rung == Err(RecvTimeoutError::Disconnected) {
+            return;
+        }
+        let now = Instant::now();
         let slots = watchdog::slots();
-        let mut abandoned = Vec::new();
+        let moment = MOMENT.saturating_mul(u32::try_from(slots.len()).unwrap_or(u32::MAX));
         attached(|py| {
+            if let Some((_, abandoned)) = pending.take_if(|(deadline, _)| *deadline <= now) {
+                abandoned.iter().for_each(|slot| slot.unraise(py));
+            }
             if STALE.swap(false, Ordering::SeqCst) {
                 absorb(py, &myself);
             }
-            abandoned.extend(
-                slots
-                    .iter()
-                    .filter(|slot| slot.raise(py) == Raised::Abandoned),
-            );
+            for slot in slots {
+                if slot.raise(py) == Raised::Abandoned {
+                    let new = || (now + moment, Vec::new());
+                    pending.get_or_insert_with(new).1.push(slot);
+                }
+            }
         });
-        if !abandoned.is_empty() {
-            thread::sleep(MOMENT);
-            attached(|py| {
-                abandoned.iter().for_each(|slot| slot.unraise(py));
-            });
-        }
     }
 }
 

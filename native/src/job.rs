@@ -15,7 +15,7 @@ use crate::atoms;
 use crate::census::{Counted, JOBS};
 use crate::code::{self, Mode};
 use crate::context::Context;
-use crate::convert::{Answer, to_kwargs, to_name, to_object, to_term};
+use crate::convert::{Answer, to_arguments, to_kwargs, to_name, to_term};
 use crate::error::{Error, Why};
 use crate::namespace::{Namespace, evaluate};
 use crate::ticket::Ticket;
@@ -227,9 +227,7 @@ impl<'py> Execution<'py, '_> {
     ) -> Result<Bound<'py, PyAny>, Error> {
         let py = self.py;
         let callable = self.resolve(module, function)?;
-        let args = to_object(py, args, self.ticket)?;
-        let args = args.try_iter()?.collect::<PyResult<Vec<_>>>()?;
-        let args = PyTuple::new(py, args)?;
+        let args = PyTuple::new(py, to_arguments(py, args, self.ticket)?)?;
         if is_empty(kwargs) {
             return Ok(callable.call1(args)?);
         }

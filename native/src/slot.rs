@@ -54,6 +54,8 @@ struct State {
     due: bool,
     /// It has, and the exception may be pending still.
     raised: bool,
+    /// Not now: it would hit another thread.
+    held: bool,
     /// The thread has lost its place, and ends when its task does.
     abandoned: bool,
 }
@@ -102,6 +104,7 @@ impl Slot {
         let mut state = self.state();
         state.alarm = None;
         state.due = false;
+        state.held = false;
         let old = state.task.replace(task);
         drop(state);
         // What a task refers to may be dropped here: not under the lock.
@@ -195,7 +198,7 @@ impl Slot {
     /// Raises in the thread, if its task has not ended since the verdict. Attached.
     pub(crate) fn raise(&self, py: Attached<'_>) -> Raised {
         let mut state = self.state();
-        if !std::mem::take(&mut state.due) {
+        if state.held || !std::mem::take(&mut state.due) {
             return Raised::Nothing;
         }
         state.raised = true;
@@ -205,6 +208,13 @@ impl Slot {
         } else {
             Raised::InTime
         }
+    }
+
+    /// Puts exceptions off, or lets them come again: one that was put off comes at once. Called by
+    /// the thread itself, attached.
+    pub(crate) fn hold(&self, py: Attached<'_>, held: bool) {
+        self.state().held = held;
+        self.raise(py);
     }
 
     /// Takes back what was raised in an abandoned thread. Attached.

@@ -4,7 +4,10 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyModule, PyWeakrefMethods, PyWeakrefReference};
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
+use std::sync::Arc;
+
+use crate::slot::Slot;
 
 /// Seconds that the threads of a context may take to end after it.
 const PATIENCE: f64 = 0.05;
@@ -15,13 +18,29 @@ const MAX_LENGTH: usize = 100;
 const MANY: usize = 64;
 
 thread_local! {
-    /// By weak references. `None` on a thread that serves no context.
+    /// The threads that were started here, by weak references. `None` on a thread that serves no
+    /// context.
     static STARTED: RefCell<Option<Vec<Py<PyWeakrefReference>>>> = const { RefCell::new(None) };
+    static SLOT: OnceCell<Arc<Slot>> = const { OnceCell::new() };
 }
 
 /// From here on the threads that the calling worker starts are noted.
-pub(crate) fn listen() {
+pub(crate) fn listen(slot: &Arc<Slot>) {
     STARTED.set(Some(Vec::new()));
+    // Once in the life of a thread.
+    let _: Result<(), _> = SLOT.with(|cell| cell.set(Arc::clone(slot)));
+}
+
+/// Called by `threading.Thread.start` before and after the new thread has begun, on any thread.
+/// Up to Python 3.11 the state of a thread that is about to begin bears the identity of the one
+/// that starts it, and `PyThreadState_SetAsyncExc` would find that one first.
+#[pyfunction]
+pub(crate) fn hold_interruptions(py: Python<'_>, held: bool) {
+    SLOT.with(|slot| {
+        if let Some(slot) = slot.get() {
+            slot.hold(py.into(), held);
+        }
+    });
 }
 
 /// Called by `threading.Thread.start`, on any thread.

@@ -41,13 +41,19 @@ def close_loop() -> None:
         loop.close()
 
 
-def watch_threads(note: Callable[[threading.Thread], None]) -> None:
-    """Has each thread that is started noted."""
+def watch_threads(
+    hold: Callable[[bool], None], note: Callable[[threading.Thread], None]
+) -> None:
+    """Has each thread that is started noted, and keeps interruptions away meanwhile."""
     start = threading.Thread.start
 
     @functools.wraps(start)
     def noted_start(self: threading.Thread) -> None:
-        start(self)
+        hold(True)
+        try:
+            start(self)
+        finally:
+            hold(False)
         note(self)
 
     threading.Thread.start = noted_start

@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyModule};
 
 use crate::audit;
 use crate::namespace::load;
-use crate::threads::{self, note_thread};
+use crate::threads;
 
 /// Beyond it `sys.setrecursionlimit` has no effect: what the stack of a worker carries, whatever
 /// the recursion goes through.
@@ -47,7 +47,9 @@ pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
     module.call_method1("limit", (MAX_RECURSION, THREAD_STACK_SIZE))?;
     py.import("_signal")?;
     module.call_method1("refuse_signals", (audit::SIGNAL_REFUSED,))?;
-    module.call_method1("watch_threads", (wrap_pyfunction!(note_thread, &module)?,))?;
+    let hold = wrap_pyfunction!(threads::hold_interruptions, &module)?;
+    let note = wrap_pyfunction!(threads::note_thread, &module)?;
+    module.call_method1("watch_threads", (hold, note))?;
     let sys = py.import("sys")?;
     let types = py.import("types")?;
     let kind = |name: &str| types.getattr(name).map(Bound::unbind);

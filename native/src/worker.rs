@@ -81,7 +81,7 @@ fn run(pool: Arc<Pool>, id: u64) {
 
 impl Worker {
     fn serve(&mut self, py: Python<'_>) -> Exit {
-        threads::listen();
+        threads::listen(&self.slot);
         let pool = Arc::clone(&self.pool);
         loop {
             if pool.is_closed() {

@@ -5,7 +5,7 @@ mod integer;
 mod to_python;
 mod to_term;
 
-pub(crate) use to_python::{to_kwargs, to_name, to_object};
+pub(crate) use to_python::{to_arguments, to_kwargs, to_name};
 pub(crate) use to_term::to_term;
 
 use rustler::{Atom, Encoder, Env, Term};

@@ -36,9 +36,13 @@ impl Place<'_> {
     }
 }
 
-/// The Python form of a term, for the job of `ticket`.
-pub(crate) fn to_object<'py>(py: Python<'py>, term: Term<'_>, ticket: &Ticket) -> Converted<'py> {
-    convert(py, term, Place { depth: 0, ticket })
+/// The Python forms of a list of terms, for the job of `ticket`.
+pub(crate) fn to_arguments<'py>(
+    py: Python<'py>,
+    list: Term<'_>,
+    ticket: &Ticket,
+) -> Result<Vec<Bound<'py, PyAny>>, Error> {
+    elements(py, list, Place { depth: 0, ticket })
 }
 
 /// A name: the text of an atom or of a binary.
@@ -58,8 +62,7 @@ pub(crate) fn to_kwargs<'py>(
     map: Term<'_>,
     ticket: &Ticket,
 ) -> Result<Bound<'py, PyDict>, Error> {
-    // The map itself is one.
-    let place = Place { depth: 1, ticket };
+    let place = Place { depth: 0, ticket };
     let dict = PyDict::new(py);
     let mut entries = 0;
     for (key, value) in MapIterator::new(map).into_iter().flatten() {
@@ -149,7 +152,15 @@ fn binary_object<'py>(py: Python<'py>, binary: &Binary<'_>) -> Bound<'py, PyAny>
 }
 
 fn list<'py>(py: Python<'py>, term: Term<'_>, place: Place<'_>) -> Converted<'py> {
-    let place = place.inside()?;
+    let items = elements(py, term, place.inside()?)?;
+    Ok(PyList::new(py, items)?.into_any())
+}
+
+fn elements<'py>(
+    py: Python<'py>,
+    term: Term<'_>,
+    place: Place<'_>,
+) -> Result<Vec<Bound<'py, PyAny>>, Error> {
     let improper = || Error::unconvertible(Why::ImproperList, describe(term));
     let length = term.list_length().map_err(|_| improper())?;
     let mut items = Vec::with_capacity(length);
@@ -159,7 +170,7 @@ fn list<'py>(py: Python<'py>, term: Term<'_>, place: Place<'_>) -> Converted<'py
         }
         items.push(convert(py, item, place)?);
     }
-    Ok(PyList::new(py, items)?.into_any())
+    Ok(items)
 }
 
 fn tuple<'py>(py: Python<'py>, term: Term<'_>, place: Place<'_>) -> Converted<'py> {
