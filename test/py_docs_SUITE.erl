@@ -70,13 +70,15 @@ every_invalid_value_of_the_environment_is_refused(_Config) ->
          end
      end || {Key, Values} <- [{num_workers, [0, -1, many, 1.5]},
                               {max_pending, [0, undefined]},
-                              {default_timeout, [-1, soon]}],
+                              {default_timeout, [-1, soon]},
+                              {interrupt_grace, [0, infinity, 1.5]},
+                              {max_abandoned, [-1, infinity]}],
             Value <- Values],
     ok = py_test:start().
 
 every_error_reason_is_documented(_Config) ->
     Page = read("docs/errors.md"),
-    [] = [Reason || Reason <- ["timeout", "no_workers_available", "overloaded", "worker_crashed",
+    [] = [Reason || Reason <- ["timeout", "interrupted", "not_running", "no_workers_available", "overloaded", "worker_crashed",
                                "{unconvertible, Info}", "{Type, Exception}", "badarg",
                                "context_not_bound", "{not_started, erlang_python}",
                                "{python_unavailable, Message}", "{invalid_env, Key, Value}"],

@@ -90,7 +90,8 @@ trace_and_profile_functions(_Config) ->
                          <<"__import__('sys').getprofile() is None">>).
 
 standard_streams(_Config) ->
-    Look = <<"(lambda s: (s.stdout is s.__stdout__, s.stderr is s.__stderr__))(__import__('sys'))">>,
+    Look = <<"(lambda s: (s.stdout is s.__stdout__, s.stderr is s.__stderr__))"
+             "(__import__('sys'))">>,
     {true, true} = after_context(<<"import sys, io; sys.stdout = sys.stderr = io.StringIO()">>,
                                  Look),
     {true, true} = after_context(<<"import sys; del sys.stdout">>, Look),

@@ -5,10 +5,10 @@
 -compile([export_all, nowarn_export_all]).
 
 -define(SUITES, [py_contract_SUITE, py_affinity_SUITE, py_types_SUITE, py_errors_SUITE,
-                 py_recovery_SUITE]).
+                 py_recovery_SUITE, py_isolation_SUITE, py_interrupt_SUITE, py_abandon_SUITE]).
 
 suite() ->
-    [{timetrap, {minutes, 10}}].
+    [{timetrap, {minutes, 30}}].
 
 all() ->
     [the_portable_build_runs_on_every_python,
@@ -69,17 +69,32 @@ run_suites(Python, Ebin, Config) ->
     {ok, #{abi := <<"abi3">>, version := Version}} =
         py_peer:run(Peer, fun() -> py:python_info() end),
     Results = [{Suite, Case, run_case(Peer, Suite, Case, Config)}
-               || Suite <- ?SUITES, Case <- Suite:all()],
+               || Suite <- ?SUITES, Case <- cases(Suite)],
     ok = py_peer:stop(Peer),
     [] = [Failed || {_, _, Result} = Failed <- Results, not is_passed(Result)],
     true = length(Results) > 50,
     [hd(string:split(Version, " ")), ": ", integer_to_list(length(Results)), " cases"].
 
-run_case(Peer, Suite, Case, Config0) ->
+%% With the group that each is in, or none.
+cases(Suite) ->
+    lists:append([case Entry of
+                      {group, Group} -> [{Group, Case} || Case <- group(Suite, Group)];
+                      Case -> [{none, Case}]
+                  end || Entry <- Suite:all()]).
+
+group(Suite, Group) ->
+    {Group, _, Cases} = lists:keyfind(Group, 1, Suite:groups()),
+    Cases.
+
+run_case(Peer, Suite, {Group, Case}, Config0) ->
     py_peer:run(Peer, fun() ->
         try
             Config1 = Suite:init_per_suite(Config0),
-            Config = Suite:init_per_testcase(Case, Config1),
+            Config2 = case erlang:function_exported(Suite, init_per_group, 2) of
+                true when Group =/= none -> Suite:init_per_group(Group, Config1);
+                _ -> Config1
+            end,
+            Config = Suite:init_per_testcase(Case, Config2),
             Result = Suite:Case(Config),
             _ = Suite:end_per_testcase(Case, Config),
             _ = Suite:end_per_suite(Config1),

@@ -201,7 +201,9 @@ except BaseException:
     Waiting = Call(<<"1">>),
     ok = py_test:wait_pending(2),
     ok = py_test:stop(),
-    receive {Crashing, Crashed} -> {error, worker_crashed} = Crashed after 10000 -> error(hangs) end,
+    receive {Crashing, Crashed} -> {error, worker_crashed} = Crashed
+    after 10000 -> error(hangs)
+    end,
     receive {Waiting, Refused} -> {error, no_workers_available} = Refused
     after 10000 -> error(hangs)
     end.

@@ -237,7 +237,8 @@ precondition(_, _) ->
     true.
 
 free(#model{bound = Bound, contexts = Contexts}) ->
-    ?WORKERS - map_size(Bound) - length([C || #context{is_alive = true} = C <- maps:values(Contexts)]).
+    Alive = [C || #context{is_alive = true} = C <- maps:values(Contexts)],
+    ?WORKERS - map_size(Bound) - length(Alive).
 
 ended_by(Actor, #model{bound = Bound, contexts = Contexts} = Model) ->
     End = fun(_, #context{owner = Owner} = C) when Owner =:= Actor -> C#context{is_alive = false};

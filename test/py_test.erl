@@ -2,7 +2,8 @@
 -module(py_test).
 
 -export([start/0, stop/0, start_with/1, wait_until/1, wait_available/1, wait_pending/1,
-         blocked_context/0, open_gate/2, assert_empty_mailbox/0, in_process/1]).
+         blocked_context/0, open_gate/2, assert_empty_mailbox/0, in_process/1,
+         start_call/1, result/1, wait_for_mark/0, abandoned/0, wait_for_abandoned/1]).
 
 -define(DEADLINE, 10000).
 
@@ -96,3 +97,28 @@ in_process(Fun) ->
         {'DOWN', Monitor, process, Pid, Reason} -> error(Reason)
     after ?DEADLINE -> error(in_process_timeout)
     end.
+
+%% Calls Fun in a process of its own, whose result is for `result/1'.
+-spec start_call(fun(() -> term())) -> pid().
+start_call(Fun) ->
+    Self = self(),
+    spawn_link(fun() -> Self ! {self(), Fun()} end).
+
+-spec result(pid()) -> term().
+result(Caller) ->
+    receive {Caller, Result} -> Result after 3 * ?DEADLINE -> error(no_result) end.
+
+%% Waits until some code has set the mark, `sys.py_test_mark', and removes it.
+-spec wait_for_mark() -> ok.
+wait_for_mark() ->
+    Look = <<"hasattr(__import__('sys'), 'py_test_mark')">>,
+    ok = wait_until(fun() -> {ok, true} =:= py:eval(Look) end),
+    ok = py:exec(<<"import sys; del sys.py_test_mark">>).
+
+-spec abandoned() -> non_neg_integer().
+abandoned() ->
+    maps:get(abandoned, py_pool:get_stats()).
+
+-spec wait_for_abandoned(non_neg_integer()) -> ok.
+wait_for_abandoned(Count) ->
+    wait_until(fun() -> abandoned() =:= Count orelse abandoned() end).

@@ -4,6 +4,7 @@ mod describe;
 mod integer;
 mod to_python;
 mod to_term;
+mod view;
 
 pub(crate) use to_python::{to_arguments, to_kwargs, to_name};
 pub(crate) use to_term::to_term;
