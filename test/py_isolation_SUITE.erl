@@ -368,7 +368,11 @@ signals_to_the_vm(_Config) ->
                      <<"os.kill(0, signal.SIGINT)">>,
                      <<"os.kill(-1, signal.SIGINT)">>,
                      <<"os.killpg(os.getpgrp(), signal.SIGINT)">>,
-                     <<"signal.pthread_kill(threading.get_ident(), signal.SIGINT)">>]],
+                     <<"signal.pthread_kill(threading.get_ident(), signal.SIGINT)">>,
+                     <<"signal.raise_signal(signal.SIGINT)">>,
+                     <<"signal.alarm(1)">>,
+                     <<"signal.setitimer(signal.ITIMER_REAL, 0.01)">>,
+                     <<"signal.pidfd_send_signal(os.pidfd_open(os.getpid()), signal.SIGTERM)">>]],
     ok = py:exec(<<"import os; os.kill(os.getpid(), 0)">>).
 
 signals_to_others(_Config) ->

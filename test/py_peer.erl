@@ -1,7 +1,7 @@
 %% VMs of their own for the suites that need a fresh one: a VM starts Python once in its life.
 -module(py_peer).
 
--export([start/1, start/2, stop/1, run/2, start_python/2, copy_application/2, library/1,
+-export([start/1, start/2, stop/1, run/2, run/3, start_python/2, copy_application/2, library/1,
          interpreter/0, ask/2]).
 
 -define(TIMEOUT, 60000).
@@ -34,7 +34,11 @@ stop(Peer) ->
 %% What Fun returns in the VM of Peer.
 -spec run(pid(), fun(() -> Result)) -> Result.
 run(Peer, Fun) ->
-    peer:call(Peer, erlang, apply, [Fun, []], ?TIMEOUT).
+    run(Peer, Fun, ?TIMEOUT).
+
+-spec run(pid(), fun(() -> Result), timeout()) -> Result.
+run(Peer, Fun, Timeout) ->
+    peer:call(Peer, erlang, apply, [Fun, []], Timeout).
 
 %% Starts the application in the VM of Peer, with these values of its environment.
 -spec start_python(pid(), [{atom(), term()}]) -> {ok, [atom()]} | {error, term()}.

@@ -5,7 +5,11 @@
 -compile([export_all, nowarn_export_all]).
 
 -define(SUITES, [py_contract_SUITE, py_affinity_SUITE, py_types_SUITE, py_errors_SUITE,
-                 py_recovery_SUITE, py_isolation_SUITE, py_interrupt_SUITE, py_abandon_SUITE]).
+                 py_recovery_SUITE, py_isolation_SUITE, py_interrupt_SUITE, py_abandon_SUITE,
+                 py_hostile_SUITE]).
+
+%% Of one case.
+-define(TIMEOUT, 180000).
 
 suite() ->
     [{timetrap, {minutes, 30}}].
@@ -102,7 +106,7 @@ run_case(Peer, Suite, {Group, Case}, Config0) ->
         catch
             Class:Reason:Stack -> {Class, Reason, Stack}
         end
-    end).
+    end, ?TIMEOUT).
 
 is_passed({returned, {'EXIT', _}}) -> false;
 is_passed({returned, {skip, _}}) -> true;

@@ -50,6 +50,11 @@ thread_local! {
     static CACHE: RefCell<Cache> = RefCell::default();
 }
 
+/// Drops what this worker has compiled; runs at its end.
+pub(crate) fn forget() {
+    drop(CACHE.take());
+}
+
 /// The code object of `source`, compiled at its first use.
 pub(crate) fn compile<'py>(
     py: Python<'py>,

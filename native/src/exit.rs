@@ -6,8 +6,8 @@
 //! running, as it does when it is killed; otherwise it ends as usual.
 
 use std::ffi::{c_int, c_void};
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::{io, thread};
 
 use crate::watchdog;
 
@@ -28,9 +28,11 @@ pub(crate) fn init() -> io::Result<()> {
     }
 }
 
-/// No job may start any more: its thread would run among destructors.
-pub(crate) fn is_exiting() -> bool {
-    EXITING.load(Ordering::SeqCst)
+/// No Python code may begin any more: it would run among destructors. Does not return then.
+pub(crate) fn stop_if_exiting() {
+    while EXITING.load(Ordering::SeqCst) {
+        thread::park();
+    }
 }
 
 extern "C" fn leave(status: c_int, _data: *mut c_void) {

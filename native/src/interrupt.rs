@@ -8,8 +8,9 @@
 //! delivery of one takes it back (`async_exc` in `struct _pending_calls`). While it is set every
 //! thread takes the slow path between its instructions, and one with a trace function makes no
 //! progress at all in 3.11, whose `DO_TRACING` starts over. So what was raised in vain is followed
-//! by an exception for the interrupter itself, and a thread that may be blocked for hours has one
-//! pending for a moment only, now and then.
+//! by an exception for a thread that takes it at once, the releaser, and a thread that may be
+//! blocked for hours has one pending for a moment only, now and then. The interrupter itself runs
+//! no Python code: a garbage collection, and so anybody's finalizer, could come up in it.
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use once_cell::sync::OnceCell;
@@ -25,7 +26,7 @@ use std::time::{Duration, Instant};
 use std::{io, mem, ptr, thread};
 
 use crate::slot::{Raised, Slot};
-use crate::{code, watchdog};
+use crate::{code, release, watchdog};
 
 pyo3::create_exception!(
     erlang,
@@ -50,10 +51,12 @@ struct Tools {
     /// Something to run into an exception with, and its globals.
     code: Py<PyAny>,
     globals: Py<PyDict>,
+    /// Whether the flag is the interpreter's.
+    has_one_flag: bool,
 }
 
 static TOOLS: OnceCell<Tools> = OnceCell::new();
-/// An exception was taken back.
+/// An exception was taken back, and the interpreter has one flag for all.
 static STALE: AtomicBool = AtomicBool::new(false);
 static BELL: OnceCell<Sender<()>> = OnceCell::new();
 
@@ -96,8 +99,20 @@ impl Thread {
     pub(crate) fn unraise(&self, _: Attached<'_>) {
         // SAFETY: attached.
         unsafe { ffi::PyThreadState_SetAsyncExc(self.ident as _, ptr::null_mut()) };
-        STALE.store(true, Ordering::SeqCst);
-        ring();
+        if TOOLS.get().is_some_and(|tools| tools.has_one_flag) {
+            STALE.store(true, Ordering::SeqCst);
+            release::ring();
+        }
+    }
+
+    /// Takes the interpreter's flag back, if it is set for nothing, by an exception for the calling
+    /// thread, whose slot has a task. Those that are pending elsewhere are raised again at their
+    /// next turn.
+    pub(crate) fn absorb(&self, py: Attached<'_>) {
+        if STALE.swap(false, Ordering::SeqCst) {
+            self.raise(py);
+            flush(py);
+        }
     }
 
     /// A system call that can be interrupted returns `EINTR`. Python itself calls again.
@@ -120,6 +135,7 @@ pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
         class: py.get_type::<Interrupted>().into_any().unbind(),
         code: code.unbind(),
         globals: PyDict::new(py).unbind(),
+        has_one_flag: py.version_info() < (3, 13),
     };
     // Python is started once.
     let _: Result<(), _> = TOOLS.set(tools);
@@ -140,7 +156,6 @@ pub(crate) fn ring() {
 }
 
 fn run(rings: &Receiver<()>) {
-    let myself = Thread::current();
     // Abandoned threads in which an exception is pending, and when to take it back.
     let mut pending: Option<(Instant, Vec<Arc<Slot>>)> = None;
     loop {
@@ -158,9 +173,6 @@ fn run(rings: &Receiver<()>) {
             if let Some((_, abandoned)) = pending.take_if(|(deadline, _)| *deadline <= now) {
                 abandoned.iter().for_each(|slot| slot.unraise(py));
             }
-            if STALE.swap(false, Ordering::SeqCst) {
-                absorb(py, &myself);
-            }
             for slot in slots {
                 if slot.raise(py) == Raised::Abandoned {
                     let new = || (now + moment, Vec::new());
@@ -177,13 +189,6 @@ fn attached(body: impl FnOnce(Attached<'_>)) {
     body(Attached(PhantomData));
     // SAFETY: what the call above returned.
     unsafe { ffi::PyGILState_Release(state) };
-}
-
-/// Takes the interpreter's flag back, by an exception for the interrupter itself. Those that are
-/// pending elsewhere are raised again at their next turn.
-fn absorb(py: Attached<'_>, myself: &Thread) {
-    myself.raise(py);
-    flush(py);
 }
 
 /// An exception that is pending in the calling thread comes up here, and is gone.
@@ -221,8 +226,9 @@ fn install_handler() -> io::Result<()> {
     Ok(())
 }
 
-/// A thread inherits the mask of the one that starts it, and that may be anybody.
-fn unblock_signal() {
+/// A thread inherits the mask of the one that starts it, and that may be anybody; and code of a
+/// context may have blocked the signal.
+pub(crate) fn unblock_signal() {
     // SAFETY: a signal set that is filled before it is read.
     unsafe {
         let mut set: libc::sigset_t = mem::zeroed();

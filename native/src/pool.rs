@@ -135,6 +135,8 @@ impl Pool {
         }
         if self.is_closed() {
             lease.end();
+            // The last worker may have left before.
+            watchdog::ring();
         }
         Ok(lease)
     }
@@ -162,20 +164,38 @@ impl Pool {
         watchdog::ring();
     }
 
-    /// Nobody will take what is queued here. Sends, so not from a scheduler thread.
-    pub(crate) fn refuse_rest(&self, outbox: &mut Outbox) {
+    /// Refuses what nobody will take from the queue: everything in a closed pool, jobs when there
+    /// are as many leases as workers, leases when there are more. Sends, so not from a scheduler
+    /// thread.
+    pub(crate) fn refuse_excess(&self, outbox: &mut Outbox) {
+        let mut kept = Vec::new();
         while let Some(work) = self.queue.pop() {
             match work {
-                Work::Job(job) => outbox.refuse(&job, Error::NoWorkersAvailable),
-                Work::Lease(lease) => {
+                Work::Job(job) if self.is_closed() || self.leased() >= self.size() => {
+                    outbox.refuse(&job, Error::NoWorkersAvailable);
+                }
+                Work::Lease(lease) if self.is_closed() || self.leased() > self.size() => {
                     lease.end();
                     lease.leave(outbox, || Error::ContextNotBound);
                 }
                 Work::Wake => {}
+                work => kept.push(work),
             }
         }
-        // What was just taken may have been meant to wake the others.
-        self.wake_one();
+        for work in kept {
+            match self.queue.push(work) {
+                Ok(()) | Err(Work::Wake) => {}
+                Err(Work::Job(job)) => outbox.refuse(&job, Error::Overloaded),
+                Err(Work::Lease(lease)) => {
+                    lease.end();
+                    lease.leave(outbox, || Error::ContextNotBound);
+                }
+            }
+        }
+        if self.is_closed() && self.size() > 0 {
+            // What was just taken may have been meant to wake the others.
+            self.wake_one();
+        }
     }
 
     /// Wakes an idle worker; one that leaves a closed pool wakes the next.

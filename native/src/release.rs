@@ -2,7 +2,8 @@
 //!
 //! A destructor runs on a scheduler thread and may not attach, so it leaves the object here. The
 //! releaser, a thread of its own, drops them one by one: their finalizers run there, may do
-//! anything, and are watched like those of a context.
+//! anything, and are watched like those of a context. It also takes an exception now and then, see
+//! [`interrupt`].
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use once_cell::sync::Lazy;
@@ -13,6 +14,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{io, thread};
 
 use crate::fatal::SignalStack;
+#[cfg(doc)]
+use crate::interrupt;
 use crate::slot::{Slot, Task};
 use crate::watchdog;
 use crate::worker::STACK_SIZE;
@@ -25,6 +28,11 @@ static BELL: Lazy<(Sender<()>, Receiver<()>)> = Lazy::new(|| bounded(1));
 /// Runs anywhere; never blocks or attaches.
 pub(crate) fn release(object: Py<PyAny>) {
     released().push_back(object);
+    ring();
+}
+
+/// There is something to do. Never blocks.
+pub(crate) fn ring() {
     // Full: the releaser is about to come.
     let _: Result<(), _> = BELL.0.try_send(());
 }
@@ -53,11 +61,15 @@ fn serve(py: Python<'_>, slot: &Slot) {
     loop {
         while let Some(object) = next() {
             slot.begin(Task::Cleaning(None));
-            watchdog::watch();
             drop(object);
             if !slot.end(py.into()) {
                 return;
             }
+        }
+        slot.begin(Task::Cleaning(None));
+        slot.absorb(py.into());
+        if !slot.end(py.into()) {
+            return;
         }
         // The channel holds its own sender: it cannot be disconnected.
         let _: Result<(), _> = py.detach(|| BELL.1.recv());

@@ -12,6 +12,7 @@ use crate::context::Lease;
 use crate::interrupt::{Attached, Thread};
 use crate::job::Job;
 use crate::pool::Pool;
+use crate::{exit, watchdog};
 
 /// Code that swallows an interruption is interrupted again, so many times before its thread is
 /// abandoned. In between it has time to clean up after itself.
@@ -99,8 +100,9 @@ impl Slot {
         })
     }
 
-    /// From here on the thread can be interrupted. Attached.
+    /// From here on the thread can be interrupted, and cleaning is watched. Attached.
     pub(crate) fn begin(&self, task: Task) {
+        let is_cleaning = matches!(task, Task::Cleaning(_));
         let mut state = self.state();
         state.alarm = None;
         state.due = false;
@@ -109,6 +111,19 @@ impl Slot {
         drop(state);
         // What a task refers to may be dropped here: not under the lock.
         drop(old);
+        if is_cleaning {
+            watchdog::watch();
+        }
+        // Shown first, then looked: whoever ends the VM looks for what is shown.
+        exit::stop_if_exiting();
+    }
+
+    /// As `end`, for a thread that Python does not know any more.
+    pub(crate) fn leave(&self) {
+        let mut state = self.state();
+        let task = state.task.take();
+        drop(state);
+        drop(task);
     }
 
     /// From here on it cannot. `false`: the thread has been abandoned; it owns nothing of the
@@ -153,7 +168,8 @@ impl Slot {
                 if self.is_closed(lease.as_deref()) {
                     job.ticket.interrupt();
                 }
-                if !job.ticket.is_unwanted() {
+                // Whoever waited for an abandoned thread has had its reply.
+                if !state.abandoned && !job.ticket.is_unwanted() {
                     return Verdict::default();
                 }
                 Duration::ZERO
@@ -187,6 +203,7 @@ impl Slot {
         verdict.again = Some(alarm.next);
         if !is_abandoned && deadline <= now {
             state.abandoned = true;
+            watchdog::count_abandoned();
             self.thread.rename(c"py_abandoned");
             verdict.abandoned = state.task.clone();
         } else if !is_abandoned {
@@ -215,6 +232,11 @@ impl Slot {
     pub(crate) fn hold(&self, py: Attached<'_>, held: bool) {
         self.state().held = held;
         self.raise(py);
+    }
+
+    /// Called by the thread itself, in a task, attached.
+    pub(crate) fn absorb(&self, py: Attached<'_>) {
+        self.thread.absorb(py);
     }
 
     /// Takes back what was raised in an abandoned thread. Attached.

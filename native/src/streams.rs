@@ -34,17 +34,45 @@ impl<'py> Streams<'py> {
     /// Notes what `owner` has put there since `before`.
     pub(crate) fn note(&self, before: &Self, owner: u64) {
         for (stream, (put, found)) in self.0.iter().zip(&before.0).enumerate() {
-            if put.is(found) {
-                continue;
+            if !put.is(found) {
+                let change = Change {
+                    owner,
+                    stream,
+                    found: found.clone().unbind(),
+                    put: put.clone().unbind(),
+                };
+                // What falls out is dropped after the lock: it may have a finalizer.
+                drop(change.enter(&mut changes()));
             }
-            let (found, put) = (found.clone().unbind(), put.clone().unbind());
-            changes().push(Change {
-                owner,
-                stream,
-                found,
-                put,
-            });
         }
+    }
+}
+
+impl Change {
+    /// Returns what is of no use any more.
+    fn enter(mut self, changes: &mut Vec<Self>) -> Option<Self> {
+        let same = |change: &&mut Self| change.stream == self.stream;
+        if changes
+            .iter_mut()
+            .filter(same)
+            .any(|other| other.owner != self.owner && other.put.is(&self.put))
+        {
+            // Somebody else's, put there while this job ran.
+            return Some(self);
+        }
+        let own = |change: &Self| {
+            change.stream == self.stream && change.owner == self.owner && change.put.is(&self.found)
+        };
+        let Some(index) = changes.iter().rposition(own) else {
+            changes.push(self);
+            return None;
+        };
+        // One after the other, by the same context: one change; back again: none.
+        if changes[index].found.is(&self.put) {
+            return Some(changes.remove(index));
+        }
+        std::mem::swap(&mut changes[index].put, &mut self.put);
+        Some(self)
     }
 }
 

@@ -31,6 +31,11 @@ pub(crate) fn listen(slot: &Arc<Slot>) {
     let _: Result<(), _> = SLOT.with(|cell| cell.set(Arc::clone(slot)));
 }
 
+/// The worker ends.
+pub(crate) fn forget() {
+    drop(STARTED.take());
+}
+
 /// Called by `threading.Thread.start` before and after the new thread has begun, on any thread.
 /// Up to Python 3.11 the state of a thread that is about to begin bears the identity of the one
 /// that starts it, and `PyThreadState_SetAsyncExc` would find that one first.

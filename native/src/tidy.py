@@ -76,18 +76,29 @@ def limit(depth: int, stack_size: int) -> None:
         """Set the maximum depth of the Python interpreter stack, up to what a thread can carry."""
         set_limit(min(limit, depth))
 
+    set_interval = sys.setswitchinterval
+
+    def setswitchinterval(interval: float, /) -> None:
+        """Set the ideal thread switching delay, up to a tenth of a second."""
+        set_interval(min(interval, 0.1))
+
     sys.setrecursionlimit = setrecursionlimit
+    # With a long one nobody else gets the GIL from a loop, the interrupter included.
+    sys.setswitchinterval = setswitchinterval
     threading.stack_size(stack_size)
 
 
 def refuse_signals(reason: str) -> None:
-    """Refuses the one way for a thread to signal its own process that no audit hook sees."""
+    """Refuses the ways to signal one's own process that no audit hook sees."""
 
-    def raise_signal(signalnum: int, /) -> None:
+    def refused(*_args: object) -> None:
         """Refused: the signal would hit the VM."""
         raise RuntimeError(reason)
 
-    # `signal` takes its functions from there when it is imported.
-    for name in ("_signal", "signal"):
-        if name in sys.modules:
-            sys.modules[name].raise_signal = raise_signal
+    # `signal` takes its functions from `_signal` when it is imported.
+    for module in (sys.modules[name] for name in ("_signal", "signal") if name in sys.modules):
+        for function in ("raise_signal", "pidfd_send_signal", "alarm", "setitimer"):
+            if hasattr(module, function):
+                setattr(module, function, refused)
+
+

@@ -26,6 +26,8 @@ static BELL: OnceCell<Sender<()>> = OnceCell::new();
 static WATCHING: AtomicBool = AtomicBool::new(false);
 /// Threads that were abandoned and have not ended.
 static ABANDONED: AtomicUsize = AtomicUsize::new(0);
+/// The thread that releases objects was abandoned, and has no successor yet.
+static RELEASER_IS_MISSING: AtomicBool = AtomicBool::new(false);
 /// Locked for the length of an operation on the list, never while attaching.
 static SLOTS: Mutex<Vec<Arc<Slot>>> = Mutex::new(Vec::new());
 static POOLS: Mutex<Vec<Weak<Pool>>> = Mutex::new(Vec::new());
@@ -66,6 +68,11 @@ pub(crate) fn watch() {
     if !WATCHING.load(Ordering::SeqCst) && !WATCHING.swap(true, Ordering::SeqCst) {
         ring();
     }
+}
+
+/// Under the lock of the slot that is abandoned, so before its thread can end.
+pub(crate) fn count_abandoned() {
+    ABANDONED.fetch_add(1, Ordering::SeqCst);
 }
 
 pub(crate) fn guard(pool: &Arc<Pool>, limits: Limits) {
@@ -166,7 +173,23 @@ fn round(now: Instant, limits: Limits) -> Option<Instant> {
         interrupt::ring();
     }
     fill_places(limits);
+    refuse_forgotten();
     again
+}
+
+/// What came into a closed pool after its last worker had left.
+fn refuse_forgotten() {
+    let pools: Vec<_> = lock(&POOLS).iter().filter_map(Weak::upgrade).collect();
+    let slots = slots();
+    let is_served = |pool: &Arc<Pool>| {
+        let serves = |slot: &Arc<Slot>| slot.pool.as_ref().is_some_and(|p| Arc::ptr_eq(p, pool));
+        slots.iter().any(serves)
+    };
+    for pool in pools {
+        if pool.is_closed() && !is_served(&pool) {
+            pool.refuse_excess(&mut Outbox::new());
+        }
+    }
 }
 
 fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
@@ -178,10 +201,8 @@ fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
 
 /// The thread of `slot` goes on in `task` as long as it likes; what it owned is set free.
 fn abandon(slot: &Slot, task: Task, limits: Limits) {
-    ABANDONED.fetch_add(1, Ordering::SeqCst);
     let Some(pool) = &slot.pool else {
-        // Without a thread for it objects are kept: there is no memory for one.
-        let _: io::Result<()> = release::spawn();
+        RELEASER_IS_MISSING.store(true, Ordering::SeqCst);
         return;
     };
     let fate = if pool.is_closed() {
@@ -205,10 +226,7 @@ fn abandon(slot: &Slot, task: Task, limits: Limits) {
     if let Task::Job(job, _) = &task {
         outbox.refuse(job, Error::Interrupted);
     }
-    if pool.size() == 0 || pool.is_closed() {
-        // Nobody else may be left to do it.
-        pool.refuse_rest(&mut outbox);
-    }
+    pool.refuse_excess(&mut outbox);
     if let Some(fate) = fate {
         outbox.note(&pool.manager, (atoms::py_worker(), slot.id, fate));
     }
@@ -216,6 +234,10 @@ fn abandon(slot: &Slot, task: Task, limits: Limits) {
 
 /// An abandoned thread that ends makes room for one that was not replaced.
 fn fill_places(limits: Limits) {
+    if RELEASER_IS_MISSING.load(Ordering::SeqCst) && abandoned() <= room(limits) {
+        // Without a thread for it objects are kept: there is no memory for one.
+        RELEASER_IS_MISSING.store(release::spawn().is_err(), Ordering::SeqCst);
+    }
     for pool in open_pools() {
         while abandoned() < room(limits)
             && let Some(id) = pool.regain()

@@ -21,7 +21,7 @@ use crate::namespace::Namespace;
 use crate::pool::{Pool, Work};
 use crate::reply::Outbox;
 use crate::slot::{Slot, Task};
-use crate::{exit, threads, watchdog};
+use crate::{code, interrupt, threads, watchdog};
 
 /// What a recursion of [`crate::tidy::MAX_RECURSION`] calls needs in the worst case that was
 /// measured: 23.6 KB a call, numpy's functions on arrays of Python objects that call such
@@ -55,7 +55,13 @@ pub(crate) fn spawn(pool: Arc<Pool>, id: u64) -> io::Result<()> {
 /// had. Not for scheduler threads.
 pub(crate) fn start(pool: &Arc<Pool>, id: u64) {
     if spawn(Arc::clone(pool), id).is_err() {
-        Outbox::new().note(&pool.manager, (atoms::py_worker(), id, atoms::lost()));
+        let mut outbox = Outbox::new();
+        if pool.is_closed() {
+            // This may have been the last that could.
+            pool.refuse_excess(&mut outbox);
+        } else {
+            outbox.note(&pool.manager, (atoms::py_worker(), id, atoms::lost()));
+        }
     }
 }
 
@@ -68,9 +74,18 @@ fn run(pool: Arc<Pool>, id: u64) {
             slot: Arc::clone(&slot),
             outbox: Outbox::new(),
         };
-        Python::attach(|py| worker.serve(py))
+        Python::attach(|py| {
+            let exit = worker.serve(py);
+            // What the thread has kept is dropped here or with its thread state, and finalizers
+            // run.
+            slot.begin(Task::Cleaning(None));
+            code::forget();
+            threads::forget();
+            exit
+        })
     };
     let exit = catch_unwind(AssertUnwindSafe(serve)).unwrap_or(Exit::Crashed);
+    slot.leave();
     if watchdog::unregister(&slot) && matches!(exit, Exit::Crashed) {
         // The successor is started here and not by `py_pool`, which may be stopping: a closed
         // pool as well needs somebody to refuse what is queued there.
@@ -85,7 +100,7 @@ impl Worker {
         let pool = Arc::clone(&self.pool);
         loop {
             if pool.is_closed() {
-                pool.refuse_rest(&mut self.outbox);
+                pool.refuse_excess(&mut self.outbox);
                 return Exit::Closed;
             }
             let served = match py.detach(|| pool.queue.wait()) {
@@ -110,12 +125,16 @@ impl Worker {
     }
 
     fn run_unbound(&mut self, py: Python<'_>, job: &Arc<Job>) -> Result<(), Exit> {
-        if !self.take(py, job, None) {
+        if !self.take(py, job, None)? {
             return Ok(());
         }
         match Namespace::enter(py) {
             Ok(namespace) => {
                 let done = self.execute(py, job, &namespace, || {});
+                if let Err(Exit::Crashed) = done {
+                    // The cleaning may get stuck.
+                    self.outbox.refuse(job, Error::WorkerCrashed);
+                }
                 self.clean(py, None, || namespace.leave()).and(done)
             }
             Err(error) => {
@@ -143,8 +162,15 @@ impl Worker {
     }
 
     fn run_lease(&mut self, py: Python<'_>, lease: &Arc<Lease>) -> Result<(), Exit> {
+        interrupt::unblock_signal();
+        // Up to Python 3.11 a garbage collection, and so a finalizer, may come up in it.
+        self.slot.begin(Task::Cleaning(Some(Arc::clone(lease))));
+        let namespace = Namespace::enter(py);
+        if !self.slot.end(py.into()) {
+            return Err(Exit::Abandoned);
+        }
         // Fails only without memory for an empty module: nothing can run here.
-        let namespace = Namespace::enter(py).map_err(|_| Exit::Crashed)?;
+        let namespace = namespace.map_err(|_| Exit::Crashed)?;
         let served = self.run_errands(py, lease, &namespace);
         self.clean(py, Some(lease), || namespace.leave_empty())
             .and(served)
@@ -161,7 +187,7 @@ impl Worker {
             let Some(Errand::Job(job)) = py.detach(|| lease.wait()) else {
                 continue;
             };
-            if !self.take(py, &job, Some(lease)) {
+            if !self.take(py, &job, Some(lease))? {
                 lease.finish_job();
             } else if let Err(exit) = self.execute(py, &job, namespace, || lease.finish_job()) {
                 if matches!(exit, Exit::Crashed) {
@@ -178,7 +204,12 @@ impl Worker {
     }
 
     /// Takes a job; `false` when it must not run.
-    fn take(&mut self, py: Python<'_>, job: &Arc<Job>, lease: Option<&Arc<Lease>>) -> bool {
+    fn take(
+        &mut self,
+        py: Python<'_>,
+        job: &Arc<Job>,
+        lease: Option<&Arc<Lease>>,
+    ) -> Result<bool, Exit> {
         // Shown first, started second, and only then looked whether somebody has closed this
         // place: whoever closes it looks for what has started.
         self.slot.begin(Task::Job(Arc::clone(job), lease.cloned()));
@@ -186,16 +217,18 @@ impl Worker {
             None
         } else if lease.is_some_and(|lease| lease.is_ended()) {
             Some(Error::ContextNotBound)
-        } else if self.pool.is_closed() || exit::is_exiting() {
+        } else if self.pool.is_closed() {
             Some(Error::NoWorkersAvailable)
         } else {
-            return true;
+            return Ok(true);
         };
-        self.slot.end(py.into());
+        if !self.slot.end(py.into()) {
+            return Err(Exit::Abandoned);
+        }
         if let Some(error) = refusal {
             self.outbox.refuse(job, error);
         }
-        false
+        Ok(false)
     }
 
     /// Runs a started job and replies to it; a job that panicked is left to the caller of this.
@@ -232,9 +265,9 @@ impl Worker {
     ) -> Result<(), Exit> {
         self.guard(py, |this| {
             this.slot.begin(Task::Cleaning(lease.cloned()));
-            watchdog::watch();
             let left = body();
-            if !left.is_empty() {
+            // An abandoned thread has no part in the pool any more.
+            if !left.is_empty() && !this.slot.is_abandoned() {
                 this.pool
                     .left_threads
                     .fetch_add(left.len(), Ordering::Relaxed);
