@@ -205,7 +205,8 @@ call(Module, Function, Args, Kwargs) ->
 %%
 %% Module is imported if need be; `` '__main__' '' is the namespace of the context. Function may
 %% be dotted, as `path.join' of `os'. Timeout is in milliseconds; the default is that of the
-%% environment key `default_timeout', 30 seconds.
+%% environment key `default_timeout', 30 seconds. When it is over, the call returns
+%% `{error, timeout}' at once and its code is stopped, as by {@link interrupt/1}.
 -spec call(name(), name(), args(), kwargs(), timeout()) -> result().
 call(Module, Function, Args, Kwargs, Timeout) ->
     run(call_job(Module, Function, Args, Kwargs), Timeout).

@@ -2,7 +2,7 @@
 -module(py_interrupt_SUITE).
 -compile([export_all, nowarn_export_all]).
 
--define(GRACE, 300).
+-define(GRACE, 2000).
 
 suite() ->
     [{timetrap, {seconds, 120}}].

@@ -38,7 +38,7 @@ end_per_testcase(_Case, _Config) ->
     py_test:assert_empty_mailbox().
 
 start() ->
-    py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 300}, {max_abandoned, 1000}]).
+    py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 600}, {max_abandoned, 1000}]).
 
 the_api_follows_its_model(_Config) ->
     Runs = list_to_integer(os:getenv("NUMTESTS", "60")),
@@ -169,7 +169,7 @@ loop(Actor, Id) ->
 
 %% Longer than the grace: the worker is abandoned, what it served ends.
 stick(Actor, Free) ->
-    Result = ask(Actor, fun() -> py:exec(<<"__import__('time').sleep(0.5)">>, #{}, 1) end),
+    Result = ask(Actor, fun() -> py:exec(<<"__import__('time').sleep(1)">>, #{}, 1) end),
     settled(Free),
     Result.
 

@@ -43,7 +43,7 @@ enum Exit {
     Abandoned,
 }
 
-/// Starts the worker `id` of `pool`. Runs on a scheduler thread.
+/// Starts the worker `id` of `pool`.
 pub(crate) fn spawn(pool: Arc<Pool>, id: u64) -> io::Result<()> {
     let builder = thread::Builder::new()
         .name(format!("py_worker_{id}"))
