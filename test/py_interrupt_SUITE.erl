@@ -91,7 +91,6 @@ while caught < 5:
         while True: x = 1
     except BaseException:
         caught += 1
-while True: pass
 ">>, #{}, 20),
     {ok, true} = py:ctx_eval(Ctx, <<"0 <= caught <= 5">>),
     ok = py:unbind(Ctx).
