@@ -29,6 +29,9 @@ all() ->
 
 init_per_suite(Config) ->
     ok = start(),
+    %% Of other suites.
+    ct:log("~tp", [py_pool:get_stats()]),
+    ok = py_test:wait_for_abandoned(0),
     Config.
 
 end_per_suite(_Config) ->
@@ -112,13 +115,17 @@ handle(Id) ->
 
 %% What ends by itself, ends soon.
 settled(Free) ->
-    ok = py_test:wait_until(fun() ->
-        case py_pool:get_stats() of
-            #{num_workers := ?WORKERS, available_workers := Free, pending_requests := 0,
-              abandoned := 0} -> true;
-            Stats -> {Free, Stats}
-        end
-    end).
+    try
+        py_test:wait_until(fun() ->
+            case py_pool:get_stats() of
+                #{num_workers := ?WORKERS, available_workers := Free, pending_requests := 0,
+                  abandoned := 0} -> true;
+                Stats -> {Free, Stats}
+            end
+        end)
+    catch
+        error:Reason -> Reason
+    end.
 
 %%% Commands
 
@@ -170,8 +177,7 @@ loop(Actor, Id) ->
 %% Longer than the grace: the worker is abandoned, what it served ends.
 stick(Actor, Free) ->
     Result = ask(Actor, fun() -> py:exec(<<"__import__('time').sleep(1)">>, #{}, 1) end),
-    settled(Free),
-    Result.
+    {settled(Free), Result}.
 
 %% In the middle of a call.
 kill(Actor, Free) ->
@@ -308,7 +314,7 @@ expected(Model, set, [Actor, X]) when is_integer(X) ->
 expected(_, kill, [_, _]) ->
     ok;
 expected(Model, stick, [Actor, _]) ->
-    as({error, timeout}, Model, Actor);
+    {ok, as({error, timeout}, Model, Actor)};
 expected(Model, new, [_, _]) ->
     case free(Model) > 0 of
         true -> ok;
