@@ -176,7 +176,9 @@ loop(Actor, Id) ->
 
 %% Longer than the grace: the worker is abandoned, what it served ends.
 stick(Actor, Free) ->
-    Result = ask(Actor, fun() -> py:exec(<<"__import__('time').sleep(1)">>, #{}, 1) end),
+    %% Time enough to begin, or the call would time out in the queue and leave all as it was.
+    Stick = <<"__import__('time').sleep(1.6)">>,
+    Result = ask(Actor, fun() -> py:exec(Stick, #{}, 400) end),
     {settled(Free), Result}.
 
 %% In the middle of a call.
