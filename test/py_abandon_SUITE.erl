@@ -42,7 +42,7 @@ end_per_testcase(_Case, _Config) ->
 
 a_stuck_context_is_given_up(_Config) ->
     {ok, Ctx} = py:bind(new),
-    {error, timeout} = py:ctx_exec(Ctx, ?STUCK("2"), #{}, 20),
+    {error, timeout} = py:ctx_exec(Ctx, ?STUCK("2"), #{}, 200),
     ok = py_test:wait_for_abandoned(1),
     {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),
     ok = py_test:wait_available(4),
@@ -54,7 +54,7 @@ a_stuck_context_is_given_up(_Config) ->
     ok = py_test:wait_for_abandoned(0).
 
 a_stuck_unbound_call_is_given_up(_Config) ->
-    [{error, timeout} = py:exec(?STUCK("2"), #{}, 20) || _ <- lists:seq(1, 4)],
+    [{error, timeout} = py:exec(?STUCK("2"), #{}, 200) || _ <- lists:seq(1, 4)],
     ok = py_test:wait_for_abandoned(4),
     #{num_workers := 4} = py_pool:get_stats(),
     {ok, 1} = py:eval(<<"1">>),
@@ -62,7 +62,7 @@ a_stuck_unbound_call_is_given_up(_Config) ->
 
 a_stuck_binding_is_given_up(_Config) ->
     ok = py:bind(),
-    {error, timeout} = py:exec(?STUCK("2"), #{}, 20),
+    {error, timeout} = py:exec(?STUCK("2"), #{}, 200),
     true = py:is_bound(),
     ok = py_test:wait_for_abandoned(1),
     ok = py_test:wait_until(fun() -> not py:is_bound() end),
@@ -84,7 +84,7 @@ an_interrupted_caller_is_told_in_time(_Config) ->
 
 callers_that_wait_behind_it_are_told(_Config) ->
     {ok, Ctx} = py:bind(new),
-    {error, timeout} = py:ctx_exec(Ctx, ?STUCK("2"), #{}, 20),
+    {error, timeout} = py:ctx_exec(Ctx, ?STUCK("2"), #{}, 200),
     Waiting = [py_test:start_call(fun() -> catch py:ctx_eval(Ctx, <<"1">>) end) || _ <- lists:seq(1, 5)],
     [{'EXIT', {context_not_bound, _}} = py_test:result(Caller) || Caller <- Waiting],
     ok = py_test:wait_for_abandoned(0).
@@ -93,7 +93,7 @@ a_lock_is_given_up(_Config) ->
     ok = py:exec(<<"import sys, threading; sys._py_interrupt_lock = threading.Lock()">>),
     {error, timeout} =
         py:exec(<<"import sys\nlock = sys._py_interrupt_lock\nlock.acquire()\nlock.acquire()">>,
-                #{}, 20),
+                #{}, 200),
     ok = py_test:wait_for_abandoned(1),
     ok = py:exec(<<"import sys; sys._py_interrupt_lock.release()">>),
     ok = py_test:wait_for_abandoned(0).
@@ -108,7 +108,7 @@ while not sys._py_interrupt_stop:
         while not sys._py_interrupt_stop: x = 1
     except BaseException:
         pass
-">>, #{}, 20),
+">>, #{}, 200),
     py_test:wait_for_mark(),
     %% An exception that meets it outside its `try' may end it before.
     ok = py_test:wait_available(4),
@@ -159,11 +159,11 @@ sys._py_interrupt_classes = (Stuck, Quick)
 beyond_the_cap_the_pool_shrinks_and_recovers(_Config) ->
     Env = [{num_workers, 3}, {interrupt_grace, 100}, {max_abandoned, 1}],
     ok = py_test:start_with(Env),
-    {error, timeout} = py:exec(?STUCK("2"), #{}, 20),
+    {error, timeout} = py:exec(?STUCK("2"), #{}, 200),
     ok = py_test:wait_for_abandoned(1),
     #{num_workers := 3} = py_pool:get_stats(),
     {ok, Ctx} = py:bind(new),
-    {error, timeout} = py:ctx_exec(Ctx, ?STUCK("3"), #{}, 20),
+    {error, timeout} = py:ctx_exec(Ctx, ?STUCK("3"), #{}, 200),
     ok = py_test:wait_for_abandoned(2),
     ok = py_test:wait_until(fun() ->
         #{num_workers := Workers, available_workers := Free} = py_pool:get_stats(),
@@ -180,7 +180,7 @@ beyond_the_cap_the_pool_shrinks_and_recovers(_Config) ->
 
 with_no_worker_left_calls_are_refused(_Config) ->
     ok = py_test:start_with([{num_workers, 1}, {interrupt_grace, 50}, {max_abandoned, 0}]),
-    {error, timeout} = py:exec(?STUCK("1"), #{}, 20),
+    {error, timeout} = py:exec(?STUCK("1"), #{}, 200),
     Queued = py_test:start_call(fun() -> py:eval(<<"1">>, #{}, infinity) end),
     {error, no_workers_available} = py_test:result(Queued),
     #{num_workers := 0, available_workers := 0} = py_pool:get_stats(),
@@ -197,7 +197,7 @@ the_thread_touches_nothing_when_it_returns(_Config) ->
     {ok, Ctx} = py:bind(new),
     {error, timeout} = py:ctx_exec(Ctx, <<?MARK, "import time\nfor _ in range(3):\n  try:\n"
                                            "    time.sleep(0.5)\n  except BaseException: pass">>,
-                                   #{}, 20),
+                                   #{}, 200),
     py_test:wait_for_mark(),
     ok = py_test:wait_for_abandoned(1),
     All = [begin {ok, New} = py:bind(new), New end || _ <- lists:seq(1, 4)],

@@ -73,11 +73,11 @@ import threading
 lock = threading.Lock()
 lock.acquire()
 lock.acquire(True, 3)
-">>, #{}, 50),
+">>, #{}, 300),
     ok = py_test:wait_until(fun() -> py_test:abandoned() > 0 end),
     ok = py_test:wait_until(fun() -> is_let_go() end),
     ok = py_test:wait_for_abandoned(0),
-    {error, timeout} = py:exec(<<"while True: pass">>, #{}, 20),
+    {error, timeout} = py:exec(<<"while True: pass">>, #{}, 300),
     ok = py_test:wait_available(?WORKERS),
     0 = py_test:abandoned().
 
@@ -191,7 +191,7 @@ a_pool_that_shrinks_refuses_who_waits(_Config) ->
     ok = start([{max_abandoned, 0}]),
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<"x = 1">>),
-    {error, timeout} = py:exec(<<"__import__('time').sleep(2)">>, #{}, 20),
+    {error, timeout} = py:exec(<<"__import__('time').sleep(2)">>, #{}, 300),
     Waiting = py_test:start_call(fun() -> py:eval(<<"1">>, #{}, infinity) end),
     {error, no_workers_available} = py_test:result(Waiting),
     {ok, 1} = py:ctx_eval(Ctx, <<"x">>),
@@ -213,7 +213,7 @@ a_context_that_finds_no_worker_ends(_Config) ->
 
 a_long_switch_interval_is_cut(_Config) ->
     {error, timeout} = py:exec(<<"import sys\nsys.setswitchinterval(1e6)\nwhile True: pass">>,
-                               #{}, 50),
+                               #{}, 300),
     {ok, Interval} = py:eval(<<"__import__('sys').getswitchinterval()">>, #{}, 10000),
     true = Interval =< 0.1,
     ok = py:exec(<<"import sys; sys.setswitchinterval(0.005)">>).

@@ -58,7 +58,7 @@ end_per_testcase(_Case, _Config) ->
 a_timeout_stops_the_code(_Config) ->
     {ok, Ctx} = py:bind(new),
     [begin
-         {error, timeout} = py:ctx_exec(Ctx, Code, #{}, 20),
+         {error, timeout} = py:ctx_exec(Ctx, Code, #{}, 200),
          {ok, 2} = py:ctx_eval(Ctx, <<"1 + 1">>)
      end || Code <- [<<"while True: pass">>,
                      <<"def f(n): return f(n - 1) + f(n - 2) if n > 1 else 1\nf(90)">>,
@@ -72,7 +72,7 @@ a_timeout_stops_the_code(_Config) ->
 the_context_keeps_its_state(_Config) ->
     ok = py:bind(),
     ok = py:exec(<<"x = 1">>),
-    {error, timeout} = py:exec(<<"y = 2\nwhile True: y += 1">>, #{}, 20),
+    {error, timeout} = py:exec(<<"y = 2\nwhile True: y += 1">>, #{}, 200),
     {ok, true} = py:eval(<<"x == 1 and y > 2">>),
     true = py:is_bound().
 
@@ -91,7 +91,7 @@ while caught < 5:
         while True: x = 1
     except BaseException:
         caught += 1
-">>, #{}, 20),
+">>, #{}, 200),
     {ok, true} = py:ctx_eval(Ctx, <<"0 <= caught <= 5">>),
     ok = py:unbind(Ctx).
 
@@ -104,7 +104,7 @@ try:
     while True: x = 1
 except Exception as e:
     caught.append(e)
-">>, #{}, 20),
+">>, #{}, 200),
     {ok, []} = py:ctx_eval(Ctx, <<"caught">>),
     {error, timeout} = py:ctx_exec(Ctx, <<"
 import erlang
@@ -114,14 +114,14 @@ try:
 except erlang.Interrupted as e:
     caught.append(isinstance(e, Exception))
     raise
-">>, #{}, 20),
+">>, #{}, 200),
     {ok, [false]} = py:ctx_eval(Ctx, <<"caught">>),
     ok = py:unbind(Ctx).
 
 a_blocking_system_call_is_broken(_Config) ->
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<"import ctypes; libc = ctypes.CDLL(None)">>),
-    {error, timeout} = py:ctx_eval(Ctx, <<"libc.pause()">>, #{}, 20),
+    {error, timeout} = py:ctx_eval(Ctx, <<"libc.pause()">>, #{}, 200),
     {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
     0 = py_test:abandoned(),
     ok = py:unbind(Ctx).
@@ -132,7 +132,7 @@ big_conversions_are_stopped(_Config) ->
     ok = py:ctx_exec(Ctx, <<"big = [0] * 1000\nfor _ in range(2): big = [big] * 100">>),
     Big = lists:duplicate(5000000, 0),
     [begin
-         {error, timeout} = py:ctx_eval(Ctx, <<"big">>, #{}, 20),
+         {error, timeout} = py:ctx_eval(Ctx, <<"big">>, #{}, 200),
          {error, timeout} = py:ctx_eval(Ctx, <<"len(x)">>, #{x => Big}, 0),
          {ok, 1} = py:ctx_eval(Ctx, <<"1">>)
      end || _ <- lists:seq(1, 3)],
@@ -234,7 +234,7 @@ endless = Endless()
 %% trace function gets past it.
 trace_functions_go_on(_Config) ->
     ok = py_test:start_with([{num_workers, 4}, {interrupt_grace, 50}]),
-    {error, timeout} = py:exec(?STUCK("3"), #{}, 20),
+    {error, timeout} = py:exec(?STUCK("3"), #{}, 200),
     py_test:wait_for_mark(),
     ok = py_test:wait_for_abandoned(1),
     ok = py:bind(),

@@ -259,7 +259,7 @@ list(pool.map(int, range(8)))
 a_raw_namespace_after_a_timeout(_Config) ->
     ok = py:bind(),
     ok = py:exec(<<"x = 1">>),
-    {error, timeout} = py:exec(<<"y = 2\nwhile True: pass">>, #{}, 20),
+    {error, timeout} = py:exec(<<"y = 2\nwhile True: pass">>, #{}, 200),
     {ok, {1, 2}} = py:eval(<<"x, y">>),
     ok = py:unbind(),
     {error, {'NameError', _}} = py:eval(<<"y">>).
