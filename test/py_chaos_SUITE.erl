@@ -65,7 +65,6 @@ everything_goes_wrong_at_once(_Config) ->
     seed(),
     End = erlang:monotonic_time(millisecond) + Seconds * 1000,
     ets:new(?MODULE, [named_table, public]),
-    true = ets:insert(?MODULE, {faults, 0}),
     Actors = [spawn_actor(N, End) || N <- lists:seq(1, ?ACTORS)],
     Demon = spawn_link(fun() -> rand:seed(exsss), demon(End) end),
     Sizes = watch(End, []),

@@ -383,4 +383,12 @@ child = subprocess.Popen(['sleep', '60'])
 os.kill(child.pid, signal.SIGTERM)
 ">>),
         py:eval(<<"child.wait()">>)
+    end),
+    {ok, -15} = py:with_context(fun() ->
+        ok = py:exec(<<"
+import os, signal, subprocess
+child = subprocess.Popen(['sleep', '60'])
+signal.pidfd_send_signal(os.pidfd_open(child.pid), signal.SIGTERM)
+">>),
+        py:eval(<<"child.wait()">>)
     end).

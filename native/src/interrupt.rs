@@ -99,10 +99,7 @@ impl Thread {
     pub(crate) fn unraise(&self, _: Attached<'_>) {
         // SAFETY: attached.
         unsafe { ffi::PyThreadState_SetAsyncExc(self.ident as _, ptr::null_mut()) };
-        if TOOLS.get().is_some_and(|tools| tools.has_one_flag) {
-            STALE.store(true, Ordering::SeqCst);
-            release::ring();
-        }
+        forget_raised();
     }
 
     /// Takes the interpreter's flag back, if it is set for nothing, by an exception for the calling
@@ -125,6 +122,14 @@ impl Thread {
     pub(crate) fn rename(&self, name: &CStr) {
         // SAFETY: the thread is alive, since its slot has a task.
         unsafe { libc::pthread_setname_np(self.handle, name.as_ptr()) };
+    }
+}
+
+/// What was raised in a thread will not come up: the interpreter's flag may be set for nothing.
+pub(crate) fn forget_raised() {
+    if TOOLS.get().is_some_and(|tools| tools.has_one_flag) {
+        STALE.store(true, Ordering::SeqCst);
+        release::ring();
     }
 }
 

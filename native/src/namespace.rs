@@ -78,7 +78,8 @@ pub(crate) struct Namespace<'py> {
 }
 
 impl<'py> Namespace<'py> {
-    /// The new `__main__` of the calling thread. Runs no Python code.
+    /// The new `__main__` of the calling thread. Runs no Python code of its own, but up to 3.11 a
+    /// garbage collection may come up in it.
     pub(crate) fn enter(py: Python<'py>) -> PyResult<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let fixtures = fixtures(py)?;

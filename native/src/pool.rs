@@ -137,6 +137,10 @@ impl Pool {
             lease.end();
             // The last worker may have left before.
             watchdog::ring();
+        } else if self.leased() > self.size() {
+            // The pool has shrunk between the check and the push: nobody would come for it.
+            lease.end();
+            return Err(Error::NoWorkersAvailable);
         }
         Ok(lease)
     }

@@ -3,7 +3,7 @@
 //! A destructor runs on a scheduler thread and may not attach, so it leaves the object here. The
 //! releaser, a thread of its own, drops them one by one: their finalizers run there, may do
 //! anything, and are watched like those of a context. It also takes an exception now and then, see
-//! [`interrupt`].
+//! [`crate::interrupt`].
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use once_cell::sync::Lazy;
@@ -14,8 +14,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{io, thread};
 
 use crate::fatal::SignalStack;
-#[cfg(doc)]
-use crate::interrupt;
 use crate::slot::{Slot, Task};
 use crate::watchdog;
 use crate::worker::STACK_SIZE;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::context::Lease;
-use crate::interrupt::{Attached, Thread};
+use crate::interrupt::{self, Attached, Thread};
 use crate::job::Job;
 use crate::pool::Pool;
 use crate::{exit, watchdog};
@@ -118,9 +118,14 @@ impl Slot {
         exit::stop_if_exiting();
     }
 
-    /// As `end`, for a thread that Python does not know any more.
+    /// As `end`, for a thread that Python does not know any more. Its identity may be another's
+    /// soon, so nothing may be raised here from now on, or taken back.
     pub(crate) fn leave(&self) {
         let mut state = self.state();
+        state.due = false;
+        if std::mem::take(&mut state.raised) {
+            interrupt::forget_raised();
+        }
         let task = state.task.take();
         drop(state);
         drop(task);

@@ -4,6 +4,7 @@ The worker calls this at the end of a context or of an unbound call, on the thre
 """
 
 import functools
+import os
 import sys
 import threading
 import time
@@ -95,10 +96,22 @@ def refuse_signals(reason: str) -> None:
         """Refused: the signal would hit the VM."""
         raise RuntimeError(reason)
 
+    send = getattr(sys.modules["_signal"], "pidfd_send_signal", None)
+
+    def pidfd_send_signal(pidfd: int, sig: int, *rest: object) -> None:
+        """Send a signal to another process than this one."""
+        with open(f"/proc/self/fdinfo/{int(pidfd)}", encoding="ascii") as lines:
+            target = dict(line.split(":", 1) for line in lines).get("Pid", "")
+        if target.strip() == str(os.getpid()) and sig:
+            refused()
+        send(pidfd, sig, *rest)
+
+    functions = {"raise_signal": refused, "alarm": refused, "setitimer": refused}
+    functions["pidfd_send_signal"] = pidfd_send_signal
     # `signal` takes its functions from `_signal` when it is imported.
     for module in (sys.modules[name] for name in ("_signal", "signal") if name in sys.modules):
-        for function in ("raise_signal", "pidfd_send_signal", "alarm", "setitimer"):
-            if hasattr(module, function):
-                setattr(module, function, refused)
+        for name, function in functions.items():
+            if hasattr(module, name):
+                setattr(module, name, function)
 
 
