@@ -31,14 +31,11 @@ end_per_suite(_Config) ->
     py_test:stop().
 
 init_per_testcase(_Case, Config) ->
-    ok = py_test:wait_available(4),
-    ok = py:exec(<<"import sys; vars(sys).pop('py_test_mark', None)">>),
+    ok = py_test:begin_case(4),
     Config.
 
 end_per_testcase(_Case, _Config) ->
-    ok = py:unbind(),
-    ok = py_test:wait_available(4),
-    py_test:assert_empty_mailbox().
+    py_test:end_case(4).
 
 a_stuck_context_is_given_up(_Config) ->
     {ok, Ctx} = py:bind(new),

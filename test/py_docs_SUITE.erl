@@ -12,6 +12,7 @@ all() ->
      every_error_reason_is_documented,
      every_unconvertible_reason_is_documented,
      every_room_is_in_the_architecture,
+     every_case_that_proves_a_promise_exists,
      nif_stubs_and_table_are_the_same].
 
 init_per_suite(Config) ->
@@ -95,6 +96,29 @@ every_room_is_in_the_architecture(_Config) ->
     Rust = filelib:wildcard("*.rs", filename:join(root(), "native/src")) -- ["lib.rs", "atoms.rs"],
     Erlang = filelib:wildcard("py*.erl", filename:join(root(), "src")),
     [] = [File || File <- Rust ++ Erlang, not mentions(Page, [filename:rootname(File)])].
+
+every_case_that_proves_a_promise_exists(_Config) ->
+    {match, Cells} = re:run(read("docs/reliability.md"), "\\| ([^|\n]*) \\|\n",
+                            [global, {capture, [1], binary}]),
+    Names = lists:append([names(Cell) || [Cell] <- Cells]),
+    true = length(Names) > 20,
+    Suites = [list_to_atom(filename:basename(File, ".erl"))
+              || File <- filelib:wildcard("*_SUITE.erl", filename:join(root(), "test"))],
+    Cases = lists:append([[Suite | cases(Suite)] || Suite <- Suites]),
+    Known = [atom_to_binary(Case) || Case <- Cases],
+    [] = [Name || Name <- Names, not lists:member(Name, Known)].
+
+%% `py_x_SUITE:case', a suite, a case or a group, each in backquotes.
+names(Cell) ->
+    case re:run(Cell, "`([a-zA-Z_:]+)`", [global, {capture, [1], binary}]) of
+        {match, Quoted} -> lists:append([binary:split(Q, <<":">>) || [Q] <- Quoted]);
+        nomatch -> []
+    end.
+
+cases(Suite) ->
+    {module, Suite} = code:ensure_loaded(Suite),
+    [Name || {Name, 1} <- Suite:module_info(exports)]
+        ++ [Group || erlang:function_exported(Suite, groups, 0), {Group, _, _} <- Suite:groups()].
 
 %% One NIF too many or too few and the whole module fails to load, so it would not be here; that
 %% they stand in the same order is for the reader.

@@ -40,14 +40,11 @@ end_per_group(_Group, _Config) ->
     ok.
 
 init_per_testcase(_Case, Config) ->
-    ok = py_test:wait_available(4),
-    ok = py:exec(<<"import sys; vars(sys).pop('py_test_mark', None)">>),
+    ok = py_test:begin_case(4),
     Config.
 
 end_per_testcase(_Case, _Config) ->
-    ok = py:unbind(),
-    ok = py_test:wait_available(4),
-    py_test:assert_empty_mailbox().
+    py_test:end_case(4).
 
 -define(MARK, "__import__('sys').py_test_mark = 1\n").
 -define(LOOP, <<?MARK "while True: pass">>).

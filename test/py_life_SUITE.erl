@@ -152,17 +152,17 @@ vm_output(Port, Output) ->
         error({hangs, Output})
     end.
 
+%% One worker more than `busy_vm' needs.
 start_vm() ->
-    "ok = py_test:start_with([{num_workers, 4}, {interrupt_grace, 200}]), ".
+    "ok = py_test:start_with([{num_workers, 5}, {interrupt_grace, 200}]), ".
 
-%% Every worker runs Code, then the VM ends.
+%% Four workers run Code, then the VM ends.
 busy_vm(Code, End) ->
     [start_vm(),
-     "Code = <<\"", Code, "\">>, "
+     "Code = <<\"__import__('sys').__dict__.setdefault('py_life', []).append(1)\\n", Code, "\">>, "
      "[spawn(fun() -> py:exec(Code, #{}, infinity) end) || _ <- lists:seq(1, 4)], "
-     "ok = py_test:wait_until(fun() -> {ok, Names} = file:list_dir(\"/proc/self/task\"), "
-     "length(Names) > 0 andalso maps:get(pending_requests, py_pool:get_stats()) =:= 4 end), "
-     "timer:sleep(100), ", End, "."].
+     "ok = py_test:wait_until(fun() -> {ok, 4} =:= "
+     "py:eval(<<\"len(__import__('sys').__dict__.get('py_life', []))\">>) end), ", End, "."].
 
 the_vm_ends_while_python_runs(_Config) ->
     Codes = ["while True: pass", "import time; time.sleep(1000000)",

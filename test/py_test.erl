@@ -3,7 +3,7 @@
 
 -export([start/0, stop/0, start_with/1, wait_until/1, wait_available/1, wait_pending/1,
          blocked_context/0, open_gate/2, assert_empty_mailbox/0, in_process/1,
-         start_call/1, result/1, wait_for_mark/0, abandoned/0, wait_for_abandoned/1]).
+         begin_case/1, end_case/1, start_call/1, result/1, wait_for_mark/0, abandoned/0, wait_for_abandoned/1]).
 
 -define(DEADLINE, 10000).
 
@@ -97,6 +97,19 @@ in_process(Fun) ->
         {'DOWN', Monitor, process, Pid, Reason} -> error(Reason)
     after ?DEADLINE -> error(in_process_timeout)
     end.
+
+%% Every worker is free, and no code has set the mark of `wait_for_mark/0'.
+-spec begin_case(Workers :: pos_integer()) -> ok.
+begin_case(Workers) ->
+    ok = wait_available(Workers),
+    py:exec(<<"import sys; vars(sys).pop('py_test_mark', None)">>).
+
+%% A case has left nothing.
+-spec end_case(Workers :: pos_integer()) -> ok.
+end_case(Workers) ->
+    ok = py:unbind(),
+    ok = wait_available(Workers),
+    assert_empty_mailbox().
 
 %% Calls Fun in a process of its own, whose result is for `result/1'.
 -spec start_call(fun(() -> term())) -> pid().

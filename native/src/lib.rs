@@ -5,7 +5,8 @@
 //! - [`nif`]: every NIF, in the order of `src/py_nif.erl`. Runs on scheduler threads.
 //! - [`python`]: starts the interpreter once, on a thread of its own.
 //! - [`pool`]: what the workers of one application start share.
-//! - [`worker`]: the thread that runs Python.
+//! - [`worker`]: what a thread that runs Python does.
+//! - [`thread`]: how it starts, how it ends, and who follows it.
 //! - [`slot`]: what a worker does at the moment, for those who may have to stop it.
 //! - [`watchdog`]: stops what must stop, and replaces what cannot.
 //! - [`interrupt`]: raises in another thread, and breaks its system calls.
@@ -55,6 +56,7 @@ mod release;
 mod reply;
 mod slot;
 mod streams;
+mod thread;
 mod threads;
 mod ticket;
 mod tidy;

@@ -15,7 +15,7 @@ use crate::job::Job;
 use crate::pool::{Pool, PoolHandle};
 use crate::ticket::{Cancel, Handle, Ticket};
 use crate::watchdog::{self, Limits};
-use crate::{python, worker};
+use crate::{python, thread};
 
 /// `{error, Reason}` is the NIF's return value; nothing will be sent.
 type Refusable<T> = Result<T, Refusal>;
@@ -64,7 +64,7 @@ fn close_pool(pool: ResourceArc<PoolHandle>) -> Atom {
 
 #[rustler::nif]
 fn start_worker<'a>(env: Env<'a>, pool: ResourceArc<PoolHandle>, id: u64) -> Term<'a> {
-    match worker::spawn(Arc::clone(&pool.0), id) {
+    match thread::spawn(Arc::clone(&pool.0), id) {
         Ok(()) => atoms::ok().encode(env),
         Err(error) => env.error_tuple(error.to_string()),
     }

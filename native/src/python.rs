@@ -14,7 +14,7 @@ use std::thread;
 
 use crate::interrupt::Interrupted;
 use crate::object::ErlangTerm;
-use crate::worker::STACK_SIZE;
+use crate::thread::STACK_SIZE;
 use crate::{audit, code, exit, fatal, interrupt, kind, namespace, release, tidy, watchdog};
 
 /// How the one start went.

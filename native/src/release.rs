@@ -15,8 +15,8 @@ use std::{io, thread};
 
 use crate::fatal::SignalStack;
 use crate::slot::{Slot, Task};
+use crate::thread::STACK_SIZE;
 use crate::watchdog;
-use crate::worker::STACK_SIZE;
 
 /// Locked for the length of a push or a pop. Bounded by the objects there are.
 static RELEASED: Mutex<VecDeque<Py<PyAny>>> = Mutex::new(VecDeque::new());

@@ -19,7 +19,7 @@ use crate::job::Job;
 use crate::pool::Pool;
 use crate::reply::Outbox;
 use crate::slot::{Slot, Task};
-use crate::{interrupt, release, worker};
+use crate::{interrupt, release, thread as worker_thread};
 
 static BELL: OnceCell<Sender<()>> = OnceCell::new();
 /// The watchdog is awake, or will be, for those who clean.
@@ -209,7 +209,7 @@ fn abandon(slot: &Slot, task: Task, limits: Limits) {
         None
     } else if abandoned() <= room(limits) {
         // This one is counted already.
-        worker::start(pool, slot.id);
+        worker_thread::start(pool, slot.id);
         Some(atoms::abandoned())
     } else {
         pool.lose(slot.id);
@@ -242,7 +242,7 @@ fn fill_places(limits: Limits) {
         while abandoned() < room(limits)
             && let Some(id) = pool.regain()
         {
-            worker::start(&pool, id);
+            worker_thread::start(&pool, id);
             Outbox::new().note(&pool.manager, (atoms::py_worker(), id, atoms::replaced()));
         }
     }

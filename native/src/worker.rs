@@ -2,40 +2,32 @@
 //! state, one `threading.local`, one identity. It detaches while it waits.
 //!
 //! It takes unbound jobs and leases from the pool's queue; while it serves a lease, only that
-//! lease's errands. A panic ends the thread, which starts its successor; `py_pool` hears of it.
+//! lease's errands. A panic ends the thread; see [`crate::thread`].
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
 
 use crate::atoms;
 use crate::context::{Errand, Lease};
 use crate::error::Error;
-use crate::fatal::SignalStack;
 use crate::job::Job;
 use crate::namespace::Namespace;
 use crate::pool::{Pool, Work};
 use crate::reply::Outbox;
 use crate::slot::{Slot, Task};
-use crate::{code, interrupt, threads, watchdog};
+use crate::{interrupt, threads};
 
-/// What a recursion of [`crate::tidy::MAX_RECURSION`] calls needs in the worst case that was
-/// measured: 23.6 KB a call, numpy's functions on arrays of Python objects that call such
-/// functions (CPython 3.10). Address space only: pages are used as they are touched.
-pub(crate) const STACK_SIZE: usize = 256 << 20;
-
-struct Worker {
+pub(crate) struct Worker {
     pool: Arc<Pool>,
     slot: Arc<Slot>,
     outbox: Outbox,
 }
 
 /// Why the thread ends.
-enum Exit {
+pub(crate) enum Exit {
     Closed,
     /// A job panicked.
     Crashed,
@@ -43,59 +35,17 @@ enum Exit {
     Abandoned,
 }
 
-/// Starts the worker `id` of `pool`.
-pub(crate) fn spawn(pool: Arc<Pool>, id: u64) -> io::Result<()> {
-    let builder = thread::Builder::new()
-        .name(format!("py_worker_{id}"))
-        .stack_size(STACK_SIZE);
-    builder.spawn(move || run(pool, id)).map(|_detached| ())
-}
-
-/// As `spawn`, where nobody waits for the outcome: `py_pool` hears when there is no thread to be
-/// had. Not for scheduler threads.
-pub(crate) fn start(pool: &Arc<Pool>, id: u64) {
-    if spawn(Arc::clone(pool), id).is_err() {
-        let mut outbox = Outbox::new();
-        if pool.is_closed() {
-            // This may have been the last that could.
-            pool.refuse_excess(&mut outbox);
-        } else {
-            outbox.note(&pool.manager, (atoms::py_worker(), id, atoms::lost()));
+impl Worker {
+    pub(crate) fn new(pool: &Arc<Pool>, slot: &Arc<Slot>) -> Self {
+        Self {
+            pool: Arc::clone(pool),
+            slot: Arc::clone(slot),
+            outbox: Outbox::new(),
         }
     }
-}
 
-fn run(pool: Arc<Pool>, id: u64) {
-    let _stack = SignalStack::install();
-    let slot = watchdog::register(id, Some(Arc::clone(&pool)));
-    let serve = || {
-        let mut worker = Worker {
-            pool: Arc::clone(&pool),
-            slot: Arc::clone(&slot),
-            outbox: Outbox::new(),
-        };
-        Python::attach(|py| {
-            let exit = worker.serve(py);
-            // What the thread has kept is dropped here or with its thread state, and finalizers
-            // run.
-            slot.begin(Task::Cleaning(None));
-            code::forget();
-            threads::forget();
-            exit
-        })
-    };
-    let exit = catch_unwind(AssertUnwindSafe(serve)).unwrap_or(Exit::Crashed);
-    slot.leave();
-    if watchdog::unregister(&slot) && matches!(exit, Exit::Crashed) {
-        // The successor is started here and not by `py_pool`, which may be stopping: a closed
-        // pool as well needs somebody to refuse what is queued there.
-        Outbox::new().note(&pool.manager, (atoms::py_worker(), id, atoms::crashed()));
-        start(&pool, id);
-    }
-}
-
-impl Worker {
-    fn serve(&mut self, py: Python<'_>) -> Exit {
+    /// Until the pool closes, or the thread must end.
+    pub(crate) fn serve(&mut self, py: Python<'_>) -> Exit {
         threads::listen(&self.slot);
         let pool = Arc::clone(&self.pool);
         loop {
