@@ -218,13 +218,22 @@ sys._py_isolation_timer = timer
 ">>,
     ok = py:with_context(fun() -> py:exec(Setup) end),
     receive
-        {log, #{what := threads_left_running, names := Names}} ->
+        {log, #{what := threads_left_running, context := Context, names := Names}} ->
+            true = is_integer(Context),
             [<<"alarm">>, <<"worker bee">>] = lists:sort(Names)
+    after 10000 -> error(not_logged)
+    end,
+    ok = py:exec(<<"
+import sys, threading
+threading.Thread(target=sys._py_isolation_gate.wait, args=(60,), name='drone').start()
+">>),
+    receive
+        {log, #{what := threads_left_running, context := none, names := [<<"drone">>]}} -> ok
     after 10000 -> error(not_logged)
     end,
     ok = logger:remove_handler(?MODULE),
     #{left_threads := After} = py_pool:get_stats(),
-    2 = After - Before,
+    3 = After - Before,
     ok = py:exec(<<"
 import sys
 sys._py_isolation_gate.set()

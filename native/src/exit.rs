@@ -12,6 +12,8 @@ use std::{io, thread};
 use crate::watchdog;
 
 static EXITING: AtomicBool = AtomicBool::new(false);
+/// Python code has left threads of its own running, which nobody watches.
+static STRAYS: AtomicBool = AtomicBool::new(false);
 
 unsafe extern "C" {
     /// Of glibc; as `atexit`, but the handler learns the status.
@@ -35,10 +37,15 @@ pub(crate) fn stop_if_exiting() {
     }
 }
 
+/// There are threads of Python's own, and there may be for ever.
+pub(crate) fn expect_strays() {
+    STRAYS.store(true, Ordering::SeqCst);
+}
+
 extern "C" fn leave(status: c_int, _data: *mut c_void) {
     // Whoever shows a task from now on finds this set.
     EXITING.store(true, Ordering::SeqCst);
-    if watchdog::is_busy() {
+    if STRAYS.load(Ordering::SeqCst) || watchdog::is_busy() {
         // SAFETY: ends the process; nothing is left to be unsound.
         unsafe { libc::_exit(status) };
     }

@@ -110,14 +110,9 @@ pub(crate) fn abandoned() -> usize {
     ABANDONED.load(Ordering::SeqCst)
 }
 
-/// Whether Python code runs, or may run in a thread that code has left behind. Runs on the thread
-/// that ends the VM.
+/// Whether Python code runs in one of our threads. Runs on the thread that ends the VM.
 pub(crate) fn is_busy() -> bool {
-    let left = |slot: &Arc<Slot>| {
-        let pool = slot.pool.as_ref();
-        pool.is_some_and(|pool| pool.left_threads.load(Ordering::SeqCst) > 0)
-    };
-    slots().iter().any(|slot| slot.is_busy() || left(slot))
+    slots().iter().any(|slot| slot.is_busy())
 }
 
 /// Interrupts the job that `is_it` knows; `true` when its caller will hear of it. Runs on a

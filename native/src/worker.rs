@@ -18,7 +18,7 @@ use crate::namespace::Namespace;
 use crate::pool::{Pool, Work};
 use crate::reply::Outbox;
 use crate::slot::{Slot, Task};
-use crate::{interrupt, threads};
+use crate::{exit, interrupt, threads};
 
 pub(crate) struct Worker {
     pool: Arc<Pool>,
@@ -218,15 +218,22 @@ impl Worker {
             let left = body();
             // An abandoned thread has no part in the pool any more.
             if !left.is_empty() && !this.slot.is_abandoned() {
-                this.pool
-                    .left_threads
-                    .fetch_add(left.len(), Ordering::Relaxed);
-                let id = lease.map_or(0, |lease| lease.id);
-                this.outbox
-                    .note(&this.pool.manager, (atoms::py_threads(), id, left));
+                this.tell_left(lease.map(|lease| lease.id), left);
             }
             Ok(())
         })
+    }
+
+    /// Threads go on without the context that started them.
+    fn tell_left(&mut self, lease: Option<u64>, names: Vec<String>) {
+        exit::expect_strays();
+        let count = names.len();
+        self.pool.left_threads.fetch_add(count, Ordering::Relaxed);
+        let (outbox, manager) = (&mut self.outbox, &self.pool.manager);
+        match lease {
+            Some(id) => outbox.note(manager, (atoms::py_threads(), id, names)),
+            None => outbox.note(manager, (atoms::py_threads(), atoms::none(), names)),
+        }
     }
 
     /// Runs `body`; a panic in it is a crash of this worker.
