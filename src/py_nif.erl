@@ -19,7 +19,8 @@
 -type ticket() :: reference().
 -type name() :: atom() | binary().
 -type job() :: {call, name(), name(), [term()], #{name() => term()}}
-             | {eval | exec, binary(), #{name() => term()}}.
+             | {eval | exec, binary(), #{name() => term()}}
+             | empty.
 -type load_error() :: bad_lib | load | load_failed | old_code | reload | upgrade.
 -type refusal() :: no_workers_available | overloaded | context_not_bound.
 

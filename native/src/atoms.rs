@@ -17,6 +17,7 @@ rustler::atoms! {
     call,
     eval,
     exec,
+    empty,
     cancelled,
     replied,
     idle,

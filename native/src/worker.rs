@@ -190,7 +190,7 @@ impl Worker {
         before_reply: impl FnOnce(),
     ) -> Result<(), Exit> {
         let outbox = &mut self.outbox;
-        let run = || outbox.write(job, |env| namespace.run(|| job.execute(py, namespace, env)));
+        let run = || outbox.write(job, |env| job.execute(py, namespace, env));
         let written = catch_unwind(AssertUnwindSafe(run));
         clear_indicator();
         if !self.slot.end(py.into()) {
