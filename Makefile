@@ -46,8 +46,9 @@ demo: setup all
 test: setup all portable
 	@PYTHON="$(PYTHON_EXE)" scripts/test
 
+# Of all groups, or of those that GROUP names; about three minutes.
 bench: setup all
-	@scripts/bench
+	@PYTHON="$(PYTHON_EXE)" scripts/bench $(GROUP)
 
 # For as long as SECONDS says; SEED repeats a run.
 fuzz: SECONDS ?= 60
@@ -75,4 +76,4 @@ docs: setup
 	@scripts/docs
 
 clean:
-	rm -rf _build priv native/target .venv docs/edoc examples/elixir/_build
+	rm -rf _build priv native/target .venv .venv-bench docs/edoc examples/elixir/_build

@@ -1,85 +1,112 @@
-%% What things cost. Every figure is taken in this run, beside the floor that it stands on; `make
-%% bench' prints them.
+%% @private
+%% What things cost, each beside a floor that was taken in the same run: a figure alone says more
+%% about the machine than about the code. `make bench' runs this.
 -module(py_bench).
 
--export([main/0]).
+-export([main/1, start/1, stop/0]).
 
--define(WARM_UP, 2000).
+-define(GROUPS, [{calls, py_bench_calls}, {wake, py_bench_wake}, {load, py_bench_load},
+                 {lease, py_bench_lease}, {data, py_bench_data}, {memory, py_bench_memory}]).
 
--spec main() -> ok.
-main() ->
+%% @doc `ok' when the groups of these names have been measured and written; none names them all.
+-spec main([string()]) -> ok.
+main(Names) ->
+    Start = erlang:monotonic_time(second),
+    %% What application:stop reports would stand amid the tables.
+    ok = logger:set_primary_config(level, notice),
+    ok = logger:set_application_level(kernel, warning),
+    Machine = machine(),
+    print_machine(Machine),
+    Rows = lists:append([group(Group, Machine) || Group <- chosen(Names)]),
+    Missed = length([Row || #{verdict := 'MISS'} = Row <- Rows]),
+    Judged = length([Row || #{verdict := Verdict} = Row <- Rows, Verdict =/= none]),
+    io:format("~n~b of ~b targets missed; ~b s~n",
+              [Missed, Judged, erlang:monotonic_time(second) - Start]).
+
+%% @doc Starts the application anew, so that no group inherits the threads of another.
+-spec start(Workers :: pos_integer()) -> ok.
+start(Workers) ->
+    ok = stop(),
+    %% Loading it later would put the default back.
+    ok = load(),
+    ok = application:set_env(erlang_python, num_workers, Workers),
     {ok, _} = application:ensure_all_started(erlang_python),
-    ok = print_machine(),
-    io:format("~-44s ~8s ~10s ~10s ~7s~n", ["", "n", "median us", "p99 us", "floors"]),
-    Floor = report("floor: ping and pong of two processes", 50000, ping_pong(), none),
-    ok = py:bind(),
-    _ = report("eval in a binding", 50000, fun() -> {ok, 1} = py:eval(<<"1">>) end, Floor),
-    _ = report("call in a binding", 50000,
-               fun() -> {ok, _} = py:call(math, sqrt, [2]) end, Floor),
-    ok = py:unbind(),
-    _ = report("eval without a binding", 20000, fun() -> {ok, 1} = py:eval(<<"1">>) end, Floor),
-    _ = report("a clean lease: bind, unbind", 20000,
-               fun() -> ok = py:bind(), ok = py:unbind() end, Floor),
-    _ = report("a clean lease with one eval", 20000,
-               fun() -> py:with_context(fun() -> {ok, 1} = py:eval(<<"1">>) end) end, Floor),
-    Hundred = <<"vars().update({f'v{n}': [n] for n in range(100)})">>,
-    _ = report("a clean lease with 100 variables", 5000,
-               fun() -> py:with_context(fun() -> ok = py:exec(Hundred) end) end, Floor),
-    {Caller, Interrupt} = interrupted(),
-    _ = report("interrupt of a loop, until its caller hears", 200, Interrupt, Floor),
-    true = exit(Caller, kill),
-    io:format("~nan unbound call is cleaned up after its reply: the next one pays for it~n").
+    ok.
 
-print_machine() ->
-    {ok, #{version := Version, abi := Abi}} = py:python_info(),
-    {ok, Cpus} = file:read_file("/proc/cpuinfo"),
-    {match, [Model]} = re:run(Cpus, "model name\\s*: (.*)", [{capture, [1], binary}]),
-    io:format("~ts, ~b schedulers; OTP ~s; Python ~ts (~ts)~n",
-              [Model, erlang:system_info(schedulers_online), erlang:system_info(otp_release),
-               hd(string:split(Version, " ")), Abi]).
-
-ping_pong() ->
-    Pong = spawn_link(fun Pong() -> receive {From, Ref} -> From ! Ref, Pong() end end),
-    fun() ->
-        Ref = make_ref(),
-        Pong ! {self(), Ref},
-        receive Ref -> ok end
+load() ->
+    case application:load(erlang_python) of
+        ok -> ok;
+        {error, {already_loaded, erlang_python}} -> ok
     end.
 
-%% A process that loops in Python whenever it is not interrupted.
-interrupted() ->
+-spec stop() -> ok.
+stop() ->
+    case application:stop(erlang_python) of
+        ok -> ok;
+        {error, {not_started, erlang_python}} -> ok
+    end.
+
+chosen([]) ->
+    ?GROUPS;
+chosen(Names) ->
+    Known = [{atom_to_list(Name), Group} || {Name, _} = Group <- ?GROUPS],
+    [case lists:keyfind(Name, 1, Known) of
+         {_, Group} -> Group;
+         false -> error({no_such_group, Name, [N || {N, _} <- Known]})
+     end || Name <- Names].
+
+%% A process of its own: it owns the bindings and gets the messages, and takes both with it.
+group({Name, Module}, Machine) ->
     Self = self(),
-    Caller = spawn_link(fun Loop() ->
-        {error, interrupted} = py:exec(<<"while True: pass">>, #{}, infinity),
-        Self ! heard,
-        Loop()
-    end),
-    true = unlink(Caller),
-    Interrupt = fun Interrupt() ->
-        case py:interrupt(Caller) of
-            ok -> receive heard -> ok end;
-            {error, not_running} -> Interrupt()
-        end
-    end,
-    {Caller, Interrupt}.
+    {Pid, Monitor} = spawn_monitor(fun() -> Self ! {rows, self(), Module:rows()} end),
+    receive
+        {'DOWN', Monitor, process, Pid, normal} ->
+            %% Cannot hang: it has sent them before its end.
+            Rows = receive {rows, Pid, Sent} -> Sent end,
+            ok = stop(),
+            ok = py_bench_row:print(Name, Rows),
+            ok = write(Name, Rows, Machine),
+            Rows;
+        %% No deadline: a group that hangs is seen, and a slow machine is no error.
+        {'DOWN', Monitor, process, Pid, Reason} ->
+            error({group_failed, Name, Reason})
+    end.
 
-%% Prints a line, and returns the median in nanoseconds.
-report(Name, Count, Fun, Floor) ->
-    repeat(min(Count, ?WARM_UP), Fun),
-    Times = lists:sort([time(Fun) || _ <- lists:seq(1, Count)]),
-    Median = lists:nth(max(1, Count div 2), Times),
-    P99 = lists:nth(max(1, Count * 99 div 100), Times),
-    Ratio = case Floor of
-        none -> "1";
-        _ -> io_lib:format("~.1f", [Median / Floor])
-    end,
-    io:format("~-44s ~8b ~10.2f ~10.2f ~7s~n", [Name, Count, Median / 1000, P99 / 1000, Ratio]),
-    Median.
+write(Name, Rows, Machine) ->
+    File = filename:join(results(), atom_to_list(Name) ++ ".json"),
+    ok = filelib:ensure_dir(File),
+    Common = #{group => Name, machine => Machine,
+               date => list_to_binary(calendar:system_time_to_rfc3339(os:system_time(second)))},
+    file:write_file(File, py_bench_row:json([maps:merge(Row, Common) || Row <- Rows])).
 
-time(Fun) ->
-    Start = erlang:monotonic_time(nanosecond),
-    _ = Fun(),
-    erlang:monotonic_time(nanosecond) - Start.
+results() ->
+    case os:getenv("PY_BENCH_RESULTS") of
+        false -> "bench/results";
+        Dir -> Dir
+    end.
 
-repeat(0, _Fun) -> ok;
-repeat(Count, Fun) -> _ = Fun(), repeat(Count - 1, Fun).
+machine() ->
+    ok = start(1),
+    {ok, #{version := Version, abi := Abi}} = py:python_info(),
+    ok = stop(),
+    {ok, Cpus} = file:read_file("/proc/cpuinfo"),
+    #{cpu => model(Cpus), cores => erlang:system_info(logical_processors_online),
+      schedulers => erlang:system_info(schedulers_online),
+      otp => list_to_binary(erlang:system_info(otp_release)),
+      python => hd(binary:split(Version, <<" ">>)), abi => Abi,
+      clock_ns => py_bench_stat:clock()}.
+
+model(Cpus) ->
+    case re:run(Cpus, "model name\\s*: (.*)", [{capture, [1], binary}]) of
+        {match, [Model]} -> Model;
+        %% Not every architecture names its model there.
+        nomatch -> list_to_binary(erlang:system_info(system_architecture))
+    end.
+
+print_machine(#{cpu := Cpu, cores := Cores, schedulers := Schedulers, otp := Otp,
+                python := Python, abi := Abi, clock_ns := Clock}) ->
+    io:format("~ts, ~b cores, ~b schedulers; OTP ~ts; Python ~ts (~ts)~n"
+              "Each time includes the clock's own ~b ns. 'judged' is the figure that the target "
+              "is about.~n"
+              "In 'calls' and 'lease' only rounds count in which the floor is near its best: n.~n",
+              [Cpu, Cores, Schedulers, Otp, Python, Abi, Clock]).
