@@ -16,7 +16,7 @@ CARGO_BUILD = PYO3_BUILD_EXTENSION_MODULE=1 $(CARGO) build --release --locked \
 	--manifest-path native/Cargo.toml
 C_FLAGS = -std=c11 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror
 
-.PHONY: all setup native portable demo test bench fuzz asan lint format docs clean
+.PHONY: all setup native portable demo test bench bench-plot fuzz asan lint format docs clean
 
 all: native
 	$(REBAR3) compile
@@ -49,6 +49,10 @@ test: setup all portable
 # Of all groups, or of those that GROUP names; about three minutes.
 bench: setup all
 	@PYTHON="$(PYTHON_EXE)" scripts/bench $(GROUP)
+
+# Of what the last `make bench` found.
+bench-plot: setup
+	@PYTHON="$(PYTHON_EXE)" scripts/bench_plot
 
 # For as long as SECONDS says; SEED repeats a run.
 fuzz: SECONDS ?= 60
