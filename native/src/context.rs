@@ -4,8 +4,8 @@
 //! crash of its worker, or with its pool. Whoever ends it posts a note; the worker does the
 //! rest. Scheduler threads and destructors come here: nothing blocks, nothing attaches.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use rustler::Resource;
 
@@ -16,22 +16,18 @@ use crate::job::Job;
 use crate::pool::Pool;
 use crate::queue::Queue;
 use crate::reply::Outbox;
+use crate::turn::{self, Seat};
 use crate::watchdog;
 
 /// A context is used by one process, or handed around by a few: this many calls may wait in it.
 const QUEUE_CAPACITY: usize = 256;
 
-/// What the worker of a lease takes from its queue.
-pub(crate) enum Errand {
-    Job(Arc<Job>),
-    /// Look around: the lease may have ended.
-    Wake,
-}
-
 pub(crate) struct Lease {
     pub(crate) id: u64,
     pool: Arc<Pool>,
-    queue: Queue<Errand>,
+    queue: Queue<Arc<Job>>,
+    /// Of the worker that serves it, once there is one.
+    seat: OnceLock<Arc<Seat>>,
     ended: AtomicBool,
     /// Jobs accepted and not yet finished by the worker, cancelled ones included.
     active: AtomicUsize,
@@ -57,6 +53,7 @@ impl Lease {
             id,
             pool,
             queue: Queue::new(QUEUE_CAPACITY),
+            seat: OnceLock::new(),
             ended: AtomicBool::new(false),
             active: AtomicUsize::new(0),
             given_back: Mutex::new(false),
@@ -78,9 +75,10 @@ impl Lease {
         let ticket = Arc::clone(&job.ticket);
         let refusal = if self.is_ended() {
             Error::ContextNotBound
-        } else if self.queue.push(Errand::Job(job)).is_err() {
+        } else if self.queue.push(job).is_err() {
             Error::Overloaded
         } else {
+            self.call_worker();
             return Ok(());
         };
         self.active.fetch_sub(1, Ordering::SeqCst);
@@ -101,8 +99,7 @@ impl Lease {
             self.pool.give_back();
         }
         drop(given_back);
-        // A full queue wakes the worker by itself.
-        let _: Result<(), Errand> = self.queue.push(Errand::Wake);
+        self.call_worker();
         if idle {
             End::Idle
         } else {
@@ -112,9 +109,28 @@ impl Lease {
         }
     }
 
-    /// Waits for the next errand; blocks, so the worker is detached.
-    pub(crate) fn wait(&self) -> Option<Errand> {
-        self.queue.wait()
+    /// From here on the worker of this seat is called when there is something to do.
+    pub(crate) fn seat(&self, seat: &Arc<Seat>) {
+        // A lease is served once.
+        let _: Result<(), _> = self.seat.set(Arc::clone(seat));
+        // Seated first, and looked then: who has added something before may have found no seat.
+        fence(Ordering::SeqCst);
+    }
+
+    fn call_worker(&self) {
+        fence(Ordering::SeqCst);
+        if let Some(seat) = self.seat.get() {
+            turn::call(seat);
+        }
+    }
+
+    /// A job waits, or the lease has ended.
+    pub(crate) fn wants_worker(&self) -> bool {
+        !self.queue.is_empty() || self.is_ended()
+    }
+
+    pub(crate) fn next(&self) -> Option<Arc<Job>> {
+        self.queue.pop()
     }
 
     /// The worker has finished, skipped or refused one job. Comes before its reply, so that a
@@ -129,11 +145,10 @@ impl Lease {
     pub(crate) fn leave(&self, outbox: &mut Outbox, refusal: impl Fn() -> Error) {
         while self.active.load(Ordering::SeqCst) > 0 {
             match self.queue.pop() {
-                Some(Errand::Job(job)) => {
+                Some(job) => {
                     self.finish_job();
                     outbox.refuse(&job, refusal());
                 }
-                Some(Errand::Wake) => {}
                 // A submitter stands between its count and its push: a few instructions.
                 None => std::thread::yield_now(),
             }

@@ -11,7 +11,8 @@
 //! - [`watchdog`]: stops what must stop, and replaces what cannot.
 //! - [`interrupt`]: raises in another thread, and breaks its system calls.
 //! - [`release`]: drops the objects that Erlang no longer holds.
-//! - [`queue`]: the bounded queues, and how an idle worker waits.
+//! - [`queue`]: the bounded queues.
+//! - [`turn`]: how a worker waits, and whose turn it is to run Python.
 //! - [`context`]: a lease of one worker, and the handles that Erlang holds.
 //! - [`job`]: one call, eval or exec: its shapes, their decoding, their execution.
 //! - [`ticket`]: the one atomic that decides between reply and cancel.
@@ -60,6 +61,7 @@ mod thread;
 mod threads;
 mod ticket;
 mod tidy;
+mod turn;
 mod watchdog;
 mod worker;
 

@@ -16,6 +16,7 @@ use crate::job::Job;
 use crate::queue::Queue;
 use crate::reply::Outbox;
 use crate::ticket::Pending;
+use crate::turn::{self, Crew, Desk};
 use crate::watchdog;
 
 /// Never reused: a context of a pool that is gone must not name a lease of the next one.
@@ -26,8 +27,6 @@ pub(crate) enum Work {
     Job(Arc<Job>),
     /// Serve this lease until it ends.
     Lease(Arc<Lease>),
-    /// Look around: the pool may be closed.
-    Wake,
 }
 
 pub(crate) struct Pool {
@@ -40,7 +39,8 @@ pub(crate) struct Pool {
     leased: AtomicUsize,
     closed: AtomicBool,
     pub(crate) pending: Arc<Pending>,
-    pub(crate) queue: Queue<Work>,
+    queue: Queue<Work>,
+    crew: Crew,
     /// The `py_pool` process that made this pool.
     pub(crate) manager: LocalPid,
     /// Held for the length of a map operation only, never while attached or attaching.
@@ -60,6 +60,7 @@ impl Pool {
             closed: AtomicBool::new(false),
             pending: Pending::new(max_pending),
             queue: Queue::new(capacity),
+            crew: Crew::default(),
             manager,
             leases: Mutex::new(HashMap::new()),
         })
@@ -95,7 +96,7 @@ impl Pool {
     }
 
     /// Queues a job for any unleased worker.
-    pub(crate) fn submit(&self, job: Arc<Job>) -> Result<(), Error> {
+    pub(crate) fn submit(self: &Arc<Self>, job: Arc<Job>) -> Result<(), Error> {
         let ticket = Arc::clone(&job.ticket);
         if self.is_closed() || self.leased() >= self.size() {
             ticket.cancel();
@@ -105,6 +106,7 @@ impl Pool {
             ticket.cancel();
             return Err(Error::Overloaded);
         }
+        self.call_worker();
         // The last worker may have been leased, or the pool closed, between the check and the
         // push: then nobody would come for this job until some lease ends.
         if (self.is_closed() || self.leased() >= self.size()) && ticket.cancel_queued() {
@@ -133,6 +135,7 @@ impl Pool {
             self.forget(id);
             return Err(Error::NoWorkersAvailable);
         }
+        self.call_worker();
         if self.is_closed() {
             lease.end();
             // The last worker may have left before.
@@ -155,7 +158,7 @@ impl Pool {
     }
 
     /// Ends every lease and lets every worker go once it is idle. Idempotent.
-    pub(crate) fn close(&self) {
+    pub(crate) fn close(self: &Arc<Self>) {
         if self.closed.swap(true, Ordering::SeqCst) {
             return;
         }
@@ -163,7 +166,7 @@ impl Pool {
         for lease in leases {
             lease.end();
         }
-        self.wake_one();
+        self.call_worker();
         // What runs there is interrupted.
         watchdog::ring();
     }
@@ -171,7 +174,7 @@ impl Pool {
     /// Refuses what nobody will take from the queue: everything in a closed pool, jobs when there
     /// are as many leases as workers, leases when there are more. Sends, so not from a scheduler
     /// thread.
-    pub(crate) fn refuse_excess(&self, outbox: &mut Outbox) {
+    pub(crate) fn refuse_excess(self: &Arc<Self>, outbox: &mut Outbox) {
         let mut kept = Vec::new();
         while let Some(work) = self.queue.pop() {
             match work {
@@ -182,13 +185,12 @@ impl Pool {
                     lease.end();
                     lease.leave(outbox, || Error::ContextNotBound);
                 }
-                Work::Wake => {}
                 work => kept.push(work),
             }
         }
         for work in kept {
             match self.queue.push(work) {
-                Ok(()) | Err(Work::Wake) => {}
+                Ok(()) => {}
                 Err(Work::Job(job)) => outbox.refuse(&job, Error::Overloaded),
                 Err(Work::Lease(lease)) => {
                     lease.end();
@@ -196,20 +198,36 @@ impl Pool {
                 }
             }
         }
-        if self.is_closed() && self.size() > 0 {
-            // What was just taken may have been meant to wake the others.
-            self.wake_one();
-        }
+        // The next, who may have to leave a closed pool as well.
+        self.call_worker();
     }
 
-    /// Wakes an idle worker; one that leaves a closed pool wakes the next.
-    pub(crate) fn wake_one(&self) {
-        // A full queue wakes workers by itself.
-        let _: Result<(), Work> = self.queue.push(Work::Wake);
+    /// What the calling worker, whose turn it is, does next.
+    pub(crate) fn next(self: &Arc<Self>) -> Option<Work> {
+        let work = self.queue.pop()?;
+        if !self.queue.is_empty() {
+            // This one may take long.
+            self.call_worker();
+        }
+        Some(work)
+    }
+
+    fn call_worker(self: &Arc<Self>) {
+        turn::call_one(self);
     }
 
     fn leases(&self) -> MutexGuard<'_, HashMap<u64, Weak<Lease>>> {
         lock(&self.leases)
+    }
+}
+
+impl Desk for Pool {
+    fn has_work(&self) -> bool {
+        !self.queue.is_empty() || self.is_closed()
+    }
+
+    fn crew(&self) -> &Crew {
+        &self.crew
     }
 }
 

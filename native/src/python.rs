@@ -15,7 +15,7 @@ use std::thread;
 use crate::interrupt::Interrupted;
 use crate::object::ErlangTerm;
 use crate::thread::STACK_SIZE;
-use crate::{audit, code, exit, fatal, interrupt, kind, namespace, release, tidy, watchdog};
+use crate::{audit, code, exit, fatal, interrupt, kind, namespace, release, tidy, turn, watchdog};
 
 /// How the one start went.
 static STARTED: OnceCell<Result<(), String>> = OnceCell::new();
@@ -130,6 +130,7 @@ fn setup(py: Python<'_>) -> PyResult<()> {
     audit::init(py)?;
     fatal::init(py)?;
     exit::init()?;
+    turn::init()?;
     watchdog::init()?;
     interrupt::init(py)?;
     release::spawn()?;

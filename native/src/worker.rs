@@ -11,18 +11,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::atoms;
-use crate::context::{Errand, Lease};
+use crate::context::Lease;
 use crate::error::Error;
 use crate::job::Job;
 use crate::namespace::Namespace;
 use crate::pool::{Pool, Work};
 use crate::reply::Outbox;
 use crate::slot::{Slot, Task};
+use crate::turn::{Desk, Turn};
 use crate::{exit, interrupt, threads};
 
 pub(crate) struct Worker {
     pool: Arc<Pool>,
     slot: Arc<Slot>,
+    turn: Turn,
     outbox: Outbox,
 }
 
@@ -40,6 +42,7 @@ impl Worker {
         Self {
             pool: Arc::clone(pool),
             slot: Arc::clone(slot),
+            turn: Turn::new(),
             outbox: Outbox::new(),
         }
     }
@@ -53,11 +56,18 @@ impl Worker {
                 pool.refuse_excess(&mut self.outbox);
                 return Exit::Closed;
             }
-            let served = match py.detach(|| pool.queue.wait()) {
+            let work = if self.turn.goes_on() {
+                pool.next()
+            } else {
+                None
+            };
+            let served = match work {
                 Some(Work::Job(job)) => self.serve_unbound(py, &job),
                 Some(Work::Lease(lease)) => self.serve_lease(py, &lease),
-                Some(Work::Wake) => Ok(()),
-                None => return Exit::Closed,
+                None => {
+                    py.detach(|| self.turn.rest(Some(&pool), || pool.has_work()));
+                    Ok(())
+                }
             };
             if let Err(exit) = served {
                 return exit;
@@ -133,8 +143,15 @@ impl Worker {
         lease: &Arc<Lease>,
         namespace: &Namespace<'py>,
     ) -> Result<(), Exit> {
+        lease.seat(self.turn.seat());
         while !lease.is_ended() {
-            let Some(Errand::Job(job)) = py.detach(|| lease.wait()) else {
+            let job = if self.turn.goes_on() {
+                lease.next()
+            } else {
+                None
+            };
+            let Some(job) = job else {
+                py.detach(|| self.turn.rest::<Pool>(None, || lease.wants_worker()));
                 continue;
             };
             if !self.take(py, &job, Some(lease))? {
@@ -162,6 +179,7 @@ impl Worker {
     ) -> Result<bool, Exit> {
         // Shown first, started second, and only then looked whether somebody has closed this
         // place: whoever closes it looks for what has started.
+        self.turn.begin();
         self.slot.begin(Task::Job(Arc::clone(job), lease.cloned()));
         let refusal = if !job.ticket.start() {
             None
