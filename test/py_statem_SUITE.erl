@@ -170,9 +170,23 @@ scoped(Actor) ->
     end).
 
 raise(Actor) -> ask(Actor, fun() -> py:exec(<<"x = 5; raise KeyError">>) end).
-loop(Actor) -> ask(Actor, fun() -> py:exec(<<"while True: pass">>, #{}, 5) end).
+loop(Actor) ->
+    ask(Actor, fun() ->
+        Result = py:exec(<<"while True: pass">>, #{}, 5),
+        %% Until the code has stopped the worker is not free, even if the binding ends.
+        {ok, 0} = case py:is_bound() of
+            true -> py:eval(<<"0">>);
+            false -> {ok, 0}
+        end,
+        Result
+    end).
+
 loop(Actor, Id) ->
-    ask(Actor, fun() -> py:ctx_exec(handle(Id), <<"while True: pass">>, #{}, 5) end).
+    ask(Actor, fun() ->
+        Result = py:ctx_exec(handle(Id), <<"while True: pass">>, #{}, 5),
+        {ok, 0} = py:ctx_eval(handle(Id), <<"0">>),
+        Result
+    end).
 
 %% Longer than the grace: the worker is abandoned, what it served ends.
 stick(Actor, Free) ->
