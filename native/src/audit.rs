@@ -1,4 +1,5 @@
-//! Refuses what Python code may not do in a VM: copy it by a fork, and send it signals.
+//! Refuses what Python code may not do in a VM: copy it by a fork, and send it signals. And hears
+//! of what has to be undone at the end of a context.
 //!
 //! An audit hook of the interpreter (PEP 578), called on whatever thread raises the event,
 //! attached. What its users come across often, importing and opening files, costs one look at
@@ -7,8 +8,11 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
+use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::catch_unwind;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const FORK: &str = "os.fork() would copy the whole VM into the child: use subprocess, or \
                     multiprocessing with the start method 'spawn'";
@@ -19,6 +23,28 @@ type Hook = unsafe extern "C" fn(*const c_char, *mut ffi::PyObject, *mut c_void)
 unsafe extern "C" {
     /// Not in the limited API, but exported by every Python since 3.8, with this signature.
     fn PySys_AddAuditHook(hook: Hook, data: *mut c_void) -> c_int;
+}
+
+thread_local! {
+    /// A trace or profile function was set or taken off.
+    static HAS_TRACED: Cell<bool> = const { Cell::new(false) };
+}
+/// A module is there by which Python code calls C functions, `PyThreadState_SetAsyncExc` as well.
+static MAY_RAISE: AtomicBool = AtomicBool::new(false);
+
+/// The calling thread may have a trace or a profile function.
+pub(crate) fn has_traced() -> bool {
+    HAS_TRACED.get()
+}
+
+/// Whoever asks next wants to know what comes after this.
+pub(crate) fn forget_traced() {
+    HAS_TRACED.set(false);
+}
+
+/// An exception that nobody of ours has raised may be pending in any thread.
+pub(crate) fn may_raise() -> bool {
+    MAY_RAISE.load(Ordering::Relaxed)
 }
 
 /// Runs once, on Python's main thread.
@@ -61,6 +87,19 @@ unsafe fn hear(py: Python<'_>, event: &CStr, args: *mut ffi::PyObject) -> PyResu
     match event.to_bytes() {
         b"os.fork" | b"os.forkpty" => Err(PyRuntimeError::new_err(FORK)),
         b"os.kill" | b"os.killpg" | b"signal.pthread_kill" => check_signal(event, &args()),
+        b"sys.settrace" | b"sys.setprofile" => {
+            HAS_TRACED.set(true);
+            Ok(())
+        }
+        b"import" => {
+            let name = args().get_item(0)?;
+            if let Ok(name) = name.cast::<PyString>()
+                && (name == "_ctypes" || name == "_cffi_backend")
+            {
+                MAY_RAISE.store(true, Ordering::Relaxed);
+            }
+            Ok(())
+        }
         _ => Ok(()),
     }
 }

@@ -31,8 +31,9 @@ impl<'py> Streams<'py> {
         Ok(Self([get(stdout)?, get(stderr)?]))
     }
 
-    /// Notes what `owner` has put there since `before`.
-    pub(crate) fn note(&self, before: &Self, owner: u64) {
+    /// Notes what `owner` has put there since `before`; `false` if that is nothing.
+    pub(crate) fn note(&self, before: &Self, owner: u64) -> bool {
+        let mut noted = false;
         for (stream, (put, found)) in self.0.iter().zip(&before.0).enumerate() {
             if !put.is(found) {
                 let change = Change {
@@ -43,8 +44,10 @@ impl<'py> Streams<'py> {
                 };
                 // What falls out is dropped after the lock: it may have a finalizer.
                 drop(change.enter(&mut changes()));
+                noted = true;
             }
         }
+        noted
     }
 }
 

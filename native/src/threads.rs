@@ -71,6 +71,10 @@ pub(crate) fn note_thread(thread: &Bound<'_, PyAny>) -> PyResult<()> {
     Ok(())
 }
 
+pub(crate) fn none_started() -> bool {
+    STARTED.with_borrow(|started| started.as_ref().is_none_or(Vec::is_empty))
+}
+
 /// The names of the threads that the context has started and that go on without it.
 pub(crate) fn left_running(tidy: &Bound<'_, PyModule>) -> PyResult<Vec<String>> {
     let py = tidy.py();

@@ -73,10 +73,39 @@ fn tools(py: Python<'_>) -> PyResult<&Tools> {
     TOOLS.get(py).ok_or_else(missing)
 }
 
+/// Whether there is nothing to undo on the calling thread, in the cases that are quick to tell.
+/// Runs no Python code.
+pub(crate) fn is_tidy(py: Python<'_>, variables: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: attached; a context has a length, and no error can come up.
+    let variables = unsafe { ffi::PyMapping_Size(variables.as_ptr()) };
+    variables == 0
+        && !audit::has_traced()
+        && !audit::may_raise()
+        && threads::none_started()
+        && tools(py).is_ok_and(|tools| has_no_loops(tools.modules.bind(py)))
+}
+
+/// Nobody has used an event loop so far, on any thread: `asyncio` makes a policy for the first.
+fn has_no_loops(modules: &Bound<'_, PyDict>) -> bool {
+    let py = modules.py();
+    let Ok(events) = modules.get_item(intern!(py, "asyncio.events")) else {
+        return false;
+    };
+    let Some(events) = events else {
+        return true;
+    };
+    let Ok(events) = events.cast_into_exact::<PyModule>() else {
+        return false;
+    };
+    let policy = events.dict().get_item(intern!(py, "_event_loop_policy"));
+    policy.is_ok_and(|policy| policy.is_some_and(|policy| policy.is_none()))
+}
+
 /// Trace and profile functions belong to the thread, which serves others next.
 pub(crate) fn untrace(py: Python<'_>) -> PyResult<()> {
     let sys = tools(py)?.sys.bind(py);
     let none = py.None();
+    audit::forget_traced();
     // Only if there is one: each call that sets it raises an audit event.
     if !sys.call_method0(intern!(py, "gettrace"))?.is_none() {
         sys.call_method1(intern!(py, "settrace"), (&none,))?;

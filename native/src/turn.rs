@@ -21,7 +21,7 @@ mod rest;
 use std::collections::VecDeque;
 use std::io;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 
@@ -71,10 +71,16 @@ struct Turns {
     state: Mutex<State>,
     /// How many wait, to be looked at without the lock.
     waiting: AtomicUsize,
+    /// The desk of the holder, to be compared without the lock.
+    desk: AtomicPtr<()>,
+    /// The monitor sleeps, or is about to.
+    is_unwatched: AtomicBool,
 }
 
 struct State {
     holder: Option<Arc<Seat>>,
+    /// What the holder serves, unless it is alone.
+    desk: Option<Arc<dyn Desk>>,
     /// First come, first served.
     waiters: VecDeque<Waiter>,
     /// The monitor, while it sleeps.
@@ -101,10 +107,13 @@ impl Turns {
         Self {
             state: Mutex::new(State {
                 holder: None,
+                desk: None,
                 waiters: VecDeque::new(),
                 monitor: None,
             }),
             waiting: AtomicUsize::new(0),
+            desk: AtomicPtr::new(ptr::null_mut()),
+            is_unwatched: AtomicBool::new(false),
         }
     }
 
@@ -118,7 +127,7 @@ impl Turns {
             return;
         }
         let woken = if state.holder.is_none() {
-            Some(state.grant(seat))
+            Some(self.grant(&mut state, seat, None))
         } else {
             self.enqueue(&mut state, Waiter::Seat(Arc::clone(seat)))
         };
@@ -129,16 +138,21 @@ impl Turns {
     fn call_one<D: Desk + 'static>(&self, desk: &Arc<D>) {
         fence(Ordering::SeqCst);
         let crew = desk.crew();
-        if crew.waits.load(Ordering::SeqCst) {
+        let is_served = ptr::addr_eq(self.desk.load(Ordering::SeqCst), Arc::as_ptr(desk));
+        if (is_served || crew.waits.load(Ordering::SeqCst))
+            && !self.is_unwatched.load(Ordering::SeqCst)
+        {
             return;
         }
         let mut state = self.lock();
-        if crew.waits.load(Ordering::SeqCst) || crew.idle().is_empty() {
+        let woken = if state.serves(&**desk) {
+            self.wake_monitor(&mut state)
+        } else if crew.waits.load(Ordering::SeqCst) || crew.idle().is_empty() {
             // Those who are busy look for work before they rest.
-            return;
-        }
-        let woken = if state.holder.is_none() {
-            state.grant_one(crew)
+            None
+        } else if state.holder.is_none() {
+            let desk = Arc::clone(desk) as Arc<dyn Desk>;
+            self.grant_one(&mut state, &desk)
         } else {
             crew.waits.store(true, Ordering::SeqCst);
             let desk = Arc::clone(desk) as Arc<dyn Desk>;
@@ -152,12 +166,41 @@ impl Turns {
     fn enqueue(&self, state: &mut State, waiter: Waiter) -> Option<Thread> {
         state.waiters.push_back(waiter);
         self.count(state);
+        self.wake_monitor(state)
+    }
+
+    /// Returns the monitor if it sleeps, and the holder might be stuck: one that spins sees who
+    /// comes.
+    fn wake_monitor(&self, state: &mut State) -> Option<Thread> {
         let spins = |holder: &Arc<Seat>| holder.spins.load(Ordering::SeqCst);
         if state.holder.as_ref().is_some_and(spins) {
-            // It sees those who wait by itself.
             return None;
         }
+        self.is_unwatched.store(false, Ordering::SeqCst);
         state.monitor.take()
+    }
+
+    /// Gives the turn to a worker, which has to be woken.
+    fn grant(&self, state: &mut State, seat: &Arc<Seat>, desk: Option<Arc<dyn Desk>>) -> Thread {
+        self.set_desk(state, desk);
+        state.holder = Some(Arc::clone(seat));
+        seat.is_holder.store(true, Ordering::SeqCst);
+        seat.granted.store(true, Ordering::Release);
+        seat.thread.clone()
+    }
+
+    fn grant_one(&self, state: &mut State, desk: &Arc<dyn Desk>) -> Option<Thread> {
+        // The last that went idle has the warmest caches.
+        let seat = desk.crew().idle().pop()?;
+        Some(self.grant(state, &seat, Some(Arc::clone(desk))))
+    }
+
+    fn set_desk(&self, state: &mut State, desk: Option<Arc<dyn Desk>>) {
+        let address = desk
+            .as_ref()
+            .map_or(ptr::null_mut(), |desk| Arc::as_ptr(desk).cast_mut().cast());
+        self.desk.store(address, Ordering::SeqCst);
+        state.desk = desk;
     }
 
     /// Takes the turn from its holder, and gives it to the next, who has to be woken, or to nobody.
@@ -165,17 +208,19 @@ impl Turns {
         if let Some(holder) = state.holder.take() {
             holder.is_holder.store(false, Ordering::SeqCst);
         }
+        self.set_desk(state, None);
         let mut next = None;
         while next.is_none()
             && let Some(waiter) = state.waiters.pop_front()
         {
             next = match waiter {
-                Waiter::Seat(seat) => Some(state.grant(&seat)),
+                Waiter::Seat(seat) => Some(self.grant(state, &seat, None)),
                 Waiter::Desk(desk) => {
-                    let crew = desk.crew();
-                    crew.waits.store(false, Ordering::SeqCst);
+                    desk.crew().waits.store(false, Ordering::SeqCst);
                     fence(Ordering::SeqCst);
-                    desk.has_work().then(|| state.grant_one(crew)).flatten()
+                    desk.has_work()
+                        .then(|| self.grant_one(state, &desk))
+                        .flatten()
                 }
             };
         }
@@ -184,7 +229,10 @@ impl Turns {
     }
 
     /// Whether anybody waits but those of `own`, who has the turn and looks for work next.
-    fn others_wait(&self, state: &mut State, own: Option<&dyn Desk>) -> bool {
+    fn others_wait(&self, own: Option<&dyn Desk>) -> bool {
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return false;
+        }
         let waits = |waiter: &Waiter| {
             let Waiter::Desk(desk) = waiter else {
                 return true;
@@ -197,10 +245,9 @@ impl Turns {
             waits.store(stays, Ordering::SeqCst);
             stays
         };
-        if !state.waiters.is_empty() {
-            state.waiters.retain(waits);
-            self.count(state);
-        }
+        let mut state = self.lock();
+        state.waiters.retain(waits);
+        self.count(&state);
         !state.waiters.is_empty()
     }
 
@@ -215,18 +262,10 @@ impl Turns {
 }
 
 impl State {
-    /// Gives the turn to a worker, which has to be woken.
-    fn grant(&mut self, seat: &Arc<Seat>) -> Thread {
-        self.holder = Some(Arc::clone(seat));
-        seat.is_holder.store(true, Ordering::SeqCst);
-        seat.granted.store(true, Ordering::Release);
-        seat.thread.clone()
-    }
-
-    fn grant_one(&mut self, crew: &Crew) -> Option<Thread> {
-        // The last that went idle has the warmest caches.
-        let seat = crew.idle().pop()?;
-        Some(self.grant(&seat))
+    fn serves(&self, desk: &dyn Desk) -> bool {
+        self.desk
+            .as_ref()
+            .is_some_and(|own| ptr::addr_eq(&**own, desk))
     }
 }
 

@@ -51,6 +51,8 @@ impl Worker {
     pub(crate) fn serve(&mut self, py: Python<'_>) -> Exit {
         threads::listen(&self.slot);
         let pool = Arc::clone(&self.pool);
+        // A namespace in which nothing has been left is used again.
+        let mut spare = None;
         loop {
             if pool.is_closed() {
                 pool.refuse_excess(&mut self.outbox);
@@ -62,8 +64,8 @@ impl Worker {
                 None
             };
             let served = match work {
-                Some(Work::Job(job)) => self.serve_unbound(py, &job),
-                Some(Work::Lease(lease)) => self.serve_lease(py, &lease),
+                Some(Work::Job(job)) => self.serve_unbound(py, &job, &mut spare),
+                Some(Work::Lease(lease)) => self.serve_lease(py, &lease, &mut spare),
                 None => {
                     py.detach(|| self.turn.rest(Some(&pool), || pool.has_work()));
                     Ok(())
@@ -75,8 +77,13 @@ impl Worker {
         }
     }
 
-    fn serve_unbound(&mut self, py: Python<'_>, job: &Arc<Job>) -> Result<(), Exit> {
-        let served = self.guard(py, |this| this.run_unbound(py, job));
+    fn serve_unbound<'py>(
+        &mut self,
+        py: Python<'py>,
+        job: &Arc<Job>,
+        spare: &mut Option<Namespace<'py>>,
+    ) -> Result<(), Exit> {
+        let served = self.guard(py, |this| this.run_unbound(py, job, spare));
         if let Err(Exit::Crashed) = served {
             // Does nothing if somebody has replied.
             self.outbox.refuse(job, Error::WorkerCrashed);
@@ -84,13 +91,22 @@ impl Worker {
         served
     }
 
-    fn run_unbound(&mut self, py: Python<'_>, job: &Arc<Job>) -> Result<(), Exit> {
+    fn run_unbound<'py>(
+        &mut self,
+        py: Python<'py>,
+        job: &Arc<Job>,
+        spare: &mut Option<Namespace<'py>>,
+    ) -> Result<(), Exit> {
         if !self.take(py, job, None)? {
             return Ok(());
         }
-        match Namespace::enter(py) {
+        match spare.take().map_or_else(|| Namespace::enter(py), Ok) {
             Ok(namespace) => {
                 let done = self.execute(py, job, &namespace, || {});
+                if done.is_ok() && namespace.is_new() {
+                    *spare = Some(namespace);
+                    return done;
+                }
                 if let Err(Exit::Crashed) = done {
                     // The cleaning may get stuck.
                     self.outbox.refuse(job, Error::WorkerCrashed);
@@ -105,11 +121,16 @@ impl Worker {
     }
 
     /// Whatever happens in it, the lease ends, once.
-    fn serve_lease(&mut self, py: Python<'_>, lease: &Arc<Lease>) -> Result<(), Exit> {
+    fn serve_lease<'py>(
+        &mut self,
+        py: Python<'py>,
+        lease: &Arc<Lease>,
+        spare: &mut Option<Namespace<'py>>,
+    ) -> Result<(), Exit> {
         let served = if lease.is_ended() {
             Ok(())
         } else {
-            self.guard(py, |this| this.run_lease(py, lease))
+            self.guard(py, |this| this.run_lease(py, lease, spare))
         };
         let refusal = match served {
             Ok(()) | Err(Exit::Closed) => || Error::ContextNotBound,
@@ -121,11 +142,16 @@ impl Worker {
         served
     }
 
-    fn run_lease(&mut self, py: Python<'_>, lease: &Arc<Lease>) -> Result<(), Exit> {
+    fn run_lease<'py>(
+        &mut self,
+        py: Python<'py>,
+        lease: &Arc<Lease>,
+        spare: &mut Option<Namespace<'py>>,
+    ) -> Result<(), Exit> {
         interrupt::unblock_signal();
         // Up to Python 3.11 a garbage collection, and so a finalizer, may come up in it.
         self.slot.begin(Task::Cleaning(Some(Arc::clone(lease))));
-        let namespace = Namespace::enter(py);
+        let namespace = spare.take().map_or_else(|| Namespace::enter(py), Ok);
         if !self.slot.end(py.into()) {
             return Err(Exit::Abandoned);
         }
@@ -143,6 +169,7 @@ impl Worker {
         lease: &Arc<Lease>,
         namespace: &Namespace<'py>,
     ) -> Result<(), Exit> {
+        self.turn.leave_desk(&self.pool);
         lease.seat(self.turn.seat());
         while !lease.is_ended() {
             let job = if self.turn.goes_on() {

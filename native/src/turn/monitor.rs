@@ -4,10 +4,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread;
+use std::sync::atomic::{Ordering, fence};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
-use super::{Seat, Turns, wake};
+use super::{Desk, Seat, State, Turns, Waiter, wake};
 
 /// Whoever has the turn and begins no job between two rounds loses it to those who wait.
 const ROUND: Duration = Duration::from_micros(250);
@@ -25,19 +26,17 @@ fn run(turns: &Turns) {
     loop {
         let mut state = turns.lock();
         let now = state.holder.as_ref().map(mark);
-        let woken = if state.waiters.is_empty() {
+        let mut woken = None;
+        if !is_needed(&state) {
             quiet_rounds += 1;
-            None
         } else {
             quiet_rounds = 0;
-            let is_stuck = now.is_some() && now == seen;
-            is_stuck.then(|| turns.pass_on(&mut state)).flatten()
-        };
-        seen = now;
-        let sleeps = quiet_rounds > QUIET_ROUNDS;
-        if sleeps {
-            state.monitor = Some(thread::current());
+            if now.is_some() && now == seen {
+                woken = retake(turns, &mut state);
+            }
         }
+        seen = now;
+        let sleeps = quiet_rounds > QUIET_ROUNDS && falls_asleep(turns, &mut state);
         drop(state);
         wake(woken);
         if sleeps {
@@ -50,8 +49,37 @@ fn run(turns: &Turns) {
     }
 }
 
+/// Somebody might wait in vain.
+fn is_needed(state: &State) -> bool {
+    let has_work = |desk: &Arc<dyn Desk>| desk.has_work();
+    !state.waiters.is_empty() || state.desk.as_ref().is_some_and(has_work)
+}
+
+/// What is left at the desk of the one who is stuck can be done by others.
+fn retake(turns: &Turns, state: &mut State) -> Option<Thread> {
+    if let Some(desk) = state.desk.take()
+        && !desk.crew().waits.swap(true, Ordering::SeqCst)
+    {
+        state.waiters.push_back(Waiter::Desk(desk));
+    }
+    turns.pass_on(state)
+}
+
+/// `false` if there is something to watch after all. Said first and looked then: whoever comes
+/// looks whether somebody watches, after adding work.
+fn falls_asleep(turns: &Turns, state: &mut State) -> bool {
+    turns.is_unwatched.store(true, Ordering::SeqCst);
+    fence(Ordering::SeqCst);
+    let sleeps = !is_needed(state);
+    if sleeps {
+        state.monitor = Some(thread::current());
+    } else {
+        turns.is_unwatched.store(false, Ordering::SeqCst);
+    }
+    sleeps
+}
+
 /// Who it is, and at which of its jobs. An address that is used again has begun other jobs.
 fn mark(seat: &Arc<Seat>) -> (usize, u64) {
-    let begun = seat.begun.load(std::sync::atomic::Ordering::Relaxed);
-    (Arc::as_ptr(seat).addr(), begun)
+    (Arc::as_ptr(seat).addr(), seat.begun.load(Ordering::Relaxed))
 }

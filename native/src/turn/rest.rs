@@ -14,8 +14,8 @@ const SLICE: Duration = Duration::from_micros(100);
 const JOBS: u32 = 4;
 /// A spin lasts as long as the pauses between calls have made worth while, between these two.
 const MIN_SPIN: Duration = Duration::from_micros(1);
-const MAX_SPIN: Duration = Duration::from_micros(20);
-/// The same while others wait.
+const MAX_SPIN: Duration = Duration::from_micros(50);
+/// The longest while others wait.
 const MAX_WAIT: Duration = Duration::from_micros(5);
 
 pub(crate) struct Turn {
@@ -64,6 +64,19 @@ impl Turn {
         self.since.elapsed() < SLICE
     }
 
+    /// This worker does other work than that of its desk from here on.
+    pub(crate) fn leave_desk<D: Desk + 'static>(&self, desk: &Arc<D>) {
+        let turns = self.seat.turns;
+        let mut state = turns.lock();
+        if self.seat.is_holder() {
+            turns.set_desk(&mut state, None);
+        }
+        drop(state);
+        if desk.has_work() {
+            turns.call_one(desk);
+        }
+    }
+
     /// A job begins.
     pub(crate) fn begin(&mut self) {
         self.is_fresh = false;
@@ -109,11 +122,7 @@ impl Turn {
         if !self.seat.is_holder() {
             return false;
         }
-        let mut state = turns.lock();
-        let others_wait = turns.others_wait(&mut state, desk);
-        // Not under the lock: the clock may take its time.
-        drop(state);
-        if others_wait {
+        if turns.others_wait(desk) {
             return self.since.elapsed() < SLICE
                 && self.spin(self.patience.min(MAX_WAIT), has_work)
                 && self.seat.is_holder();
@@ -123,16 +132,16 @@ impl Turn {
             let waiting = &turns.waiting;
             let is_called = || has_work() || waiting.load(Ordering::Relaxed) > 0;
             self.spin(self.patience, is_called);
-            let mut state = turns.lock();
             self.seat.spins.store(false, Ordering::SeqCst);
-            let others_wait = turns.others_wait(&mut state, desk);
+            fence(Ordering::SeqCst);
             if !has_work() {
                 return false;
             }
-            // They have left the monitor alone, since this thread was spinning.
-            let monitor = others_wait.then(|| state.monitor.take()).flatten();
-            drop(state);
-            wake(monitor);
+            if turns.others_wait(desk) {
+                // They have left the monitor alone, since this thread was spinning.
+                let monitor = turns.wake_monitor(&mut turns.lock());
+                wake(monitor);
+            }
         }
         self.since = Instant::now();
         self.seat.is_holder()
