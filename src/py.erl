@@ -379,6 +379,8 @@ submit(Target, Job, Timeout) when ?IS_TIMEOUT(Timeout) ->
 submit(_Target, _Job, _Timeout) ->
     error(badarg).
 
+%% A big value is decoded here: into the right heap, by a scheduler.
+result({external, Value}) -> {ok, binary_to_term(Value)};
 result({raise, Reason}) -> error(Reason);
 result(Result) -> Result.
 

@@ -10,7 +10,8 @@ suite() ->
 
 all() ->
     [terms_come_back, integers_come_back, integers_are_what_python_prints, text_comes_back,
-     maps_come_back_or_collide, any_term_is_answered, any_code_is_answered,
+     maps_come_back_or_collide,
+     big_containers_come_back_as_small_ones, any_term_is_answered, any_code_is_answered,
      any_interleaving_of_contexts_keeps_their_state].
 
 init_per_suite(Config) ->
@@ -51,6 +52,24 @@ text_comes_back(_Config) ->
 
 maps_come_back_or_collide(_Config) ->
     check(?FORALL(Map, map_of(key(), convertible()), evaluate(Map) =:= expected(Map))).
+
+%% They take another way.
+big_containers_come_back_as_small_ones(_Config) ->
+    check(?FORALL({Term, N}, {convertible(), range(1, 40)}, begin
+        One = py:eval(<<"x">>, #{x => Term}),
+        Many = py:eval(<<"([('a', x, 1.5), {'k': x, 1 << 40: [None, -1]}] * n, [x] * n)">>,
+                       #{x => Term, n => N}),
+        case {One, Many} of
+            {{ok, X}, {ok, {Mixed, Same}}} ->
+                Same =:= lists:duplicate(N, X) andalso
+                    Mixed =:= lists:append(lists:duplicate(N, [
+                        {<<"a">>, X, 1.5}, #{<<"k">> => X, (1 bsl 40) => [none, -1]}]));
+            {{error, _}, {error, _}} ->
+                true;
+            _ ->
+                false
+        end
+    end)).
 
 any_term_is_answered(_Config) ->
     check(?FORALL(Term, any(), begin

@@ -12,7 +12,7 @@ all() ->
      subclasses, nested_structures, opaque_terms, opaque_terms_in_python, opaque_objects,
      opaque_objects_are_released, objects_cross_contexts, locals_in_nested_scopes,
      locals_are_gone_afterwards, locals_shadow_and_restore, exec_keeps_what_it_assigns,
-     big_binaries_arrive_whole].
+     big_binaries_arrive_whole, big_containers].
 
 init_per_suite(Config) ->
     ok = py_test:start_with([{num_workers, 4}]),
@@ -340,3 +340,44 @@ big_binaries_arrive_whole(_Config) ->
     67108864 = byte_size(Bytes),
     {ok, {67108864, 255}} = py:eval(<<"(v.nbytes, v[-1])">>, #{v => {view, Bytes}}, 60000),
     {ok, true} = py:eval(<<"b == v">>, #{b => {bytes, Bytes}, v => {view, Bytes}}, 60000).
+
+%% Each of these as the odd one among many that are plain.
+big_containers(_Config) ->
+    py:with_context(fun(Ctx) ->
+        ok = py:ctx_exec(Ctx, <<"from collections import namedtuple, OrderedDict
+import enum
+P = namedtuple('P', 'x y')
+E = enum.IntEnum('E', 'a b')
+class S(str): pass
+deep = []
+for _ in range(1000): deep = [deep]
+def many(x): return ['text'] * 50 + [x] + [{'text': 1}] * 50">>),
+        [begin
+             {ok, Many} = py:ctx_eval(Ctx, [<<"many(">>, Code, <<")">>]),
+             {_, [Value | _]} = lists:split(50, Many),
+             101 = length(Many)
+         end || {Code, Value} <- [
+             {"'h\\u00e9'", <<"h\303\251">>}, {"''", <<>>}, {"b'\\xff'", <<255>>}, {"True", true},
+             {"None", none}, {"0", 0}, {"255", 255}, {"256", 256}, {"-1", -1},
+             {"1 << 31", 1 bsl 31}, {"-(1 << 31)", -(1 bsl 31)},
+             {"-(1 << 31) - 1", -(1 bsl 31) - 1},
+             {"(1 << 63) - 1", 1 bsl 63 - 1}, {"-(1 << 63)", -(1 bsl 63)},
+             {"1 << 63", 1 bsl 63}, {"1 << 200", 1 bsl 200}, {"1.5", 1.5}, {"-0.0", -0.0},
+             {"float('nan')", nan}, {"float('inf')", infinity}, {"-float('inf')", neg_infinity},
+             {"()", {}}, {"[]", []}, {"{}", #{}},
+             {"(1,) * 300", erlang:make_tuple(300, 1)},
+             {"P(1, 'b')", {1, <<"b">>}}, {"E.b", 2}, {"S('s')", <<"s">>},
+             {"OrderedDict(a=1)", #{<<"a">> => 1}}, {"{1: 2, True: 3}", #{1 => 3}},
+             {"{(1, 2): 'a'}", #{{1, 2} => <<"a">>}},
+             {"{None: 1, 'none': 2}", #{none => 1, <<"none">> => 2}},
+             {"{1}", [1]}, {"bytearray(b'a')", <<"a">>},
+             {"{i: str(i) for i in range(300)}",
+              maps:from_list([{I, integer_to_binary(I)} || I <- lists:seq(0, 299)])}]],
+        {ok, Objects} = py:ctx_eval(Ctx, <<"many(many)">>),
+        true = is_reference(lists:nth(51, Objects)),
+        [{error, {unconvertible, #{reason := Reason}}} =
+             py:ctx_eval(Ctx, [<<"many(">>, Code, <<")">>])
+         || {Code, Reason} <- [{"'\\ud800'", not_unicode}, {"{'a': 1, b'a': 2}", key_collision},
+                               {"(lambda l: l.append(l) or l)([])", cycle},
+                               {"deep", too_deep}]]
+    end).

@@ -2,6 +2,7 @@
 
 rustler::atoms! {
     ok,
+    external,
     error,
     raise,
     true_ = "true",

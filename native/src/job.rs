@@ -205,8 +205,13 @@ impl<'py> Execution<'py, '_> {
     fn execute<'a>(&self, shape: Shape<'_>, env: Env<'a>) -> Result<Answer<'a>, Error> {
         let done = Ok(Answer::compact(atoms::ok().encode(env)));
         let ok = |value: Bound<'py, PyAny>| {
-            let ok = |value: Term<'a>| (atoms::ok(), value).encode(env);
-            to_term(env, &value, self.ticket).map(|answer| answer.map(ok))
+            let answer = to_term(env, &value, self.ticket)?;
+            let tag = if answer.is_external {
+                atoms::external()
+            } else {
+                atoms::ok()
+            };
+            Ok(answer.map(|value| (tag, value).encode(env)))
         };
         match shape {
             Shape::Call {

@@ -48,6 +48,49 @@ impl Drop for Object {
     }
 }
 
+/// An immutable object whose bytes are those of a binary of the BEAM.
+pub(crate) struct SharedBytes {
+    /// Always `Some` until the drop.
+    owner: Option<Py<PyAny>>,
+    data: *const u8,
+    size: usize,
+    _counted: Counted,
+}
+
+// SAFETY: the bytes do not change, and the owner is not touched before the drop, which leaves it
+// to the releaser.
+unsafe impl Send for SharedBytes {}
+// SAFETY: as above.
+unsafe impl Sync for SharedBytes {}
+
+#[rustler::resource_impl]
+impl Resource for SharedBytes {}
+
+impl SharedBytes {
+    /// A binary over `bytes`, which are inside of `owner`, for as long as that lives.
+    pub(crate) fn share<'a>(env: Env<'a>, owner: &Bound<'_, PyAny>, bytes: &[u8]) -> Term<'a> {
+        let shared = ResourceArc::new(Self {
+            owner: Some(owner.clone().unbind()),
+            data: bytes.as_ptr(),
+            size: bytes.len(),
+            _counted: OBJECTS.enter(),
+        });
+        // SAFETY: the owner keeps the bytes alive.
+        let slice = |shared: &Self| unsafe { std::slice::from_raw_parts(shared.data, shared.size) };
+        // SAFETY: the slice lives as long as the resource, which the binary keeps alive.
+        let binary = unsafe { shared.make_binary_unsafe(env, slice) };
+        binary.to_term(env)
+    }
+}
+
+impl Drop for SharedBytes {
+    fn drop(&mut self) {
+        if let Some(owner) = self.owner.take() {
+            release::release(owner);
+        }
+    }
+}
+
 /// A term with no Python form: a pid, a reference, a port, a fun, a bitstring. Back in Erlang it
 /// is the very same term.
 #[pyclass(frozen, name = "Term", module = "erlang")]

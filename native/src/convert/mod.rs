@@ -1,7 +1,10 @@
 //! Terms to objects and objects to terms, one file per direction. Runs on workers, attached.
 
 mod describe;
+mod external;
 mod integer;
+mod judge;
+mod terms;
 mod to_python;
 mod to_term;
 mod view;
@@ -36,9 +39,14 @@ const CHECK_INTERVAL: usize = 1 << 14;
 /// thread (OTP 25, in `erts_qsort`). Bigger maps are grown by `enif_make_map_put`, which is safe.
 pub(crate) const MAX_MAP_FROM_ARRAYS: usize = 128;
 
+/// Bigger binaries are shared with Python, not copied.
+pub(crate) const MIN_SHARED: usize = 1 << 16;
+
 /// A converted value, in the environment of a reply.
 pub(crate) struct Answer<'a> {
     pub(crate) term: Term<'a>,
+    /// The term is a binary, which the caller decodes.
+    pub(crate) is_external: bool,
     /// The environment holds much that is not part of the term: a map grows by a copied path per
     /// key, and no environment is ever garbage collected.
     pub(crate) scattered: bool,
@@ -46,8 +54,11 @@ pub(crate) struct Answer<'a> {
 
 impl<'a> Answer<'a> {
     pub(crate) fn compact(term: Term<'a>) -> Self {
-        let scattered = false;
-        Self { term, scattered }
+        Self {
+            term,
+            is_external: false,
+            scattered: false,
+        }
     }
 
     pub(crate) fn map(self, f: impl FnOnce(Term<'a>) -> Term<'a>) -> Self {

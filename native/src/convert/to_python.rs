@@ -1,8 +1,9 @@
 //! Terms to Python objects. Runs on workers, attached.
 
+use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyNone, PyString, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyNone, PyString, PyTuple};
 use rustler::sys::ErlNifTermType as Kind;
 use rustler::{Atom, Binary, MapIterator, ResourceArc, Term};
 
@@ -143,15 +144,68 @@ fn atom_text(term: Term<'_>) -> String {
 }
 
 fn binary_object<'py>(py: Python<'py>, binary: &Binary<'_>) -> Bound<'py, PyAny> {
-    match std::str::from_utf8(binary.as_slice()) {
+    let bytes = binary.as_slice();
+    if bytes.is_ascii() {
+        return ascii(py, bytes);
+    }
+    match std::str::from_utf8(bytes) {
         Ok(text) => PyString::new(py, text).into_any(),
-        Err(_) => PyBytes::new(py, binary.as_slice()).into_any(),
+        Err(_) => PyBytes::new(py, bytes).into_any(),
     }
 }
 
+/// Copies what has been looked through already.
+#[cfg(not(feature = "abi3"))]
+fn ascii<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyAny> {
+    const LAST_ASCII: ffi::Py_UCS4 = 127;
+    // SAFETY: attached. A new string of so many bytes, which is shared once it has been returned;
+    // the one character of a short one may be shared already, and is not written to.
+    unsafe {
+        if bytes.len() > 1 {
+            let text = ffi::PyUnicode_New(bytes.len().cast_signed(), LAST_ASCII);
+            if !text.is_null() {
+                let data = ffi::PyUnicode_1BYTE_DATA(text);
+                data.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+                return Bound::from_owned_ptr(py, text);
+            }
+            ffi::PyErr_Clear();
+        }
+        PyString::new(py, std::str::from_utf8_unchecked(bytes)).into_any()
+    }
+}
+
+#[cfg(feature = "abi3")]
+fn ascii<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyAny> {
+    // SAFETY: ASCII is UTF-8.
+    PyString::new(py, unsafe { std::str::from_utf8_unchecked(bytes) }).into_any()
+}
+
+/// Filled in place: a second list of the items would be as big as the first.
 fn list<'py>(py: Python<'py>, term: Term<'_>, place: Place<'_>) -> Converted<'py> {
-    let items = elements(py, term, place.inside()?)?;
-    Ok(PyList::new(py, items)?.into_any())
+    let place = place.inside()?;
+    let improper = || Error::unconvertible(Why::ImproperList, describe(term));
+    let length = term.list_length().map_err(|_| improper())?;
+    // SAFETY: attached; a new list, or null with an exception set.
+    let list = unsafe {
+        let list = ffi::PyList_New(length.cast_signed());
+        Bound::from_owned_ptr_or_err(py, list)?
+    };
+    let items = term.into_list_iterator().map_err(|_| improper())?;
+    for (index, item) in items.enumerate() {
+        if index.is_multiple_of(CHECK_INTERVAL) {
+            check_wanted(place.ticket)?;
+        }
+        let item = convert(py, item, place)?.into_ptr();
+        // SAFETY: a list that nobody else has seen, and an index in it that is set once; takes the
+        // reference.
+        unsafe {
+            #[cfg(not(feature = "abi3"))]
+            ffi::PyList_SET_ITEM(list.as_ptr(), index.cast_signed(), item);
+            #[cfg(feature = "abi3")]
+            ffi::PyList_SetItem(list.as_ptr(), index.cast_signed(), item);
+        }
+    }
+    Ok(list)
 }
 
 fn elements<'py>(
@@ -206,7 +260,8 @@ fn map<'py>(py: Python<'py>, term: Term<'_>, place: Place<'_>) -> Converted<'py>
             check_wanted(place.ticket)?;
         }
         let object = convert(py, key, place)?;
-        if object.hash().is_err() {
+        let is_plain = object.is_exact_instance_of::<PyString>();
+        if !is_plain && object.hash().is_err() {
             return Err(Error::unconvertible(Why::UnhashableKey, describe(key)));
         }
         dict.set_item(object, convert(py, value, place)?)?;

@@ -10,17 +10,18 @@ use pyo3::types::{
     PyBool, PyByteArray, PyBytes, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PyMemoryView, PySet,
     PyString, PyTuple,
 };
-use rustler::sys::{self, ErlNifTerm};
+use rustler::sys;
 use rustler::{Encoder, Env, NewBinary, Term};
-use std::mem::MaybeUninit;
+use std::borrow::Cow;
 use std::ptr;
 
-use super::integer;
+use super::terms::{float, make_list, make_map};
 use super::{Answer, CHECK_INTERVAL, check_wanted};
-use super::{LIST_CELL, MAX_BYTES, MAX_DEPTH, MAX_MAP_FROM_ARRAYS, MAX_TERMS};
+use super::{LIST_CELL, MAX_BYTES, MAX_DEPTH, MAX_MAP_FROM_ARRAYS, MAX_TERMS, MIN_SHARED};
+use super::{external, integer};
 use crate::atoms;
 use crate::error::{Error, Why};
-use crate::object::{ErlangTerm, Object};
+use crate::object::{ErlangTerm, Object, SharedBytes};
 use crate::ticket::Ticket;
 
 /// The Erlang form of an object, for the job of `ticket`.
@@ -29,6 +30,15 @@ pub(crate) fn to_term<'a>(
     object: &Bound<'_, PyAny>,
     ticket: &Ticket,
 ) -> Result<Answer<'a>, Error> {
+    if let Some(bytes) = external::encode(object, ticket)? {
+        let mut binary = NewBinary::new(env, bytes.len());
+        binary.as_mut_slice().copy_from_slice(&bytes);
+        let is_external = true;
+        return Ok(Answer {
+            is_external,
+            ..Answer::compact(binary.into())
+        });
+    }
     let mut encoder = Encoding {
         env,
         ticket,
@@ -39,7 +49,10 @@ pub(crate) fn to_term<'a>(
     };
     let term = encoder.convert(object)?;
     let scattered = encoder.scattered;
-    Ok(Answer { term, scattered })
+    Ok(Answer {
+        scattered,
+        ..Answer::compact(term)
+    })
 }
 
 struct Encoding<'a, 't> {
@@ -65,7 +78,11 @@ impl<'a> Encoding<'a, '_> {
         }
         let env = self.env;
         // By frequency; `bool` before `int`, whose subclass it is.
-        if let Ok(text) = object.cast::<PyString>() {
+        if let Ok(number) = object.cast_exact::<PyInt>() {
+            self.integer(number)
+        } else if let Ok(number) = object.cast_exact::<PyFloat>() {
+            Ok(float(env, number.value()))
+        } else if let Ok(text) = object.cast::<PyString>() {
             self.string(text)
         } else if let Ok(flag) = object.cast::<PyBool>() {
             Ok(flag.is_true().encode(env))
@@ -82,7 +99,7 @@ impl<'a> Encoding<'a, '_> {
         } else if let Ok(dict) = object.cast::<PyDict>() {
             self.within(object, |this| this.dict(dict))
         } else if let Ok(bytes) = object.cast::<PyBytes>() {
-            self.binary(bytes.as_bytes())
+            self.binary_of(object, bytes.as_bytes())
         } else {
             self.rare(object)
         }
@@ -129,7 +146,7 @@ impl<'a> Encoding<'a, '_> {
         for item in list.iter() {
             items.push(self.convert(&item)?.as_c_arg());
         }
-        Ok(make_list(self.env, &items))
+        make_list(self.env, &items)
     }
 
     fn set(&mut self, set: &Bound<'_, PyAny>) -> Result<Term<'a>, Error> {
@@ -179,18 +196,35 @@ impl<'a> Encoding<'a, '_> {
 
     fn string(&mut self, text: &Bound<'_, PyString>) -> Result<Term<'a>, Error> {
         let surrogates = |_| Error::unconvertible(Why::NotUnicode, text.to_string_lossy());
-        self.binary(text.to_cow().map_err(surrogates)?.as_bytes())
+        match text.to_cow().map_err(surrogates)? {
+            Cow::Borrowed(utf8) => self.binary_of(text, utf8.as_bytes()),
+            Cow::Owned(utf8) => self.binary(utf8.as_bytes()),
+        }
+    }
+
+    /// The bytes live as long as the immutable object that they are in.
+    fn binary_of(&mut self, owner: &Bound<'_, PyAny>, bytes: &[u8]) -> Result<Term<'a>, Error> {
+        if bytes.len() < MIN_SHARED {
+            return self.binary(bytes);
+        }
+        self.count_bytes(bytes.len())?;
+        Ok(SharedBytes::share(self.env, owner, bytes))
     }
 
     fn binary(&mut self, bytes: &[u8]) -> Result<Term<'a>, Error> {
-        // One big object, found a million times in a list, is a million copies in the reply.
-        self.bytes = self.bytes.saturating_add(bytes.len());
-        if self.bytes > MAX_BYTES {
-            return Err(Error::unconvertible(Why::TooLarge, "bytes"));
-        }
+        self.count_bytes(bytes.len())?;
         let mut binary = NewBinary::new(self.env, bytes.len());
         binary.as_mut_slice().copy_from_slice(bytes);
         Ok(binary.into())
+    }
+
+    /// One big object, found a million times in a list, is a million binaries in the reply.
+    fn count_bytes(&mut self, count: usize) -> Result<(), Error> {
+        self.bytes = self.bytes.saturating_add(count);
+        if self.bytes > MAX_BYTES {
+            return Err(Error::unconvertible(Why::TooLarge, "bytes"));
+        }
+        Ok(())
     }
 
     fn integer(&mut self, number: &Bound<'_, PyInt>) -> Result<Term<'a>, Error> {
@@ -224,57 +258,6 @@ fn items<'py>(dict: &Bound<'py, PyDict>) -> Vec<(Bound<'py, PyAny>, Bound<'py, P
         entries.push((key, value));
     }
     entries
-}
-
-fn make_list<'a>(env: Env<'a>, items: &[ErlNifTerm]) -> Term<'a> {
-    // SAFETY: no items, and the empty list belongs to every environment.
-    let mut list = unsafe { sys::enif_make_list_from_array(env.as_c_arg(), ptr::null(), 0) };
-    for item in items.iter().rev() {
-        // SAFETY: both are terms of `env`.
-        list = unsafe { sys::enif_make_list_cell(env.as_c_arg(), *item, list) };
-    }
-    // SAFETY: `list` was made in `env`.
-    unsafe { Term::new(env, list) }
-}
-
-/// `None` when two keys became the same term.
-fn make_map<'a>(env: Env<'a>, keys: &[ErlNifTerm], values: &[ErlNifTerm]) -> Option<Term<'a>> {
-    let c_env = env.as_c_arg();
-    let first = keys.len().min(MAX_MAP_FROM_ARRAYS);
-    let mut map = MaybeUninit::uninit();
-    // SAFETY: `keys` and `values` hold at least `first` terms of `env` each; few enough of them
-    // for this function to be safe off a scheduler thread.
-    let made = unsafe {
-        let (keys, values) = (keys.as_ptr(), values.as_ptr());
-        sys::enif_make_map_from_arrays(c_env, keys, values, first, map.as_mut_ptr())
-    };
-    if made == 0 {
-        return None;
-    }
-    // SAFETY: initialised by the successful call above.
-    let mut map = unsafe { map.assume_init() };
-    for (key, value) in keys.iter().zip(values).skip(first) {
-        let old = map;
-        // SAFETY: `old` is a map of `env`; `map` is written when 1 is returned.
-        if unsafe { sys::enif_make_map_put(c_env, old, *key, *value, &mut map) } == 0 {
-            return None;
-        }
-    }
-    // SAFETY: `map` was made in `env`.
-    let map = unsafe { Term::new(env, map) };
-    (map.map_size().ok()? == keys.len()).then_some(map)
-}
-
-fn float<'a>(env: Env<'a>, value: f64) -> Term<'a> {
-    if value.is_finite() {
-        value.encode(env)
-    } else if value.is_nan() {
-        atoms::nan().encode(env)
-    } else if value > 0.0 {
-        atoms::infinity().encode(env)
-    } else {
-        atoms::neg_infinity().encode(env)
-    }
 }
 
 fn type_name(object: &Bound<'_, PyAny>) -> String {
