@@ -98,6 +98,8 @@
 %% library, the build of the NIF (`cp311', or `abi3' for the portable one), and `sys.path'.
 
 -define(MAX_TIMEOUT, 16#ffffffff).
+%% No timeout was named.
+-define(DEFAULT, '$default').
 -define(IS_TIMEOUT(T), (T =:= infinity orelse
                         (is_integer(T) andalso T >= 0 andalso T =< ?MAX_TIMEOUT))).
 
@@ -199,7 +201,7 @@ call(Module, Function, Args) ->
 %% @equiv call(Module, Function, Args, Kwargs, DefaultTimeout)
 -spec call(name(), name(), args(), kwargs()) -> result().
 call(Module, Function, Args, Kwargs) ->
-    call(Module, Function, Args, Kwargs, default_timeout()).
+    run(call_job(Module, Function, Args, Kwargs), ?DEFAULT).
 
 %% @doc What the Python function returns.
 %%
@@ -219,7 +221,7 @@ eval(Code) ->
 %% @equiv eval(Code, Locals, DefaultTimeout)
 -spec eval(code(), locals()) -> result().
 eval(Code, Locals) ->
-    eval(Code, Locals, default_timeout()).
+    run({eval, code(Code), Locals}, ?DEFAULT).
 
 %% @doc The value of a Python expression.
 -spec eval(code(), locals(), timeout()) -> result().
@@ -234,7 +236,7 @@ exec(Code) ->
 %% @equiv exec(Code, Locals, DefaultTimeout)
 -spec exec(code(), locals()) -> ok | {error, error_reason()}.
 exec(Code, Locals) ->
-    exec(Code, Locals, default_timeout()).
+    run({exec, code(Code), Locals}, ?DEFAULT).
 
 %% @doc `ok' when the Python statements have run. What they assign stays in the namespace.
 -spec exec(code(), locals(), timeout()) -> ok | {error, error_reason()}.
@@ -251,7 +253,7 @@ ctx_call(Context, Module, Function, Args) ->
 %% @equiv ctx_call(Context, Module, Function, Args, Kwargs, DefaultTimeout)
 -spec ctx_call(context(), name(), name(), args(), kwargs()) -> result().
 ctx_call(Context, Module, Function, Args, Kwargs) ->
-    ctx_call(Context, Module, Function, Args, Kwargs, default_timeout()).
+    submit_to(Context, call_job(Module, Function, Args, Kwargs), ?DEFAULT).
 
 %% @doc As {@link call/5}, in a context. Raises `context_not_bound' when it has ended.
 -spec ctx_call(context(), name(), name(), args(), kwargs(), timeout()) -> result().
@@ -266,7 +268,7 @@ ctx_eval(Context, Code) ->
 %% @equiv ctx_eval(Context, Code, Locals, DefaultTimeout)
 -spec ctx_eval(context(), code(), locals()) -> result().
 ctx_eval(Context, Code, Locals) ->
-    ctx_eval(Context, Code, Locals, default_timeout()).
+    submit_to(Context, {eval, code(Code), Locals}, ?DEFAULT).
 
 %% @doc As {@link eval/3}, in a context. Raises `context_not_bound' when it has ended.
 -spec ctx_eval(context(), code(), locals(), timeout()) -> result().
@@ -281,7 +283,7 @@ ctx_exec(Context, Code) ->
 %% @equiv ctx_exec(Context, Code, Locals, DefaultTimeout)
 -spec ctx_exec(context(), code(), locals()) -> ok | {error, error_reason()}.
 ctx_exec(Context, Code, Locals) ->
-    ctx_exec(Context, Code, Locals, default_timeout()).
+    submit_to(Context, {exec, code(Code), Locals}, ?DEFAULT).
 
 %% @doc As {@link exec/3}, in a context. Raises `context_not_bound' when it has ended.
 -spec ctx_exec(context(), code(), locals(), timeout()) -> ok | {error, error_reason()}.
@@ -356,36 +358,42 @@ submit_to(Context, Job, Timeout) ->
     _ = py_nif:lease_id(Context),
     submit(Context, Job, Timeout).
 
-submit(Target, Job, Timeout) when ?IS_TIMEOUT(Timeout) ->
+submit(Target, Job, Timeout) when ?IS_TIMEOUT(Timeout); Timeout =:= ?DEFAULT ->
     Ref = make_ref(),
     case py_nif:submit(Target, Ref, Job) of
-        {ok, Ticket} ->
-            receive
-                {Ref, Result} -> result(Result)
-            after Timeout ->
-                case py_nif:cancel(Ticket) of
-                    cancelled ->
-                        {error, timeout};
-                    replied ->
-                        %% Cannot hang: the ticket says that the worker sends, or has sent.
-                        receive {Ref, Result} -> result(Result) end
-                end
-            end;
-        {error, context_not_bound} ->
-            error(context_not_bound);
-        {error, Reason} ->
-            {error, Reason}
+        {ok, Ticket} -> await(Ref, Ticket, Timeout);
+        {error, context_not_bound} -> error(context_not_bound);
+        {error, Reason} -> {error, Reason}
     end;
 submit(_Target, _Job, _Timeout) ->
     error(badarg).
+
+%% Looked up here, the default costs nothing: the worker is busy meanwhile.
+await(Ref, Ticket, ?DEFAULT) ->
+    case application:get_env(erlang_python, default_timeout, 30000) of
+        Timeout when ?IS_TIMEOUT(Timeout) ->
+            await(Ref, Ticket, Timeout);
+        _ ->
+            _ = await(Ref, Ticket, 0),
+            error(badarg)
+    end;
+await(Ref, Ticket, Timeout) ->
+    receive
+        {Ref, Result} -> result(Result)
+    after Timeout ->
+        case py_nif:cancel(Ticket) of
+            cancelled ->
+                {error, timeout};
+            replied ->
+                %% Cannot hang: the ticket says that the worker sends, or has sent.
+                receive {Ref, Result} -> result(Result) end
+        end
+    end.
 
 %% A big value is decoded here: into the right heap, by a scheduler.
 result({external, Value}) -> {ok, binary_to_term(Value)};
 result({raise, Reason}) -> error(Reason);
 result(Result) -> Result.
-
-default_timeout() ->
-    application:get_env(erlang_python, default_timeout, 30000).
 
 wait(#{wait := Wait} = Options) when map_size(Options) =:= 1, ?IS_TIMEOUT(Wait) -> Wait;
 wait(Options) when Options =:= #{} -> 0;

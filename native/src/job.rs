@@ -4,7 +4,6 @@
 //! `Job::execute` runs on a worker, attached.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
 use rustler::env::SavedTerm;
 use rustler::types::tuple::get_tuple;
 use rustler::{Atom, Binary, Encoder, Env, Error as NifError, LocalPid, MapIterator, NifResult};
@@ -13,11 +12,12 @@ use std::sync::Arc;
 
 use crate::atoms;
 use crate::census::{Counted, JOBS};
-use crate::code::{self, Mode};
+use crate::code::Mode;
 use crate::context::Context;
-use crate::convert::{Answer, to_arguments, to_kwargs, to_name, to_term};
+use crate::convert::Answer;
 use crate::error::{Error, Why};
-use crate::namespace::{Namespace, evaluate};
+use crate::execution::Execution;
+use crate::namespace::Namespace;
 use crate::ticket::Ticket;
 
 pub(crate) struct Job {
@@ -36,8 +36,11 @@ pub(crate) struct Job {
 // decodes the job there; the watchdog may copy the reference, which nothing that decodes moves.
 unsafe impl Sync for Job {}
 
+/// As many arguments are looked at.
+const MANY: usize = 8;
+
 /// The shapes that `py.erl` submits.
-enum Shape<'a> {
+pub(crate) enum Shape<'a> {
     Call {
         module: Term<'a>,
         function: Term<'a>,
@@ -78,6 +81,19 @@ impl<'a> Shape<'a> {
                 locals,
             }),
             _ => Err(NifError::BadArg),
+        }
+    }
+
+    /// Nothing in it takes long to copy: binaries are shared, or short.
+    pub(crate) fn is_small(&self) -> bool {
+        let is_flat = |term: Term<'_>| !(term.is_list() || term.is_tuple() || term.is_map());
+        match self {
+            Self::Call { args, kwargs, .. } => {
+                let mut args = args.into_list_iterator().into_iter().flatten();
+                is_empty(*kwargs) && args.by_ref().take(MANY).all(is_flat) && args.next().is_none()
+            }
+            Self::Run { locals, .. } => is_empty(*locals),
+            Self::Empty => true,
         }
     }
 
@@ -123,7 +139,7 @@ fn check_names(map: Term<'_>) -> NifResult<()> {
     entries.try_for_each(|(key, _)| check_name(key))
 }
 
-fn is_empty(map: Term<'_>) -> bool {
+pub(crate) fn is_empty(map: Term<'_>) -> bool {
     map.map_size().is_ok_and(|size| size == 0)
 }
 
@@ -150,8 +166,10 @@ impl Job {
     }
 
     /// Raises `badarg` in the caller for what no worker could make sense of.
-    pub(crate) fn check(job: Term<'_>) -> NifResult<()> {
-        Shape::decode(job)?.check()
+    pub(crate) fn check(job: Term<'_>) -> NifResult<Shape<'_>> {
+        let shape = Shape::decode(job)?;
+        shape.check()?;
+        Ok(shape)
     }
 
     /// The message that ends this job, in the environment of the reply.
@@ -191,97 +209,5 @@ impl Job {
                 shape => namespace.run(|| python.execute(shape, env)),
             }
         })
-    }
-}
-
-/// Where a job runs.
-struct Execution<'py, 'ns> {
-    py: Python<'py>,
-    namespace: &'ns Namespace<'py>,
-    ticket: &'ns Ticket,
-}
-
-impl<'py> Execution<'py, '_> {
-    fn execute<'a>(&self, shape: Shape<'_>, env: Env<'a>) -> Result<Answer<'a>, Error> {
-        let done = Ok(Answer::compact(atoms::ok().encode(env)));
-        let ok = |value: Bound<'py, PyAny>| {
-            let answer = to_term(env, &value, self.ticket)?;
-            let tag = if answer.is_external {
-                atoms::external()
-            } else {
-                atoms::ok()
-            };
-            Ok(answer.map(|value| (tag, value).encode(env)))
-        };
-        match shape {
-            Shape::Call {
-                module,
-                function,
-                args,
-                kwargs,
-            } => ok(self.call(module, function, args, kwargs)?),
-            Shape::Run {
-                mode: Mode::Eval,
-                source,
-                locals,
-            } => self.run(Mode::Eval, source, locals, ok),
-            Shape::Run {
-                mode: Mode::Exec,
-                source,
-                locals,
-            } => self.run(Mode::Exec, source, locals, |_| done),
-            Shape::Empty => done,
-        }
-    }
-
-    fn call(
-        &self,
-        module: Term<'_>,
-        function: Term<'_>,
-        args: Term<'_>,
-        kwargs: Term<'_>,
-    ) -> Result<Bound<'py, PyAny>, Error> {
-        let py = self.py;
-        let callable = self.resolve(module, function)?;
-        let args = PyTuple::new(py, to_arguments(py, args, self.ticket)?)?;
-        if is_empty(kwargs) {
-            return Ok(callable.call1(args)?);
-        }
-        let kwargs = to_kwargs(py, kwargs, self.ticket)?;
-        Ok(callable.call(args, Some(&kwargs))?)
-    }
-
-    /// `function` may be dotted: `path.join` of `os`.
-    fn resolve(&self, module: Term<'_>, function: Term<'_>) -> Result<Bound<'py, PyAny>, Error> {
-        let py = self.py;
-        let module = to_name(py, module)?;
-        let home = if module == "__main__" {
-            self.namespace.module.clone()
-        } else {
-            py.import(module)?
-        };
-        let function = to_name(py, function)?;
-        let path = function.to_cow()?;
-        let start = home.into_any();
-        Ok(path
-            .split('.')
-            .try_fold(start, |object, name| object.getattr(name))?)
-    }
-
-    fn run<T>(
-        &self,
-        mode: Mode,
-        source: &str,
-        locals: Term<'_>,
-        finish: impl FnOnce(Bound<'py, PyAny>) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let code = code::compile(self.py, mode, source)?;
-        let globals = &self.namespace.globals;
-        if is_empty(locals) {
-            return finish(evaluate(&code, globals)?);
-        }
-        let locals: Bound<'py, PyDict> = to_kwargs(self.py, locals, self.ticket)?;
-        self.namespace
-            .with_locals(&locals, || finish(evaluate(&code, globals)?))
     }
 }

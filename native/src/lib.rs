@@ -14,7 +14,8 @@
 //! - [`queue`]: the bounded queues.
 //! - [`turn`]: how a worker waits, and whose turn it is to run Python.
 //! - [`context`]: a lease of one worker, and the handles that Erlang holds.
-//! - [`job`]: one call, eval or exec: its shapes, their decoding, their execution.
+//! - [`job`]: one call, eval or exec: its shapes, and their decoding.
+//! - [`execution`]: what they do.
 //! - [`ticket`]: the one atomic that decides between reply and cancel.
 //! - [`reply`]: the only room that sends.
 //! - [`namespace`]: the globals of a context, and `__main__`.
@@ -42,6 +43,7 @@ mod context;
 mod convert;
 mod error;
 mod exception;
+mod execution;
 mod exit;
 mod fatal;
 mod interrupt;

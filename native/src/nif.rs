@@ -128,9 +128,8 @@ fn submit<'a>(
     reference: Term<'a>,
     job: Term<'a>,
 ) -> NifResult<Refusable<ResourceArc<Handle>>> {
-    let start = Instant::now();
     let target = Target::decode(target)?;
-    Job::check(job)?;
+    let start = (!Job::check(job)?.is_small()).then(Instant::now);
     let Some(ticket) = Ticket::open(&target.pool().pending) else {
         return Ok(Err(Refusal(Error::Overloaded)));
     };
@@ -141,7 +140,9 @@ fn submit<'a>(
         Target::Lease(lease) => lease.submit(job),
         Target::Context(context) => context.0.submit(job),
     };
-    charge(env, start);
+    if let Some(start) = start {
+        charge(env, start);
+    }
     Ok(submitted
         .map(|()| ResourceArc::new(Handle(ticket)))
         .map_err(Refusal))

@@ -15,7 +15,7 @@ use crate::pool::Pool;
 use crate::reply::Outbox;
 use crate::slot::Task;
 use crate::worker::{Exit, Worker};
-use crate::{code, threads, watchdog};
+use crate::{code, convert, threads, watchdog};
 
 /// What a recursion of [`crate::tidy::MAX_RECURSION`] calls needs in the worst case that was
 /// measured: 23.6 KB a call, numpy's functions on arrays of Python objects that call such
@@ -55,6 +55,7 @@ fn run(pool: Arc<Pool>, id: u64) {
             // run.
             slot.begin(Task::Cleaning(None));
             code::forget();
+            convert::forget();
             threads::forget();
             exit
         })

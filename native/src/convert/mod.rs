@@ -4,11 +4,13 @@ mod describe;
 mod external;
 mod integer;
 mod judge;
+mod names;
 mod terms;
 mod to_python;
 mod to_term;
 mod view;
 
+pub(crate) use names::forget;
 pub(crate) use to_python::{to_arguments, to_kwargs, to_name};
 pub(crate) use to_term::to_term;
 

@@ -9,7 +9,7 @@ use rustler::{Atom, Binary, MapIterator, ResourceArc, Term};
 
 use super::describe::describe;
 use super::view;
-use super::{CHECK_INTERVAL, MAX_DEPTH, check_wanted, integer};
+use super::{CHECK_INTERVAL, MAX_DEPTH, check_wanted, integer, names};
 use crate::atoms;
 use crate::error::{Error, Why};
 use crate::object::{ErlangTerm, Object};
@@ -47,7 +47,7 @@ pub(crate) fn to_arguments<'py>(
 /// A name: the text of an atom or of a binary.
 pub(crate) fn to_name<'py>(py: Python<'py>, term: Term<'_>) -> Result<Bound<'py, PyString>, Error> {
     if term.is_atom() {
-        return Ok(PyString::new(py, &atom_text(term)));
+        return Ok(names::find(py, term, || atom_text(term)));
     }
     let invalid = || Error::unconvertible(Why::NotUnicode, describe(term));
     let binary = Binary::from_term(term).map_err(|_| invalid())?;
@@ -125,7 +125,7 @@ fn atom<'py>(py: Python<'py>, term: Term<'_>) -> Bound<'py, PyAny> {
     } else if is(atoms::none()) || is(atoms::nil()) || is(atoms::undefined()) {
         PyNone::get(py).to_owned().into_any()
     } else {
-        PyString::new(py, &atom_text(term)).into_any()
+        names::find(py, term, || atom_text(term)).into_any()
     }
 }
 

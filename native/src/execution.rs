@@ -1,0 +1,147 @@
+//! Runs what a job says, in a namespace. Runs on workers, attached.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString, PyTuple};
+use rustler::{Encoder, Env, Term};
+
+use crate::atoms;
+use crate::code::{self, Mode};
+use crate::convert::{Answer, to_arguments, to_kwargs, to_name, to_term};
+use crate::error::Error;
+use crate::job::{Shape, is_empty};
+use crate::namespace::{Namespace, evaluate};
+use crate::ticket::Ticket;
+
+/// Where a job runs.
+pub(crate) struct Execution<'py, 'ns> {
+    pub(crate) py: Python<'py>,
+    pub(crate) namespace: &'ns Namespace<'py>,
+    pub(crate) ticket: &'ns Ticket,
+}
+
+impl<'py> Execution<'py, '_> {
+    /// `{ok, Value}`, or `ok`, in `env`.
+    pub(crate) fn execute<'a>(&self, shape: Shape<'_>, env: Env<'a>) -> Result<Answer<'a>, Error> {
+        let done = Ok(Answer::compact(atoms::ok().encode(env)));
+        let ok = |value: Bound<'py, PyAny>| {
+            let answer = to_term(env, &value, self.ticket)?;
+            let tag = if answer.is_external {
+                atoms::external()
+            } else {
+                atoms::ok()
+            };
+            Ok(answer.map(|value| (tag, value).encode(env)))
+        };
+        match shape {
+            Shape::Call {
+                module,
+                function,
+                args,
+                kwargs,
+            } => ok(self.call(module, function, args, kwargs)?),
+            Shape::Run {
+                mode: Mode::Eval,
+                source,
+                locals,
+            } => self.run(Mode::Eval, source, locals, ok),
+            Shape::Run {
+                mode: Mode::Exec,
+                source,
+                locals,
+            } => self.run(Mode::Exec, source, locals, |_| done),
+            Shape::Empty => done,
+        }
+    }
+
+    fn call(
+        &self,
+        module: Term<'_>,
+        function: Term<'_>,
+        args: Term<'_>,
+        kwargs: Term<'_>,
+    ) -> Result<Bound<'py, PyAny>, Error> {
+        let py = self.py;
+        let callable = self.resolve(module, function)?;
+        let args = to_arguments(py, args, self.ticket)?;
+        if is_empty(kwargs) {
+            return Ok(apply(&callable, args)?);
+        }
+        let kwargs = to_kwargs(py, kwargs, self.ticket)?;
+        Ok(callable.call(PyTuple::new(py, args)?, Some(&kwargs))?)
+    }
+
+    /// `function` may be dotted: `path.join` of `os`.
+    fn resolve(&self, module: Term<'_>, function: Term<'_>) -> Result<Bound<'py, PyAny>, Error> {
+        let py = self.py;
+        let module = to_name(py, module)?;
+        let home = if module == "__main__" {
+            self.namespace.module.clone().into_any()
+        } else if let Some(imported) = find_module(&module)? {
+            imported
+        } else {
+            py.import(module)?.into_any()
+        };
+        let function = to_name(py, function)?;
+        let path = function.to_cow()?;
+        if !path.contains('.') {
+            return Ok(home.getattr(&function)?);
+        }
+        Ok(path
+            .split('.')
+            .try_fold(home, |object, name| object.getattr(name))?)
+    }
+
+    fn run<T>(
+        &self,
+        mode: Mode,
+        source: &str,
+        locals: Term<'_>,
+        finish: impl FnOnce(Bound<'py, PyAny>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let code = code::compile(self.py, mode, source)?;
+        let globals = &self.namespace.globals;
+        if is_empty(locals) {
+            return finish(evaluate(&code, globals)?);
+        }
+        let locals: Bound<'py, PyDict> = to_kwargs(self.py, locals, self.ticket)?;
+        self.namespace
+            .with_locals(&locals, || finish(evaluate(&code, globals)?))
+    }
+}
+
+/// A module that has been imported; waits for one that another thread is importing.
+fn find_module<'py>(name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    // SAFETY: attached; a new reference, or null with or without an exception set.
+    let module = unsafe { ffi::PyImport_GetModule(name.as_ptr()) };
+    // SAFETY: as above.
+    let module = unsafe { Bound::from_owned_ptr_or_opt(name.py(), module) };
+    match PyErr::take(name.py()) {
+        Some(error) => Err(error),
+        // `None` there means that it must not be imported: the import says so.
+        None => Ok(module.filter(|module| !module.is_none())),
+    }
+}
+
+/// Calls with positional arguments only.
+#[cfg(not(feature = "abi3"))]
+fn apply<'py>(
+    callable: &Bound<'py, PyAny>,
+    args: Vec<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: a `Bound` is a pointer to a live object, and `args` holds as many.
+    unsafe {
+        let first = args.as_ptr().cast::<*mut ffi::PyObject>();
+        let none = std::ptr::null_mut();
+        let result = ffi::PyObject_Vectorcall(callable.as_ptr(), first, args.len(), none);
+        Bound::from_owned_ptr_or_err(callable.py(), result)
+    }
+}
+
+#[cfg(feature = "abi3")]
+fn apply<'py>(
+    callable: &Bound<'py, PyAny>,
+    args: Vec<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    callable.call1(PyTuple::new(callable.py(), args)?)
+}
