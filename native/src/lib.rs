@@ -16,6 +16,7 @@
 //! - [`context`]: a lease of one worker, and the handles that Erlang holds.
 //! - [`job`]: one call, eval or exec: its shapes, and their decoding.
 //! - [`execution`]: what they do.
+//! - [`switch`]: how soon it gets the GIL from code that computes.
 //! - [`ticket`]: the one atomic that decides between reply and cancel.
 //! - [`reply`]: the only room that sends.
 //! - [`namespace`]: the globals of a context, and `__main__`.
@@ -59,6 +60,7 @@ mod release;
 mod reply;
 mod slot;
 mod streams;
+mod switch;
 mod thread;
 mod threads;
 mod ticket;

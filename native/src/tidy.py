@@ -69,7 +69,7 @@ def left_running(threads: list, patience: float) -> list:
     return [str(thread.name) for thread in running if thread.is_alive()]
 
 
-def limit(depth: int, stack_size: int) -> None:
+def limit(depth: int, stack_size: int, note_interval: Callable[[int], None]) -> None:
     """Keeps recursion within what the stack of a thread can carry."""
     set_limit = sys.setrecursionlimit
 
@@ -78,14 +78,24 @@ def limit(depth: int, stack_size: int) -> None:
         set_limit(min(limit, depth))
 
     set_interval = sys.setswitchinterval
+    chosen = sys.getswitchinterval()
 
     def setswitchinterval(interval: float, /) -> None:
         """Set the ideal thread switching delay, up to a tenth of a second."""
+        nonlocal chosen
         set_interval(min(interval, 0.1))
+        chosen = min(interval, 0.1)
+        note_interval(max(1, int(chosen * 1e6)))
+
+    def getswitchinterval() -> float:
+        """Return the ideal thread switching delay, in seconds."""
+        return chosen
 
     sys.setrecursionlimit = setrecursionlimit
     # With a long one nobody else gets the GIL from a loop, the interrupter included.
     sys.setswitchinterval = setswitchinterval
+    # It is another for a moment, when a worker waits for the GIL.
+    sys.getswitchinterval = getswitchinterval
     threading.stack_size(stack_size)
 
 

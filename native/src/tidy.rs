@@ -8,9 +8,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule};
 
-use crate::audit;
 use crate::namespace::load;
-use crate::threads;
+use crate::{audit, switch, threads};
 
 /// Beyond it `sys.setrecursionlimit` has no effect: what the stack of a worker carries, whatever
 /// the recursion goes through.
@@ -44,7 +43,9 @@ static TOOLS: PyOnceLock<Tools> = PyOnceLock::new();
 /// Finds what is needed before any code of a context can put itself in the way. Runs once.
 pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
     let module = load(py, "tidy", include_str!("tidy.py"))?;
-    module.call_method1("limit", (MAX_RECURSION, THREAD_STACK_SIZE))?;
+    switch::init(py);
+    let note_interval = wrap_pyfunction!(switch::note_interval, &module)?;
+    module.call_method1("limit", (MAX_RECURSION, THREAD_STACK_SIZE, note_interval))?;
     py.import("_signal")?;
     module.call_method1("refuse_signals", (audit::SIGNAL_REFUSED,))?;
     let hold = wrap_pyfunction!(threads::hold_interruptions, &module)?;

@@ -19,7 +19,7 @@ use crate::pool::{Pool, Work};
 use crate::reply::Outbox;
 use crate::slot::{Slot, Task};
 use crate::turn::{Desk, Turn};
-use crate::{exit, interrupt, threads};
+use crate::{exit, interrupt, switch, threads};
 
 pub(crate) struct Worker {
     pool: Arc<Pool>,
@@ -67,7 +67,7 @@ impl Worker {
                 Some(Work::Job(job)) => self.serve_unbound(py, &job, &mut spare),
                 Some(Work::Lease(lease)) => self.serve_lease(py, &lease, &mut spare),
                 None => {
-                    py.detach(|| self.turn.rest(Some(&pool), || pool.has_work()));
+                    switch::detach(py, || self.turn.rest(Some(&pool), || pool.has_work()));
                     Ok(())
                 }
             };
@@ -178,7 +178,7 @@ impl Worker {
                 None
             };
             let Some(job) = job else {
-                py.detach(|| self.turn.rest::<Pool>(None, || lease.wants_worker()));
+                switch::detach(py, || self.turn.rest::<Pool>(None, || lease.wants_worker()));
                 continue;
             };
             if !self.take(py, &job, Some(lease))? {
