@@ -13,7 +13,8 @@ groups() ->
                     the_thread, trace_and_profile_functions, standard_streams,
                     a_stream_of_another_context_stays, an_event_loop, suspended_generators,
                     suspended_coroutines, a_pending_exception, threads_left_running,
-                    threads_that_ended_are_no_news, a_raw_namespace_after_a_timeout]},
+                    threads_that_ended_are_no_news, a_raw_namespace_after_a_timeout,
+                    expressions_leave_nothing]},
      {shared, [], [modules_and_their_attributes, the_working_directory, environment_variables,
                    the_module_path, the_recursion_limit, random_seeds, module_thread_locals,
                    the_garbage_collector, warnings_filters, open_files, exit_handlers]},
@@ -272,6 +273,31 @@ a_raw_namespace_after_a_timeout(_Config) ->
     {ok, {1, 2}} = py:eval(<<"x, y">>),
     ok = py:unbind(),
     {error, {'NameError', _}} = py:eval(<<"y">>).
+
+%% A namespace in which nothing was left is used again: none of these is nothing.
+expressions_leave_nothing(_Config) ->
+    Look = <<"(sorted(globals()), __name__, __doc__, len.__name__, __import__('sys').gettrace(),
+               __import__('sys').getprofile(), __import__('decimal').getcontext().prec,
+               type(__import__('sys').stdout).__name__, __import__('__main__').__name__)">>,
+    {ok, New} = py:eval(Look),
+    [begin
+         {ok, _} = py:eval(Code),
+         {Code, {ok, New}} = {Code, py:eval(Look)}
+     end || Code <- [
+         <<"globals().__setitem__('left', 1)">>, <<"globals().__setitem__('__name__', 'left')">>,
+         <<"globals().__setitem__('__doc__', 'left')">>, <<"globals().clear()">>,
+         <<"globals().__setitem__('__builtins__', {})">>, <<"globals().pop('__doc__')">>,
+         <<"setattr(__import__('__main__'), 'left', 1)">>,
+         <<"[__import__('sys').settrace(lambda *_: None)]">>,
+         <<"[__import__('sys').setprofile(lambda *_: None)]">>,
+         <<"setattr(__import__('decimal').getcontext(), 'prec', 5)">>,
+         <<"setattr(__import__('sys'), 'stdout', __import__('io').StringIO())">>,
+         <<"(lambda a: a.set_event_loop(a.new_event_loop()))(__import__('asyncio'))">>]],
+    {error, {'RuntimeError', _}} = py:eval(<<"__import__('asyncio').get_event_loop()">>),
+    %% What Erlang holds keeps its globals, which nobody else gets.
+    {ok, Function} = py:eval(<<"lambda: 'left' in globals()">>),
+    ok = py:exec(<<"left = 1">>),
+    {ok, false} = py:eval(<<"f()">>, #{f => Function}).
 
 %%% Shared
 

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use rustler::env::SavedTerm;
 use rustler::types::tuple::get_tuple;
 use rustler::{Atom, Binary, Encoder, Env, Error as NifError, LocalPid, MapIterator, NifResult};
-use rustler::{OwnedEnv, ResourceArc, Term};
+use rustler::{ResourceArc, Term};
 use std::sync::Arc;
 
 use crate::atoms;
@@ -17,6 +17,7 @@ use crate::context::Context;
 use crate::convert::Answer;
 use crate::error::{Error, Why};
 use crate::execution::Execution;
+use crate::lent::LentEnv;
 use crate::namespace::Namespace;
 use crate::ticket::Ticket;
 
@@ -28,7 +29,7 @@ pub(crate) struct Job {
     _context: Option<ResourceArc<Context>>,
     /// `{Ref, Job}`, copied once; big binaries in it are shared with the caller.
     order: SavedTerm,
-    env: OwnedEnv,
+    env: LentEnv,
     _counted: Counted,
 }
 
@@ -153,7 +154,7 @@ impl Job {
         context: Option<ResourceArc<Context>>,
     ) -> Arc<Self> {
         let order = (reference, job).encode(env);
-        let env_of_job = OwnedEnv::new();
+        let env_of_job = LentEnv::new();
         let order = env_of_job.save(order);
         Arc::new(Self {
             ticket,

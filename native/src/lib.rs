@@ -17,6 +17,7 @@
 //! - [`job`]: one call, eval or exec: its shapes, and their decoding.
 //! - [`execution`]: what they do.
 //! - [`switch`]: how soon it gets the GIL from code that computes.
+//! - [`lent`]: environments of jobs, which are used again.
 //! - [`ticket`]: the one atomic that decides between reply and cancel.
 //! - [`reply`]: the only room that sends.
 //! - [`namespace`]: the globals of a context, and `__main__`.
@@ -50,6 +51,7 @@ mod fatal;
 mod interrupt;
 mod job;
 mod kind;
+mod lent;
 mod namespace;
 mod nif;
 mod object;
