@@ -87,12 +87,8 @@ impl<'a> Shape<'a> {
 
     /// Nothing in it takes long to copy: binaries are shared, or short.
     pub(crate) fn is_small(&self) -> bool {
-        let is_flat = |term: Term<'_>| !(term.is_list() || term.is_tuple() || term.is_map());
         match self {
-            Self::Call { args, kwargs, .. } => {
-                let mut args = args.into_list_iterator().into_iter().flatten();
-                is_empty(*kwargs) && args.by_ref().take(MANY).all(is_flat) && args.next().is_none()
-            }
+            Self::Call { args, kwargs, .. } => is_empty(*kwargs) && is_short(*args),
             Self::Run { locals, .. } => is_empty(*locals),
             Self::Empty => true,
         }
@@ -120,6 +116,20 @@ impl<'a> Shape<'a> {
             Self::Empty => Ok(()),
         }
     }
+}
+
+/// A list of a few terms that hold no others. Its tail may be anything.
+fn is_short(list: Term<'_>) -> bool {
+    let is_flat = |term: Term<'_>| !(term.is_list() || term.is_tuple() || term.is_map());
+    let mut rest = list;
+    for _ in 0..MANY {
+        match rest.list_get_cell() {
+            Ok((item, tail)) if is_flat(item) => rest = tail,
+            Ok(_) => return false,
+            Err(_) => return true,
+        }
+    }
+    false
 }
 
 fn text(term: Term<'_>) -> NifResult<&str> {
