@@ -228,6 +228,17 @@ impl Turns {
         next
     }
 
+    /// As `pass_on`, from a holder who will not look at its desk again, being stuck or gone: others
+    /// can do what is left there.
+    fn retake(&self, state: &mut State) -> Option<Thread> {
+        if let Some(desk) = state.desk.take()
+            && !desk.crew().waits.swap(true, Ordering::SeqCst)
+        {
+            state.waiters.push_back(Waiter::Desk(desk));
+        }
+        self.pass_on(state)
+    }
+
     /// Whether anybody waits but those of `own`, who has the turn and looks for work next.
     fn others_wait(&self, own: Option<&dyn Desk>) -> bool {
         if self.waiting.load(Ordering::SeqCst) == 0 {

@@ -5,10 +5,10 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
-use std::thread::{self, Thread};
+use std::thread;
 use std::time::Duration;
 
-use super::{Desk, Seat, State, Turns, Waiter, wake};
+use super::{Desk, Seat, State, Turns, wake};
 
 /// Whoever has the turn and begins no job between two rounds loses it to those who wait.
 const ROUND: Duration = Duration::from_micros(250);
@@ -32,7 +32,7 @@ fn run(turns: &Turns) {
         } else {
             quiet_rounds = 0;
             if now.is_some() && now == seen {
-                woken = retake(turns, &mut state);
+                woken = turns.retake(&mut state);
             }
         }
         seen = now;
@@ -53,16 +53,6 @@ fn run(turns: &Turns) {
 fn is_needed(state: &State) -> bool {
     let has_work = |desk: &Arc<dyn Desk>| desk.has_work();
     !state.waiters.is_empty() || state.desk.as_ref().is_some_and(has_work)
-}
-
-/// What is left at the desk of the one who is stuck can be done by others.
-fn retake(turns: &Turns, state: &mut State) -> Option<Thread> {
-    if let Some(desk) = state.desk.take()
-        && !desk.crew().waits.swap(true, Ordering::SeqCst)
-    {
-        state.waiters.push_back(Waiter::Desk(desk));
-    }
-    turns.pass_on(state)
 }
 
 /// `false` if there is something to watch after all. Said first and looked then: whoever comes

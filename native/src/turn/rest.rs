@@ -187,7 +187,7 @@ impl Drop for Turn {
         let seat = &self.seat;
         let mut state = seat.turns.lock();
         let is_holder = seat.is_holder();
-        let next = is_holder.then(|| seat.turns.pass_on(&mut state)).flatten();
+        let next = is_holder.then(|| seat.turns.retake(&mut state)).flatten();
         drop(state);
         wake(next);
     }

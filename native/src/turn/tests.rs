@@ -43,9 +43,17 @@ fn turns() -> &'static Turns {
 
 /// Serves a table, with the crew of it or alone, until it is closed.
 fn serve(turns: &'static Turns, table: &Arc<Table>, is_alone: bool) -> Arc<Seat> {
+    join(turns, table, is_alone).0
+}
+
+fn join(
+    turns: &'static Turns,
+    table: &Arc<Table>,
+    is_alone: bool,
+) -> (Arc<Seat>, thread::JoinHandle<()>) {
     let (tell, told) = mpsc::channel();
     let table = Arc::clone(table);
-    thread::spawn(move || {
+    let handle = thread::spawn(move || {
         let mut turn = Turn::among(turns);
         tell.send(Arc::clone(turn.seat())).unwrap();
         let desk = (!is_alone).then_some(&table);
@@ -57,13 +65,15 @@ fn serve(turns: &'static Turns, table: &Arc<Table>, is_alone: bool) -> Arc<Seat>
                 }
                 table.done.fetch_add(1, Ordering::SeqCst);
             } else if table.closed.load(Ordering::SeqCst) {
+                // The next, who has to leave as well.
+                turns.call_one(&table);
                 return;
             } else {
                 turn.rest(desk, || table.has_work());
             }
         }
     });
-    told.recv().unwrap()
+    (told.recv().unwrap(), handle)
 }
 
 fn wait_for(table: &Table, done: usize) {
@@ -149,4 +159,25 @@ fn who_is_stuck_loses_the_turn() {
     }
     release.send(()).unwrap();
     stuck.join().unwrap();
+}
+
+#[test]
+fn all_leave_a_closed_desk() {
+    let turns = turns();
+    for round in 0..200 {
+        let table = Arc::new(Table::default());
+        let members: Vec<_> = (0..3).map(|_| join(turns, &table, false)).collect();
+        if round % 2 == 0 {
+            thread::sleep(Duration::from_micros(300));
+        }
+        table.closed.store(true, Ordering::SeqCst);
+        turns.call_one(&table);
+        for _ in 0..5_000 {
+            if members.iter().all(|(_, handle)| handle.is_finished()) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(members.iter().all(|(_, handle)| handle.is_finished()));
+    }
 }
