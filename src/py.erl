@@ -22,6 +22,7 @@
 -export([ctx_call/4, ctx_call/5, ctx_call/6, ctx_eval/2, ctx_eval/3, ctx_eval/4,
          ctx_exec/2, ctx_exec/3, ctx_exec/4]).
 -export([interrupt/1]).
+-export([register_function/2, register_function/3, unregister_function/1]).
 -export([version/0, python_info/0, format_error/1]).
 
 -export_type([context/0, name/0, code/0, args/0, kwargs/0, locals/0, bind_options/0,
@@ -72,10 +73,12 @@
 
 -type exception() :: #{class := binary(), message := binary(), traceback := [frame()],
                        cause := exception() | none, chain => cause | context,
-                       notes => [binary()], syntax => syntax()}.
+                       notes => [binary()], syntax => syntax(),
+                       erlang => {error | exit | throw, Reason :: term(), Stacktrace :: list()}}.
 %% `class': the qualified name. `message': `str' of the exception. `cause': the exception that
 %% it was raised from (`chain' is `cause') or while handling (`chain' is `context'); at most 32
-%% deep. `notes': what `add_note' added. `syntax': for a `SyntaxError' only.
+%% deep. `notes': what `add_note' added. `syntax': for a `SyntaxError' only. `erlang': for an
+%% `erlang.ErlangError' only, what an Erlang function has failed with.
 
 -type frame() :: #{file := binary(), line := non_neg_integer(), function := binary(),
                    source => binary()}.
@@ -306,6 +309,41 @@ interrupt(Target) when node(Target) =:= node() ->
 interrupt(_) ->
     error(badarg).
 
+%%% Python calls Erlang
+
+%% @doc `ok' when Python code can call Fun by this name, in place of what it called before.
+%%
+%% In Python, `erlang.call(name, *args)', `erlang.name(*args)' or `from erlang import name'. Fun gets
+%% the list of arguments, and runs in a process of its own, whose `$callers' begin with the process
+%% that the Python code runs for. That process may use `eval', `exec' and `call': they run in the
+%% context that called, in the middle of the code that waits. What Fun fails with is raised in
+%% Python as `erlang.ErlangError'. See `docs/callbacks.md'.
+-spec register_function(name(), fun(([term()]) -> term())) -> ok.
+register_function(Name, Fun) when is_function(Fun, 1) ->
+    py_callback:register(function_name(Name), Fun);
+register_function(_, _) ->
+    error(badarg).
+
+%% @doc As {@link register_function/2}, for `Module:Function/1', which is found anew at each call.
+-spec register_function(name(), module(), Function :: atom()) -> ok.
+register_function(Name, Module, Function) when is_atom(Module), is_atom(Function) ->
+    py_callback:register(function_name(Name), {Module, Function});
+register_function(_, _, _) ->
+    error(badarg).
+
+%% @doc `ok' when no function has this name any more, or none had. Calls that run go on.
+-spec unregister_function(name()) -> ok.
+unregister_function(Name) ->
+    py_callback:unregister(function_name(Name)).
+
+function_name(Name) when is_atom(Name) -> atom_to_binary(Name);
+function_name(Name) ->
+    Text = code(Name),
+    case unicode:characters_to_binary(Text) of
+        Text when Text =/= <<>> -> Text;
+        _ -> error(badarg)
+    end.
+
 %%% Information
 
 %% @doc The version of the Python that runs, as `<<"3.11.7">>'.
@@ -350,17 +388,25 @@ run(Job, Timeout) ->
                 error:context_not_bound -> submit(py_pool:native(), Job, Timeout)
             end;
         none ->
-            submit(py_pool:native(), Job, Timeout)
+            submit(unbound(py_callback:place()), Job, Timeout)
     end.
 
-%% `badarg' for a context that is not one.
+%% A process that answers a callback goes on where the callback came from.
+unbound(undefined) -> py_pool:native();
+unbound({Callback, _Lease}) -> Callback.
+
+%% `badarg' for a context that is not one. In the context that waits for this process, the job runs
+%% in the middle of what waits.
 submit_to(Context, Job, Timeout) ->
-    _ = py_nif:lease_id(Context),
-    submit(Context, Job, Timeout).
+    Id = py_nif:lease_id(Context),
+    case py_callback:place() of
+        {Callback, Id} -> submit(Callback, Job, Timeout);
+        _ -> submit(Context, Job, Timeout)
+    end.
 
 submit(Target, Job, Timeout) when ?IS_TIMEOUT(Timeout); Timeout =:= ?DEFAULT ->
     Ref = make_ref(),
-    case py_nif:submit(Target, Ref, Job) of
+    case py_nif:submit(Target, Ref, Job, get('$callers')) of
         {ok, Ticket} -> await(Ref, Ticket, Timeout);
         {error, context_not_bound} -> error(context_not_bound);
         {error, Reason} -> {error, Reason}

@@ -7,20 +7,22 @@
 
 -export([load/1]).
 -export([start_python/1, open_pool/4, close_pool/1, start_worker/2, pool_info/1, resources/0,
-         lease/1, end_lease/1, lease_id/1, is_leased/1, context/1, submit/3, cancel/1,
-         interrupt/1]).
+         lease/1, end_lease/1, lease_id/1, is_leased/1, context/1, submit/4, cancel/1,
+         interrupt/1, serve_callbacks/1, answer/2]).
 
--export_type([pool/0, lease/0, context/0, ticket/0, job/0, refusal/0,
+-export_type([pool/0, lease/0, context/0, ticket/0, callback/0, job/0, outcome/0, refusal/0,
               load_error/0]).
 
 -type pool() :: reference().
 -type lease() :: reference().
 -type context() :: reference().
 -type ticket() :: reference().
+-type callback() :: reference().
 -type name() :: atom() | binary().
 -type job() :: {call, name(), name(), [term()], #{name() => term()}}
              | {eval | exec, binary(), #{name() => term()}}
              | empty.
+-type outcome() :: {ok, term()} | {error | exit | throw, Reason :: term(), list()} | not_registered.
 -type load_error() :: bad_lib | load | load_failed | old_code | reload | upgrade.
 -type refusal() :: no_workers_available | overloaded | context_not_bound.
 
@@ -65,7 +67,8 @@ pool_info(_Pool) ->
     erlang:nif_error(not_loaded).
 
 -spec resources() ->
-    {Jobs :: non_neg_integer(), Contexts :: non_neg_integer(), Objects :: non_neg_integer()}.
+    {Jobs :: non_neg_integer(), Contexts :: non_neg_integer(), Objects :: non_neg_integer(),
+     Callbacks :: non_neg_integer()}.
 resources() ->
     erlang:nif_error(not_loaded).
 
@@ -89,9 +92,9 @@ is_leased(_Target) ->
 context(_Lease) ->
     erlang:nif_error(not_loaded).
 
--spec submit(pool() | lease() | context(), reference(), job()) ->
-    {ok, ticket()} | {error, refusal()}.
-submit(_Target, _Ref, _Job) ->
+-spec submit(pool() | lease() | context() | callback(), reference(), job(),
+             Callers :: [pid()] | undefined) -> {ok, ticket()} | {error, refusal()}.
+submit(_Target, _Ref, _Job, _Callers) ->
     erlang:nif_error(not_loaded).
 
 -spec cancel(ticket()) -> cancelled | replied.
@@ -100,4 +103,12 @@ cancel(_Ticket) ->
 
 -spec interrupt(lease() | context() | pid()) -> boolean().
 interrupt(_Target) ->
+    erlang:nif_error(not_loaded).
+
+-spec serve_callbacks(Functions :: [binary()]) -> ok.
+serve_callbacks(_Functions) ->
+    erlang:nif_error(not_loaded).
+
+-spec answer(callback(), outcome()) -> ok.
+answer(_Callback, _Outcome) ->
     erlang:nif_error(not_loaded).

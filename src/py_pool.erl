@@ -17,15 +17,16 @@
                    checked_out := non_neg_integer(), pending_requests := non_neg_integer(),
                    abandoned := non_neg_integer(), left_threads := non_neg_integer(),
                    resources := #{jobs := non_neg_integer(), contexts := non_neg_integer(),
-                                  objects := non_neg_integer()}}.
+                                  objects := non_neg_integer(),
+                                  callbacks := non_neg_integer()}}.
 %% The state of the pool:
 %% `num_workers', the worker threads; `available_workers', those that no context has;
 %% `checked_out', those that one has; `pending_requests', the jobs accepted and not yet replied.
 %% `abandoned': threads that could not be stopped and have not ended, in the whole VM; they are
 %% not among the workers. `left_threads': how often Python code has left a `threading.Thread' of
 %% its own running, since the pool started. `resources': what is alive natively, in the whole
-%% VM, garbage that was not collected yet included: jobs, contexts, and Python objects that
-%% Erlang holds.
+%% VM, garbage that was not collected yet included: jobs, contexts, Python objects that Erlang
+%% holds, and calls of Erlang functions by Python code.
 
 -type kind() :: implicit | explicit.
 %% The binding of a process, or a handle.
@@ -55,11 +56,12 @@
 -spec get_stats() -> stats().
 get_stats() ->
     {Size, Leased, Pending, Abandoned, LeftThreads} = py_nif:pool_info(native()),
-    {Jobs, Contexts, Objects} = py_nif:resources(),
+    {Jobs, Contexts, Objects, Callbacks} = py_nif:resources(),
     %% A worker that is lost under a lease leaves the pool before the lease ends.
     #{num_workers => Size, available_workers => max(0, Size - Leased), checked_out => Leased,
       pending_requests => Pending, abandoned => Abandoned, left_threads => LeftThreads,
-      resources => #{jobs => Jobs, contexts => Contexts, objects => Objects}}.
+      resources => #{jobs => Jobs, contexts => Contexts, objects => Objects,
+                     callbacks => Callbacks}}.
 
 %% @private
 -spec create_table() -> ok.

@@ -36,6 +36,15 @@ rustler::atoms! {
     not_replaced,
     replaced,
 
+    // Messages to `py_callback`, and its answers.
+    py_callback,
+    py_send,
+    py_monitor,
+    wait_down,
+    not_registered,
+    exit,
+    killed,
+
     // Reasons.
     no_workers_available,
     overloaded,
@@ -62,6 +71,7 @@ rustler::atoms! {
     context,
     notes,
     syntax,
+    erlang,
     file,
     line,
     function,

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(crate) static JOBS: Census = Census::new();
 pub(crate) static LEASES: Census = Census::new();
 pub(crate) static OBJECTS: Census = Census::new();
+pub(crate) static CALLBACKS: Census = Census::new();
 
 pub(crate) struct Census(AtomicUsize);
 

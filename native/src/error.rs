@@ -1,5 +1,6 @@
 //! Everything that can go wrong with a job, and how Erlang sees it.
 
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use rustler::{Atom, Encoder, Env, Term};
 use std::fmt;
@@ -7,6 +8,7 @@ use std::fmt;
 use crate::atoms;
 use crate::convert::make_map;
 use crate::exception::Exception;
+use crate::interrupt::Interrupted;
 
 #[derive(Debug)]
 pub(crate) enum Error {
@@ -23,6 +25,15 @@ impl Error {
     pub(crate) fn unconvertible(why: Why, value: impl Into<String>) -> Self {
         let value = value.into();
         Self::Unconvertible(Unconvertible { why, value })
+    }
+
+    /// For Python code.
+    pub(crate) fn into_exception(self) -> PyErr {
+        match self {
+            Self::Interrupted => Interrupted::new_err(()),
+            Self::Unconvertible(_) => PyValueError::new_err(self.to_string()),
+            _ => PyRuntimeError::new_err(self.to_string()),
+        }
     }
 
     /// Raised in the caller, not returned to it: the caller's mistake.

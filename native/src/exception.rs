@@ -9,10 +9,12 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple, PyType};
 use rustler::{Atom, Encoder, Env, Term};
 use std::collections::VecDeque;
+use std::fmt;
 
 use crate::convert::make_map;
 use crate::kind::kind;
-use crate::{atoms, code};
+use crate::object::ErlangTerm;
+use crate::{atoms, code, erlang};
 
 /// Frames kept of a traceback, the innermost ones: a runaway recursion has a thousand alike.
 const MAX_FRAMES: usize = 256;
@@ -29,8 +31,13 @@ pub(crate) struct Exception {
     notes: Vec<String>,
     frames: VecDeque<Frame>,
     syntax: Option<Syntax>,
+    /// What an Erlang function failed with.
+    origin: Option<Origin>,
     cause: Option<Cause>,
 }
+
+/// `{Class, Reason, Stacktrace}`.
+struct Origin(Py<ErlangTerm>);
 
 #[derive(Debug)]
 struct Cause {
@@ -81,8 +88,27 @@ impl Exception {
             notes: notes(value).unwrap_or_default(),
             frames: frames(value).unwrap_or_default(),
             syntax: Syntax::capture(value),
+            origin: Origin::capture(value),
             cause: Cause::capture(value, seen),
         }
+    }
+}
+
+impl Origin {
+    fn capture(value: &Bound<'_, PyBaseException>) -> Option<Self> {
+        let py = value.py();
+        let class = erlang::classes(py).ok()?.erlang_error.bind(py);
+        if !value.is_instance(class).ok()? {
+            return None;
+        }
+        let term = value.getattr(intern!(py, "_term")).ok()?;
+        Some(Self(term.cast_into::<ErlangTerm>().ok()?.unbind()))
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Origin")
     }
 }
 
@@ -217,6 +243,9 @@ impl Encoder for Exception {
         }
         if !self.notes.is_empty() {
             pairs.push((atoms::notes(), self.notes.encode(env)));
+        }
+        if let Some(Origin(term)) = &self.origin {
+            pairs.push((atoms::erlang(), term.get().to_term(env)));
         }
         if let Some(syntax) = &self.syntax {
             pairs.push((atoms::syntax(), syntax.encode(env)));

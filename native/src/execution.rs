@@ -26,11 +26,7 @@ impl<'py> Execution<'py, '_> {
         let done = Ok(Answer::compact(atoms::ok().encode(env)));
         let ok = |value: Bound<'py, PyAny>| {
             let answer = to_term(env, &value, self.ticket)?;
-            let tag = if answer.is_external {
-                atoms::external()
-            } else {
-                atoms::ok()
-            };
+            let tag = answer.tag();
             Ok(answer.map(|value| (tag, value).encode(env)))
         };
         match shape {

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use std::{io, mem, ptr, thread};
 
 use crate::slot::{Raised, Slot};
-use crate::{code, release, watchdog};
+use crate::{code, namespace, release, watchdog};
 
 pyo3::create_exception!(
     erlang,
@@ -207,6 +207,12 @@ pub(crate) fn flush(_: Attached<'_>) {
             ffi::PyErr_Clear();
         }
     }
+}
+
+/// An exception that is pending in the calling thread, which has it now.
+pub(crate) fn take(py: Python<'_>) -> Option<PyErr> {
+    let tools = TOOLS.get()?;
+    namespace::evaluate(tools.code.bind(py), tools.globals.bind(py)).err()
 }
 
 extern "C" fn ignore(_signal: c_int) {}

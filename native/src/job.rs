@@ -8,6 +8,7 @@ use rustler::env::SavedTerm;
 use rustler::types::tuple::get_tuple;
 use rustler::{Atom, Binary, Encoder, Env, Error as NifError, LocalPid, MapIterator, NifResult};
 use rustler::{ResourceArc, Term};
+use std::iter;
 use std::sync::Arc;
 
 use crate::atoms;
@@ -24,10 +25,8 @@ use crate::ticket::Ticket;
 pub(crate) struct Job {
     pub(crate) ticket: Arc<Ticket>,
     pub(crate) caller: LocalPid,
-    /// A caller that waits may have no other use for its handle: the context lasts as long as
-    /// its jobs.
-    _context: Option<ResourceArc<Context>>,
-    /// `{Ref, Job}`, copied once; big binaries in it are shared with the caller.
+    home: Home,
+    /// `{Ref, Job, Callers}`, copied once; big binaries in it are shared with the caller.
     order: SavedTerm,
     env: LentEnv,
     _counted: Counted,
@@ -36,6 +35,17 @@ pub(crate) struct Job {
 // SAFETY: after `accept` the terms are only read and copied out of the environment. The worker
 // decodes the job there; the watchdog may copy the reference, which nothing that decodes moves.
 unsafe impl Sync for Job {}
+
+/// Where a job belongs.
+pub(crate) enum Home {
+    /// On any worker, or in a lease that lasts anyway.
+    Anywhere,
+    /// A caller that waits may have no other use for its handle: the context lasts as long as its
+    /// jobs.
+    Context(#[expect(dead_code, reason = "held, not read")] ResourceArc<Context>),
+    /// In the middle of this job, if it is known: its caller is the process that answers a callback.
+    Within(Option<Arc<Job>>),
+}
 
 /// As many arguments are looked at.
 const MANY: usize = 8;
@@ -156,20 +166,20 @@ pub(crate) fn is_empty(map: Term<'_>) -> bool {
 
 impl Job {
     /// Runs on a scheduler thread: must not attach, lock for long, or send.
+    ///
+    /// `order` is `{Ref, Job, Callers}`.
     pub(crate) fn accept(
         env: Env<'_>,
-        reference: Term<'_>,
-        job: Term<'_>,
+        order: Term<'_>,
         ticket: Arc<Ticket>,
-        context: Option<ResourceArc<Context>>,
+        home: Home,
     ) -> Arc<Self> {
-        let order = (reference, job).encode(env);
         let env_of_job = LentEnv::new();
         let order = env_of_job.save(order);
         Arc::new(Self {
             ticket,
             caller: env.pid(),
-            _context: context,
+            home,
             order,
             env: env_of_job,
             _counted: JOBS.enter(),
@@ -183,19 +193,43 @@ impl Job {
         Ok(shape)
     }
 
+    /// This job, and those in the middle of which it runs, innermost first.
+    pub(crate) fn chain(&self) -> impl Iterator<Item = &Self> {
+        iter::successors(Some(self), |job| match &job.home {
+            Home::Within(parent) => parent.as_deref(),
+            Home::Anywhere | Home::Context(_) => None,
+        })
+    }
+
+    /// Nobody waits for what the code is doing.
+    pub(crate) fn is_unwanted(&self) -> bool {
+        self.chain().any(|job| job.ticket.is_unwanted())
+    }
+
     /// The message that ends this job, in the environment of the reply.
     pub(crate) fn message<'a>(&self, env: Env<'a>, result: Term<'a>) -> Term<'a> {
         let reference = self.env.run(|own| {
-            let (reference, _) = self.order(own);
+            let (reference, _, _) = self.order(own);
             reference.in_env(env)
         });
         (reference, result).encode(env)
     }
 
-    fn order<'a>(&self, own: Env<'a>) -> (Term<'a>, Term<'a>) {
+    /// `[Caller | Callers]`: the caller, and whoever it works for by its own word.
+    pub(crate) fn callers<'a>(&self, env: Env<'a>) -> Term<'a> {
+        let callers = self.env.run(|own| {
+            let (_, _, callers) = self.order(own);
+            callers.in_env(env)
+        });
+        let own = callers.is_list().then_some(callers);
+        own.unwrap_or_else(|| Term::list_new_empty(env))
+            .list_prepend(self.caller.encode(env))
+    }
+
+    fn order<'a>(&self, own: Env<'a>) -> (Term<'a>, Term<'a>, Term<'a>) {
         let order = self.order.load(own);
-        // `accept` made this tuple.
-        order.decode().unwrap_or((order, order))
+        // `submit` made this tuple.
+        order.decode().unwrap_or((order, order, order))
     }
 
     /// `{ok, Value}` or `ok`, in `env`.
@@ -212,7 +246,7 @@ impl Job {
             ticket,
         };
         self.env.run(|own| {
-            let (_, job) = self.order(own);
+            let (_, job, _) = self.order(own);
             // Checked before it was queued.
             let malformed = |_| Error::unconvertible(Why::NotUnicode, "job");
             match Shape::decode(job).map_err(malformed)? {

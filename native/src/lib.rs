@@ -16,6 +16,10 @@
 //! - [`context`]: a lease of one worker, and the handles that Erlang holds.
 //! - [`job`]: one call, eval or exec: its shapes, and their decoding.
 //! - [`execution`]: what they do.
+//! - [`station`]: where the calling thread runs them, also one within another.
+//! - [`erlang`]: the Python module by which Python code talks to Erlang.
+//! - [`callback`]: a call of an Erlang function by Python code.
+//! - [`waker`]: how a thread that waits for one is woken.
 //! - [`switch`]: how soon it gets the GIL from code that computes.
 //! - [`lent`]: environments of jobs, which are used again.
 //! - [`ticket`]: the one atomic that decides between reply and cancel.
@@ -39,10 +43,12 @@
 
 mod atoms;
 mod audit;
+mod callback;
 mod census;
 mod code;
 mod context;
 mod convert;
+mod erlang;
 mod error;
 mod exception;
 mod execution;
@@ -61,6 +67,7 @@ mod queue;
 mod release;
 mod reply;
 mod slot;
+mod station;
 mod streams;
 mod switch;
 mod thread;
@@ -68,6 +75,7 @@ mod threads;
 mod ticket;
 mod tidy;
 mod turn;
+mod waker;
 mod watchdog;
 mod worker;
 

@@ -70,6 +70,11 @@ pub(crate) fn evaluate<'py>(
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyEval_EvalCode(code, globals, globals)) }
 }
 
+/// The thread-local whose `module` is the `__main__` of a thread.
+pub(crate) fn current(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    Ok(fixtures(py)?.current.bind(py))
+}
+
 /// A fresh module named `__main__`, its dict, and what else a context has of its own.
 pub(crate) struct Namespace<'py> {
     pub(crate) module: Bound<'py, PyModule>,
@@ -106,6 +111,24 @@ impl<'py> Namespace<'py> {
             globals,
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             variables: tidy::enter_variables(py)?,
+            has_streams: Cell::new(false),
+        })
+    }
+
+    /// For a thread that is no worker: that of the context whose code has started it, if that is
+    /// known, or an empty one. It is not left: it belongs to the context.
+    pub(crate) fn of_thread(py: Python<'py>) -> PyResult<Self> {
+        let module = match tidy::main_of_thread(py)? {
+            Some(module) => module.cast_into::<PyModule>()?,
+            None => PyModule::new(py, "__main__")?,
+        };
+        let globals = module.dict();
+        Ok(Self {
+            at_birth: contents(&module, &globals),
+            module,
+            globals,
+            id: 0,
+            variables: py.None().into_bound(py),
             has_streams: Cell::new(false),
         })
     }

@@ -8,14 +8,15 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::atoms;
-use crate::census::{JOBS, LEASES, OBJECTS};
+use crate::callback::{self, Callback, Outcome};
+use crate::census::{CALLBACKS, JOBS, LEASES, OBJECTS};
 use crate::context::{Context, End, Lease, LeaseHandle};
 use crate::error::Error;
-use crate::job::Job;
+use crate::job::{Home, Job};
 use crate::pool::{Pool, PoolHandle};
 use crate::ticket::{Cancel, Handle, Ticket};
 use crate::watchdog::{self, Limits};
-use crate::{python, thread};
+use crate::{erlang, python, thread};
 
 /// `{error, Reason}` is the NIF's return value; nothing will be sent.
 type Refusable<T> = Result<T, Refusal>;
@@ -85,10 +86,15 @@ fn pool_info(pool: ResourceArc<PoolHandle>) -> (usize, usize, usize, usize, usiz
     )
 }
 
-/// Jobs, contexts, objects: what of ours is alive in the whole VM.
+/// Jobs, contexts, objects, callbacks: what of ours is alive in the whole VM.
 #[rustler::nif]
-fn resources() -> (usize, usize, usize) {
-    (JOBS.count(), LEASES.count(), OBJECTS.count())
+fn resources() -> (usize, usize, usize, usize) {
+    (
+        JOBS.count(),
+        LEASES.count(),
+        OBJECTS.count(),
+        CALLBACKS.count(),
+    )
 }
 
 #[rustler::nif]
@@ -127,18 +133,20 @@ fn submit<'a>(
     target: Term<'a>,
     reference: Term<'a>,
     job: Term<'a>,
+    callers: Term<'a>,
 ) -> NifResult<Refusable<ResourceArc<Handle>>> {
     let target = Target::decode(target)?;
     let start = (!Job::check(job)?.is_small()).then(Instant::now);
-    let Some(ticket) = Ticket::open(&target.pool().pending) else {
+    let Some(ticket) = target.open_ticket() else {
         return Ok(Err(Refusal(Error::Overloaded)));
     };
-    let context = target.context();
-    let job = Job::accept(env, reference, job, Arc::clone(&ticket), context);
+    let order = (reference, job, callers).encode(env);
+    let job = Job::accept(env, order, Arc::clone(&ticket), target.home());
     let submitted = match target {
         Target::Pool(pool) => pool.submit(job),
         Target::Lease(lease) => lease.submit(job),
         Target::Context(context) => context.0.submit(job),
+        Target::Callback(callback) => callback.submit(job),
     };
     if let Some(start) = start {
         charge(env, start);
@@ -167,11 +175,29 @@ fn interrupt(target: Term<'_>) -> NifResult<bool> {
     }))
 }
 
+/// The calling process serves Python code from here on, and has these functions.
+#[rustler::nif]
+fn serve_callbacks(env: Env<'_>, functions: Vec<String>) -> Atom {
+    erlang::serve(env.pid(), functions.into_iter().collect());
+    atoms::ok()
+}
+
+/// The first answer counts.
+#[rustler::nif]
+fn answer(env: Env<'_>, callback: ResourceArc<callback::Handle>, outcome: Term<'_>) -> Atom {
+    let start = Instant::now();
+    callback.0.answer(Outcome::said(outcome));
+    charge(env, start);
+    atoms::ok()
+}
+
 /// Who a job is for.
 enum Target {
     Context(ResourceArc<Context>),
     Lease(Arc<Lease>),
     Pool(Arc<Pool>),
+    /// The thread that waits for the answer.
+    Callback(Arc<Callback>),
 }
 
 impl Target {
@@ -182,22 +208,28 @@ impl Target {
         if let Ok(lease) = lease_of(term) {
             return Ok(Self::Lease(lease));
         }
+        if let Ok(callback) = term.decode::<ResourceArc<callback::Handle>>() {
+            return Ok(Self::Callback(Arc::clone(&callback.0)));
+        }
         let pool: ResourceArc<PoolHandle> = term.decode()?;
         Ok(Self::Pool(Arc::clone(&pool.0)))
     }
 
-    fn context(&self) -> Option<ResourceArc<Context>> {
+    fn home(&self) -> Home {
         match self {
-            Self::Context(context) => Some(context.clone()),
-            Self::Lease(_) | Self::Pool(_) => None,
+            Self::Context(context) => Home::Context(context.clone()),
+            Self::Callback(callback) => Home::Within(callback.job.clone()),
+            Self::Lease(_) | Self::Pool(_) => Home::Anywhere,
         }
     }
 
-    fn pool(&self) -> &Arc<Pool> {
+    /// `None` when too many are open.
+    fn open_ticket(&self) -> Option<Arc<Ticket>> {
         match self {
-            Self::Context(context) => context.0.pool(),
-            Self::Lease(lease) => lease.pool(),
-            Self::Pool(pool) => pool,
+            Self::Context(context) => Ticket::open(&context.0.pool().pending),
+            Self::Lease(lease) => Ticket::open(&lease.pool().pending),
+            Self::Pool(pool) => Ticket::open(&pool.pending),
+            Self::Callback(callback) => Ticket::open(&callback.pending),
         }
     }
 }

@@ -7,7 +7,7 @@ use pyo3::basic::CompareOp;
 use pyo3::prelude::*;
 use rustler::env::SavedTerm;
 use rustler::sys::{enif_compare, enif_is_identical};
-use rustler::{Env, OwnedEnv, Resource, ResourceArc, Term};
+use rustler::{Env, LocalPid, OwnedEnv, Resource, ResourceArc, Term};
 
 use crate::census::{Counted, OBJECTS};
 use crate::error::Error;
@@ -107,6 +107,27 @@ impl ErlangTerm {
         let env = OwnedEnv::new();
         let term = env.save(term);
         Ok(Bound::new(py, Self { term, env })?.into_any())
+    }
+
+    /// Of what `make` makes in an environment of its own.
+    pub(crate) fn make(make: impl for<'a> FnOnce(Env<'a>) -> Option<Term<'a>>) -> Option<Self> {
+        let env = OwnedEnv::new();
+        let term = env.run(|own| make(own).map(|term| env.save(term)))?;
+        Some(Self { term, env })
+    }
+
+    pub(crate) fn copy(&self) -> Self {
+        let env = OwnedEnv::new();
+        let term = self.with(|term| env.save(term));
+        Self { term, env }
+    }
+
+    pub(crate) fn is_atom(&self) -> bool {
+        self.with(|term| term.is_atom())
+    }
+
+    pub(crate) fn local_pid(&self) -> Option<LocalPid> {
+        self.with(|term| term.decode().ok())
     }
 
     pub(crate) fn to_term<'a>(&self, env: Env<'a>) -> Term<'a> {

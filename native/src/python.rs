@@ -8,14 +8,13 @@ use crossbeam_channel::{Sender, bounded};
 use once_cell::sync::OnceCell;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::PyModule;
 use std::ffi::CString;
 use std::thread;
 
-use crate::interrupt::Interrupted;
-use crate::object::ErlangTerm;
 use crate::thread::STACK_SIZE;
-use crate::{audit, code, exit, fatal, interrupt, kind, namespace, release, tidy, turn, watchdog};
+use crate::{
+    audit, code, erlang, exit, fatal, interrupt, kind, namespace, release, tidy, turn, watchdog,
+};
 
 /// How the one start went.
 static STARTED: OnceCell<Result<(), String>> = OnceCell::new();
@@ -119,11 +118,8 @@ fn setup_or_text(py: Python<'_>) -> Result<(), String> {
 
 fn setup(py: Python<'_>) -> PyResult<()> {
     kind::init(py)?;
-    let erlang = PyModule::new(py, "erlang")?;
-    erlang.add_class::<ErlangTerm>()?;
-    erlang.add("Interrupted", py.get_type::<Interrupted>())?;
+    erlang::init(py)?;
     let sys = py.import("sys")?;
-    sys.getattr("modules")?.set_item("erlang", erlang)?;
     namespace::init(py)?;
     tidy::init(py)?;
     code::init(py)?;

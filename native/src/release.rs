@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{io, thread};
 
 use crate::fatal::SignalStack;
-use crate::slot::{Slot, Task};
+use crate::slot::{Role, Slot, Task};
 use crate::thread::STACK_SIZE;
 use crate::watchdog;
 
@@ -45,7 +45,7 @@ pub(crate) fn spawn() -> io::Result<()> {
 
 fn run() {
     let _stack = SignalStack::install();
-    let slot = watchdog::register(0, None);
+    let slot = watchdog::register(Role::Releaser);
     // Its caller is a finalizer that panicked; what it left is released by the successor.
     let ended = catch_unwind(AssertUnwindSafe(|| Python::attach(|py| serve(py, &slot))));
     if watchdog::unregister(&slot) && ended.is_err() {

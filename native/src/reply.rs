@@ -1,5 +1,5 @@
-//! The only room that sends. Runs on workers and on the watchdog: a send from a scheduler thread
-//! would be lost.
+//! The only room that sends. Runs on threads of our own and of Python's: a send from a scheduler
+//! thread would be lost.
 
 use rustler::sys::{self, ErlNifTerm};
 use rustler::{Encoder, Env, LocalPid, OwnedEnv, Term};
@@ -60,7 +60,7 @@ impl Outbox {
     /// Sends the reply, unless the caller has given up; empties the outbox either way.
     pub(crate) fn post(&mut self, job: &Job, letter: Letter) {
         match job.ticket.complete() {
-            Completion::Reply => self.send(&job.caller, letter),
+            Completion::Reply => _ = self.send(&job.caller, letter),
             Completion::Interrupted => {
                 self.env.clear();
                 let letter = self.write(job, |_| Err(Error::Interrupted));
@@ -75,28 +75,53 @@ impl Outbox {
         self.env.clear();
         let letter = self.write(job, |_| Err(error));
         match job.ticket.complete() {
-            Completion::Reply | Completion::Interrupted => self.send(&job.caller, letter),
+            Completion::Reply | Completion::Interrupted => _ = self.send(&job.caller, letter),
             Completion::Nothing => self.env.clear(),
         }
     }
 
-    /// Tells `py_pool` something.
-    pub(crate) fn note(&mut self, manager: &LocalPid, note: impl Encoder) {
+    /// Sends what `write` makes; `false` if there is no such process.
+    pub(crate) fn tell(
+        &mut self,
+        to: &LocalPid,
+        write: impl for<'a> FnOnce(Env<'a>) -> Result<Answer<'a>, Error>,
+    ) -> Result<bool, Error> {
+        let written = self.env.run(|env| {
+            let answer = write(env)?;
+            Ok((Letter(answer.term.as_c_arg()), answer.scattered))
+        });
+        match written {
+            Ok((letter, false)) => Ok(self.send(to, letter)),
+            Ok((letter, true)) => {
+                let letter = self.rewrite(&letter);
+                Ok(self.send(to, letter))
+            }
+            Err(error) => {
+                self.env.clear();
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells `py_pool` or `py_callback` something.
+    pub(crate) fn note(&mut self, to: &LocalPid, note: impl Encoder) {
         self.env.clear();
         let letter = self.env.run(|env| Letter(note.encode(env).as_c_arg()));
-        self.send(manager, letter);
+        self.send(to, letter);
     }
 
     pub(crate) fn clear(&mut self) {
         self.env.clear();
     }
 
-    fn send(&mut self, to: &LocalPid, Letter(term): Letter) {
+    /// `false` if there is no such process, which is no error here.
+    fn send(&mut self, to: &LocalPid, Letter(term): Letter) -> bool {
         let env = self.env.run(|env| env.as_c_arg());
         // SAFETY: not a scheduler thread, so no caller environment; `term` was made in `env`,
         // which the send takes the terms of and leaves empty. A dead receiver is no error.
-        unsafe { sys::enif_send(ptr::null_mut(), to.as_c_arg(), env, term) };
+        let sent = unsafe { sys::enif_send(ptr::null_mut(), to.as_c_arg(), env, term) };
         self.env.clear();
+        sent != 0
     }
 }
 

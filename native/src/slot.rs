@@ -5,20 +5,18 @@
 //! the job to interrupt. The lock is held for a few instructions, never across Python code and
 //! never while attaching.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+mod alarm;
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::callback::Callback;
 use crate::context::Lease;
 use crate::interrupt::{self, Attached, Thread};
 use crate::job::Job;
 use crate::pool::Pool;
 use crate::{exit, watchdog};
 
-/// Code that swallows an interruption is interrupted again, so many times before its thread is
-/// abandoned. In between it has time to clean up after itself.
-const INTERRUPTIONS: u32 = 20;
-/// And from then on at this interval: one of them may meet a loop outside its `try`.
-const LAST_INTERVAL: Duration = Duration::from_secs(1);
+use alarm::Alarm;
 
 #[derive(Clone)]
 pub(crate) enum Task {
@@ -36,11 +34,18 @@ impl Task {
     }
 }
 
+/// Whose slot it is.
+pub(crate) enum Role {
+    /// Its id, which its successor has as well.
+    Worker(u64, Arc<Pool>),
+    /// The thread that releases objects.
+    Releaser,
+    /// A thread that Python code has started, and whose callback submits jobs.
+    Guest,
+}
+
 pub(crate) struct Slot {
-    /// Of the worker; its successor has the same.
-    pub(crate) id: u64,
-    /// `None` for the thread that releases objects.
-    pub(crate) pool: Option<Arc<Pool>>,
+    pub(crate) role: Role,
     thread: Thread,
     state: Mutex<State>,
 }
@@ -49,6 +54,8 @@ pub(crate) struct Slot {
 struct State {
     /// `None` while the thread waits, or does what cannot get stuck.
     task: Option<Task>,
+    /// What the code waits for, in the middle of its task.
+    callback: Option<Arc<Callback>>,
     /// The watchdog's notes on this task.
     alarm: Option<Alarm>,
     /// The interrupter is to raise an exception in the thread.
@@ -61,14 +68,6 @@ struct State {
     abandoned: bool,
 }
 
-/// A task that somebody has to stop.
-struct Alarm {
-    since: Instant,
-    next: Instant,
-    /// How many exceptions were raised so far.
-    raised: u32,
-}
-
 /// What the interrupter did about a slot.
 #[derive(PartialEq, Eq)]
 pub(crate) enum Raised {
@@ -78,44 +77,32 @@ pub(crate) enum Raised {
     Abandoned,
 }
 
-/// What the watchdog has to do about a slot.
-#[derive(Default)]
-pub(crate) struct Verdict {
-    /// When to look again.
-    pub(crate) again: Option<Instant>,
-    /// Have the interrupter raise an exception in the thread.
-    pub(crate) raise: bool,
-    /// The thread was just abandoned in the middle of this.
-    pub(crate) abandoned: Option<Task>,
-}
-
 impl Slot {
     /// The slot of the calling thread.
-    pub(crate) fn new(id: u64, pool: Option<Arc<Pool>>) -> Arc<Self> {
+    pub(crate) fn new(role: Role) -> Arc<Self> {
         Arc::new(Self {
-            id,
-            pool,
+            role,
             thread: Thread::current(),
             state: Mutex::default(),
         })
     }
 
-    /// From here on the thread can be interrupted, and cleaning is watched. Attached.
-    pub(crate) fn begin(&self, task: Task) {
+    /// From here on the thread can be interrupted, and cleaning is watched. Returns the task in the
+    /// middle of which this one runs, for `resume`. Attached.
+    pub(crate) fn begin(&self, task: Task) -> Option<Task> {
         let is_cleaning = matches!(task, Task::Cleaning(_));
         let mut state = self.state();
         state.alarm = None;
         state.due = false;
         state.held = false;
-        let old = state.task.replace(task);
+        let outer = state.task.replace(task);
         drop(state);
-        // What a task refers to may be dropped here: not under the lock.
-        drop(old);
         if is_cleaning {
             watchdog::watch();
         }
         // Shown first, then looked: whoever ends the VM looks for what is shown.
         exit::stop_if_exiting();
+        outer
     }
 
     /// As `end`, for a thread that Python does not know any more. Its identity may be another's
@@ -134,6 +121,12 @@ impl Slot {
     /// From here on it cannot. `false`: the thread has been abandoned; it owns nothing of the
     /// pool any more and must end. Idempotent.
     pub(crate) fn end(&self, py: Attached<'_>) -> bool {
+        self.resume(py, None)
+    }
+
+    /// As `end`, but an outer task goes on.
+    pub(crate) fn resume(&self, py: Attached<'_>, outer: Option<Task>) -> bool {
+        let goes_on = outer.is_some();
         let mut state = self.state();
         if std::mem::take(&mut state.raised) {
             // What was raised too late must not hit what comes next.
@@ -141,11 +134,29 @@ impl Slot {
         }
         state.alarm = None;
         state.due = false;
-        let task = state.task.take();
+        let task = std::mem::replace(&mut state.task, outer);
         let abandoned = state.abandoned;
         drop(state);
+        // What a task refers to may be dropped here: not under the lock.
         drop(task);
+        if goes_on {
+            // It may have to stop as well.
+            watchdog::ring();
+        }
         !abandoned
+    }
+
+    /// The code waits for this callback, or for none any more. Returns the one that it waited for
+    /// before. Called by the thread itself.
+    pub(crate) fn wait_for(&self, callback: Option<Arc<Callback>>) -> Option<Arc<Callback>> {
+        let mut state = self.state();
+        if state.raised
+            && let Some(callback) = &callback
+        {
+            // It may be pending still.
+            callback.note_interrupt();
+        }
+        std::mem::replace(&mut state.callback, callback)
     }
 
     pub(crate) fn is_busy(&self) -> bool {
@@ -157,64 +168,15 @@ impl Slot {
     }
 
     /// Interrupts the job here if it is the one; `true` when its caller will hear of it.
-    pub(crate) fn interrupt(&self, is_it: impl FnOnce(&Job, Option<&Lease>) -> bool) -> bool {
+    pub(crate) fn interrupt(&self, is_it: impl Fn(&Job, Option<&Lease>) -> bool) -> bool {
         match &self.state().task {
-            Some(Task::Job(job, lease)) => is_it(job, lease.as_deref()) && job.ticket.interrupt(),
+            Some(Task::Job(job, lease)) => {
+                // The outermost: what runs in the middle of it stops as well.
+                let found = job.chain().filter(|job| is_it(job, lease.as_deref()));
+                found.last().is_some_and(|job| job.ticket.interrupt())
+            }
             _ => false,
         }
-    }
-
-    /// Runs on the watchdog.
-    pub(crate) fn inspect(&self, now: Instant, grace: Duration) -> Verdict {
-        let mut guard = self.state();
-        let state = &mut *guard;
-        let patience = match &state.task {
-            Some(Task::Job(job, lease)) => {
-                if self.is_closed(lease.as_deref()) {
-                    job.ticket.interrupt();
-                }
-                // Whoever waited for an abandoned thread has had its reply.
-                if !state.abandoned && !job.ticket.is_unwanted() {
-                    return Verdict::default();
-                }
-                Duration::ZERO
-            }
-            Some(Task::Cleaning(_)) => grace,
-            None => return Verdict::default(),
-        };
-        let is_abandoned = state.abandoned;
-        let alarm = state.alarm.get_or_insert_with(|| Alarm {
-            since: now,
-            next: now + patience,
-            raised: 0,
-        });
-        let deadline = alarm.since + patience + grace;
-        let mut verdict = Verdict::default();
-        if alarm.next <= now {
-            verdict.raise = true;
-            state.due = true;
-            if alarm.raised > 0 {
-                // The exception waits in the thread by now: let a blocking call end for it.
-                self.thread.signal();
-            }
-            alarm.raised += 1;
-            alarm.next = now
-                + if is_abandoned {
-                    LAST_INTERVAL
-                } else {
-                    grace / INTERRUPTIONS
-                };
-        }
-        verdict.again = Some(alarm.next);
-        if !is_abandoned && deadline <= now {
-            state.abandoned = true;
-            watchdog::count_abandoned();
-            self.thread.rename(c"py_abandoned");
-            verdict.abandoned = state.task.clone();
-        } else if !is_abandoned {
-            verdict.again = Some(alarm.next.min(deadline));
-        }
-        verdict
     }
 
     /// Raises in the thread, if its task has not ended since the verdict. Attached.
@@ -225,11 +187,17 @@ impl Slot {
         }
         state.raised = true;
         self.thread.raise(py);
-        if state.abandoned {
+        let callback = state.callback.clone();
+        let raised = if state.abandoned {
             Raised::Abandoned
         } else {
             Raised::InTime
+        };
+        drop(state);
+        if let Some(callback) = callback {
+            callback.interrupt();
         }
+        raised
     }
 
     /// Puts exceptions off, or lets them come again: one that was put off comes at once. Called by
@@ -251,9 +219,12 @@ impl Slot {
         }
     }
 
-    /// Nobody waits for what runs here.
-    fn is_closed(&self, lease: Option<&Lease>) -> bool {
-        lease.is_some_and(Lease::is_ended) || self.pool.as_ref().is_some_and(|p| p.is_closed())
+    /// Of a worker.
+    pub(crate) fn pool(&self) -> Option<&Arc<Pool>> {
+        match &self.role {
+            Role::Worker(_, pool) => Some(pool),
+            Role::Releaser | Role::Guest => None,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -13,8 +13,9 @@ use crate::atoms;
 use crate::fatal::SignalStack;
 use crate::pool::Pool;
 use crate::reply::Outbox;
-use crate::slot::Task;
-use crate::worker::{Exit, Worker};
+use crate::slot::{Role, Task};
+use crate::station::Exit;
+use crate::worker::Worker;
 use crate::{code, convert, threads, watchdog};
 
 /// What a recursion of [`crate::tidy::MAX_RECURSION`] calls needs in the worst case that was
@@ -46,7 +47,7 @@ pub(crate) fn start(pool: &Arc<Pool>, id: u64) {
 
 fn run(pool: Arc<Pool>, id: u64) {
     let _stack = SignalStack::install();
-    let slot = watchdog::register(id, Some(Arc::clone(&pool)));
+    let slot = watchdog::register(Role::Worker(id, Arc::clone(&pool)));
     let serve = || {
         let mut worker = Worker::new(&pool, &slot);
         Python::attach(|py| {

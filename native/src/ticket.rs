@@ -80,6 +80,18 @@ impl Ticket {
         }))
     }
 
+    /// For what is done for nobody in particular, and is always wanted.
+    pub(crate) fn unlimited() -> Arc<Self> {
+        Arc::new(Self {
+            state: AtomicU8::new(RUNNING),
+            pending: Pending::new(usize::MAX),
+        })
+    }
+
+    pub(crate) fn pending(&self) -> &Arc<Pending> {
+        &self.pending
+    }
+
     /// The worker takes the job; `false` when it was cancelled before that.
     pub(crate) fn start(&self) -> bool {
         self.step(QUEUED, RUNNING)

@@ -42,14 +42,26 @@ def close_loop() -> None:
         loop.close()
 
 
+def main_of_thread() -> object:
+    """The ``__main__`` of the context whose code has started the calling thread, or ``None``."""
+    return getattr(threading.current_thread(), "_erlang_main", None)
+
+
 def watch_threads(
-    hold: Callable[[bool], None], note: Callable[[threading.Thread], None]
+    hold: Callable[[bool], None],
+    note: Callable[[threading.Thread], None],
+    current: object,
 ) -> None:
-    """Has each thread that is started noted, and keeps interruptions away meanwhile."""
+    """Has each thread that is started noted, and keeps interruptions away meanwhile.
+
+    A thread knows the ``__main__`` of who has started it, which is ``current.module`` on a worker.
+    """
     start = threading.Thread.start
 
     @functools.wraps(start)
     def noted_start(self: threading.Thread) -> None:
+        main = getattr(current, "module", None)
+        self._erlang_main = main_of_thread() if main is None else main
         hold(True)
         try:
             start(self)

@@ -18,7 +18,7 @@ use crate::error::Error;
 use crate::job::Job;
 use crate::pool::Pool;
 use crate::reply::Outbox;
-use crate::slot::{Slot, Task};
+use crate::slot::{Role, Slot, Task};
 use crate::{interrupt, release, thread as worker_thread};
 
 static BELL: OnceCell<Sender<()>> = OnceCell::new();
@@ -83,8 +83,8 @@ pub(crate) fn guard(pool: &Arc<Pool>, limits: Limits) {
 }
 
 /// The slot of the calling thread, until it is given to `unregister`.
-pub(crate) fn register(id: u64, pool: Option<Arc<Pool>>) -> Arc<Slot> {
-    let slot = Slot::new(id, pool);
+pub(crate) fn register(role: Role) -> Arc<Slot> {
+    let slot = Slot::new(role);
     lock(&SLOTS).push(Arc::clone(&slot));
     slot
 }
@@ -177,7 +177,7 @@ fn refuse_forgotten() {
     let pools: Vec<_> = lock(&POOLS).iter().filter_map(Weak::upgrade).collect();
     let slots = slots();
     let is_served = |pool: &Arc<Pool>| {
-        let serves = |slot: &Arc<Slot>| slot.pool.as_ref().is_some_and(|p| Arc::ptr_eq(p, pool));
+        let serves = |slot: &Arc<Slot>| slot.pool().is_some_and(|p| Arc::ptr_eq(p, pool));
         slots.iter().any(serves)
     };
     for pool in pools {
@@ -196,18 +196,19 @@ fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
 
 /// The thread of `slot` goes on in `task` as long as it likes; what it owned is set free.
 fn abandon(slot: &Slot, task: Task, limits: Limits) {
-    let Some(pool) = &slot.pool else {
-        RELEASER_IS_MISSING.store(true, Ordering::SeqCst);
-        return;
+    let (id, pool) = match &slot.role {
+        Role::Worker(id, pool) => (*id, pool),
+        Role::Releaser => return RELEASER_IS_MISSING.store(true, Ordering::SeqCst),
+        Role::Guest => return refuse(&task, &mut Outbox::new()),
     };
     let fate = if pool.is_closed() {
         None
     } else if abandoned() <= room(limits) {
         // This one is counted already.
-        worker_thread::start(pool, slot.id);
+        worker_thread::start(pool, id);
         Some(atoms::abandoned())
     } else {
-        pool.lose(slot.id);
+        pool.lose(id);
         Some(atoms::not_replaced())
     };
     let mut outbox = Outbox::new();
@@ -218,12 +219,19 @@ fn abandon(slot: &Slot, task: Task, limits: Limits) {
         lease.end();
         lease.leave(&mut outbox, || Error::ContextNotBound);
     }
-    if let Task::Job(job, _) = &task {
-        outbox.refuse(job, Error::Interrupted);
-    }
+    refuse(&task, &mut outbox);
     pool.refuse_excess(&mut outbox);
     if let Some(fate) = fate {
-        outbox.note(&pool.manager, (atoms::py_worker(), slot.id, fate));
+        outbox.note(&pool.manager, (atoms::py_worker(), id, fate));
+    }
+}
+
+/// Whoever waits for the task has waited in vain.
+fn refuse(task: &Task, outbox: &mut Outbox) {
+    if let Task::Job(job, _) = task {
+        for job in job.chain() {
+            outbox.refuse(job, Error::Interrupted);
+        }
     }
 }
 

@@ -4,9 +4,10 @@
 //! It takes unbound jobs and leases from the pool's queue; while it serves a lease, only that
 //! lease's errands. A panic ends the thread; see [`crate::thread`].
 
-use pyo3::ffi;
 use pyo3::prelude::*;
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -18,31 +19,27 @@ use crate::namespace::Namespace;
 use crate::pool::{Pool, Work};
 use crate::reply::Outbox;
 use crate::slot::{Slot, Task};
+use crate::station::{Exit, Station, clear_indicator};
 use crate::turn::{Desk, Turn};
 use crate::{exit, interrupt, switch, threads};
 
 pub(crate) struct Worker {
     pool: Arc<Pool>,
     slot: Arc<Slot>,
-    turn: Turn,
+    /// Borrowed for a look, or for a rest; nothing of Python runs meanwhile.
+    turn: Rc<RefCell<Turn>>,
+    station: Rc<Station>,
     outbox: Outbox,
-}
-
-/// Why the thread ends.
-pub(crate) enum Exit {
-    Closed,
-    /// A job panicked.
-    Crashed,
-    /// It got stuck, and others have seen to what it owned.
-    Abandoned,
 }
 
 impl Worker {
     pub(crate) fn new(pool: &Arc<Pool>, slot: &Arc<Slot>) -> Self {
+        let turn = Rc::new(RefCell::new(Turn::new()));
         Self {
             pool: Arc::clone(pool),
             slot: Arc::clone(slot),
-            turn: Turn::new(),
+            station: Station::open(pool, slot, &turn),
+            turn,
             outbox: Outbox::new(),
         }
     }
@@ -58,7 +55,7 @@ impl Worker {
                 pool.refuse_excess(&mut self.outbox);
                 return Exit::Closed;
             }
-            let work = if self.turn.goes_on() {
+            let work = if self.turn.borrow_mut().goes_on() {
                 pool.next()
             } else {
                 None
@@ -67,7 +64,8 @@ impl Worker {
                 Some(Work::Job(job)) => self.serve_unbound(py, &job, &mut spare),
                 Some(Work::Lease(lease)) => self.serve_lease(py, &lease, &mut spare),
                 None => {
-                    switch::detach(py, || self.turn.rest(Some(&pool), || pool.has_work()));
+                    let turn = &mut *self.turn.borrow_mut();
+                    switch::detach(py, || turn.rest(Some(&pool), || pool.has_work()));
                     Ok(())
                 }
             };
@@ -97,12 +95,13 @@ impl Worker {
         job: &Arc<Job>,
         spare: &mut Option<Namespace<'py>>,
     ) -> Result<(), Exit> {
-        if !self.take(py, job, None)? {
+        let Some(taken) = self.station.take(py, job, None, &mut self.outbox)? else {
             return Ok(());
-        }
+        };
         match spare.take().map_or_else(|| Namespace::enter(py), Ok) {
             Ok(namespace) => {
-                let done = self.execute(py, job, &namespace, || {});
+                let outbox = &mut self.outbox;
+                let done = self.station.execute(py, taken, &namespace, outbox, || {});
                 if done.is_ok() && namespace.is_new() {
                     *spare = Some(namespace);
                     return done;
@@ -169,21 +168,26 @@ impl Worker {
         lease: &Arc<Lease>,
         namespace: &Namespace<'py>,
     ) -> Result<(), Exit> {
-        self.turn.leave_desk(&self.pool);
-        lease.seat(self.turn.seat());
+        self.turn.borrow().leave_desk(&self.pool);
+        lease.seat(self.turn.borrow().seat());
         while !lease.is_ended() {
-            let job = if self.turn.goes_on() {
+            let job = if self.turn.borrow_mut().goes_on() {
                 lease.next()
             } else {
                 None
             };
             let Some(job) = job else {
-                switch::detach(py, || self.turn.rest::<Pool>(None, || lease.wants_worker()));
+                let turn = &mut *self.turn.borrow_mut();
+                switch::detach(py, || turn.rest::<Pool>(None, || lease.wants_worker()));
                 continue;
             };
-            if !self.take(py, &job, Some(lease))? {
+            let (station, outbox) = (&self.station, &mut self.outbox);
+            let Some(taken) = station.take(py, &job, Some(lease), outbox)? else {
                 lease.finish_job();
-            } else if let Err(exit) = self.execute(py, &job, namespace, || lease.finish_job()) {
+                continue;
+            };
+            let finish = || lease.finish_job();
+            if let Err(exit) = station.execute(py, taken, namespace, outbox, finish) {
                 if matches!(exit, Exit::Crashed) {
                     // In this order, so that the caller finds its binding gone.
                     lease.end();
@@ -194,60 +198,6 @@ impl Worker {
                 return Err(exit);
             }
         }
-        Ok(())
-    }
-
-    /// Takes a job; `false` when it must not run.
-    fn take(
-        &mut self,
-        py: Python<'_>,
-        job: &Arc<Job>,
-        lease: Option<&Arc<Lease>>,
-    ) -> Result<bool, Exit> {
-        // Shown first, started second, and only then looked whether somebody has closed this
-        // place: whoever closes it looks for what has started.
-        self.turn.begin();
-        self.slot.begin(Task::Job(Arc::clone(job), lease.cloned()));
-        let refusal = if !job.ticket.start() {
-            None
-        } else if lease.is_some_and(|lease| lease.is_ended()) {
-            Some(Error::ContextNotBound)
-        } else if self.pool.is_closed() {
-            Some(Error::NoWorkersAvailable)
-        } else {
-            return Ok(true);
-        };
-        if !self.slot.end(py.into()) {
-            return Err(Exit::Abandoned);
-        }
-        if let Some(error) = refusal {
-            self.outbox.refuse(job, error);
-        }
-        Ok(false)
-    }
-
-    /// Runs a started job and replies to it; a job that panicked is left to the caller of this.
-    fn execute<'py>(
-        &mut self,
-        py: Python<'py>,
-        job: &Job,
-        namespace: &Namespace<'py>,
-        before_reply: impl FnOnce(),
-    ) -> Result<(), Exit> {
-        let outbox = &mut self.outbox;
-        let run = || outbox.write(job, |env| job.execute(py, namespace, env));
-        let written = catch_unwind(AssertUnwindSafe(run));
-        clear_indicator();
-        if !self.slot.end(py.into()) {
-            self.outbox.clear();
-            return Err(Exit::Abandoned);
-        }
-        let Ok(letter) = written else {
-            self.outbox.clear();
-            return Err(Exit::Crashed);
-        };
-        before_reply();
-        self.outbox.post(job, letter);
         Ok(())
     }
 
@@ -297,8 +247,8 @@ impl Worker {
     }
 }
 
-/// An error indicator that something left set would fail the next caller's job.
-fn clear_indicator() {
-    // SAFETY: only called between two jobs, on an attached worker.
-    unsafe { ffi::PyErr_Clear() };
+impl Drop for Worker {
+    fn drop(&mut self) {
+        Station::close();
+    }
 }

@@ -11,11 +11,12 @@ mod to_term;
 mod view;
 
 pub(crate) use names::forget;
-pub(crate) use to_python::{to_arguments, to_kwargs, to_name};
-pub(crate) use to_term::to_term;
+pub(crate) use to_python::{to_arguments, to_kwargs, to_name, to_object};
+pub(crate) use to_term::{to_message, to_term};
 
 use rustler::{Atom, Encoder, Env, Term};
 
+use crate::atoms;
 use crate::error::Error;
 use crate::ticket::Ticket;
 
@@ -60,6 +61,15 @@ impl<'a> Answer<'a> {
             term,
             is_external: false,
             scattered: false,
+        }
+    }
+
+    /// What tells its receiver the form of it.
+    pub(crate) fn tag(&self) -> Atom {
+        if self.is_external {
+            atoms::external()
+        } else {
+            atoms::ok()
         }
     }
 

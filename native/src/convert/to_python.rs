@@ -15,7 +15,7 @@ use crate::error::{Error, Why};
 use crate::object::{ErlangTerm, Object};
 use crate::ticket::Ticket;
 
-type Converted<'py> = Result<Bound<'py, PyAny>, Error>;
+pub(crate) type Converted<'py> = Result<Bound<'py, PyAny>, Error>;
 
 /// Where in a value the conversion stands, and for whom it works.
 #[derive(Clone, Copy)]
@@ -42,6 +42,11 @@ pub(crate) fn to_arguments<'py>(
     ticket: &Ticket,
 ) -> Result<Vec<Bound<'py, PyAny>>, Error> {
     elements(py, list, Place { depth: 0, ticket })
+}
+
+/// The Python form of one term, for the job of `ticket`.
+pub(crate) fn to_object<'py>(py: Python<'py>, term: Term<'_>, ticket: &Ticket) -> Converted<'py> {
+    convert(py, term, Place { depth: 0, ticket })
 }
 
 /// A name: the text of an atom or of a binary.

@@ -39,6 +39,15 @@ pub(crate) fn to_term<'a>(
             ..Answer::compact(binary.into())
         });
     }
+    to_message(env, object, ticket)
+}
+
+/// As `to_term`, for a receiver that decodes nothing.
+pub(crate) fn to_message<'a>(
+    env: Env<'a>,
+    object: &Bound<'_, PyAny>,
+    ticket: &Ticket,
+) -> Result<Answer<'a>, Error> {
     let mut encoder = Encoding {
         env,
         ticket,

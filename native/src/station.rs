@@ -1,0 +1,242 @@
+//! Where the calling thread runs jobs: its turn, its slot, and the jobs that it is in the middle of,
+//! which are several when the process that answers a callback submits jobs itself.
+//!
+//! Thread-local, since the code of a job comes back here through Python. A worker has one for life;
+//! a guest, a thread that Python code has started, from its first callback on. Attached, but for the
+//! wait of `wait`.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+
+use crate::context::Lease;
+use crate::error::Error;
+use crate::job::Job;
+use crate::namespace::Namespace;
+use crate::pool::Pool;
+use crate::reply::Outbox;
+use crate::slot::{Role, Slot, Task};
+use crate::turn::Turn;
+use crate::waker::Waker;
+use crate::{switch, watchdog};
+
+thread_local! {
+    static STATION: RefCell<Option<Rc<Station>>> = const { RefCell::new(None) };
+}
+
+/// Why the thread ends.
+pub(crate) enum Exit {
+    Closed,
+    /// A job panicked.
+    Crashed,
+    /// It got stuck, and others have seen to what it owned.
+    Abandoned,
+}
+
+pub(crate) struct Station {
+    /// `None` for a guest.
+    post: Option<Post>,
+    pub(crate) slot: Arc<Slot>,
+    /// Innermost last.
+    frames: RefCell<Vec<Frame>>,
+}
+
+/// What a worker has.
+struct Post {
+    pool: Arc<Pool>,
+    turn: Rc<RefCell<Turn>>,
+}
+
+/// A job that runs here.
+#[derive(Clone)]
+pub(crate) struct Frame {
+    pub(crate) job: Arc<Job>,
+    pub(crate) lease: Option<Arc<Lease>>,
+    namespace: NonNull<Namespace<'static>>,
+}
+
+/// A job that is shown and started.
+pub(crate) struct Taken<'a> {
+    job: &'a Arc<Job>,
+    lease: Option<&'a Arc<Lease>>,
+    /// In the middle of this one.
+    outer: Option<Task>,
+}
+
+impl Station {
+    /// Of the calling thread, which is a worker.
+    pub(crate) fn open(pool: &Arc<Pool>, slot: &Arc<Slot>, turn: &Rc<RefCell<Turn>>) -> Rc<Self> {
+        let (pool, turn) = (Arc::clone(pool), Rc::clone(turn));
+        Self::new(Some(Post { pool, turn }), Arc::clone(slot))
+    }
+
+    fn new(post: Option<Post>, slot: Arc<Slot>) -> Rc<Self> {
+        let frames = RefCell::default();
+        let station = Rc::new(Self { post, slot, frames });
+        STATION.set(Some(Rc::clone(&station)));
+        station
+    }
+
+    /// The worker ends.
+    pub(crate) fn close() {
+        drop(STATION.take());
+    }
+
+    /// Of the calling thread, whatever it is.
+    pub(crate) fn here() -> Rc<Self> {
+        let here = STATION.with_borrow(Option::clone);
+        here.unwrap_or_else(|| Self::new(None, watchdog::register(Role::Guest)))
+    }
+
+    /// The innermost job of the calling thread.
+    pub(crate) fn current() -> Option<Frame> {
+        STATION.with_borrow(|station| station.as_ref()?.frame())
+    }
+
+    pub(crate) fn waker(&self) -> Waker {
+        match &self.post {
+            Some(post) => Waker::Worker(Arc::clone(post.turn.borrow().seat())),
+            None => Waker::Thread(thread::current()),
+        }
+    }
+
+    /// The innermost job. None while the worker cleans.
+    pub(crate) fn frame(&self) -> Option<Frame> {
+        self.frames.borrow().last().cloned()
+    }
+
+    /// Takes a job; `None` when it must not run.
+    pub(crate) fn take<'a>(
+        &self,
+        py: Python<'_>,
+        job: &'a Arc<Job>,
+        lease: Option<&'a Arc<Lease>>,
+        outbox: &mut Outbox,
+    ) -> Result<Option<Taken<'a>>, Exit> {
+        // Shown first, started second, and only then looked whether somebody has closed this
+        // place: whoever closes it looks for what has started.
+        if let Some(post) = &self.post {
+            post.turn.borrow_mut().begin();
+        }
+        let outer = self.slot.begin(Task::Job(Arc::clone(job), lease.cloned()));
+        let refusal = if !job.ticket.start() {
+            None
+        } else if lease.is_some_and(|lease| lease.is_ended()) {
+            Some(Error::ContextNotBound)
+        } else if self.post.as_ref().is_some_and(|post| post.pool.is_closed()) {
+            Some(Error::NoWorkersAvailable)
+        } else {
+            return Ok(Some(Taken { job, lease, outer }));
+        };
+        if !self.slot.resume(py.into(), outer) {
+            return Err(Exit::Abandoned);
+        }
+        if let Some(error) = refusal {
+            outbox.refuse(job, error);
+        }
+        Ok(None)
+    }
+
+    /// Runs a started job and replies to it; a job that panicked is left to the caller of this.
+    pub(crate) fn execute<'py>(
+        &self,
+        py: Python<'py>,
+        Taken { job, lease, outer }: Taken<'_>,
+        namespace: &Namespace<'py>,
+        outbox: &mut Outbox,
+        before_reply: impl FnOnce(),
+    ) -> Result<(), Exit> {
+        self.frames.borrow_mut().push(Frame {
+            job: Arc::clone(job),
+            lease: lease.cloned(),
+            namespace: NonNull::from(namespace).cast(),
+        });
+        let run = || outbox.write(job, |env| job.execute(py, namespace, env));
+        let written = catch_unwind(AssertUnwindSafe(run));
+        clear_indicator();
+        let frame = self.frames.borrow_mut().pop();
+        drop(frame);
+        if !self.slot.resume(py.into(), outer) {
+            outbox.clear();
+            return Err(Exit::Abandoned);
+        }
+        let Ok(letter) = written else {
+            outbox.clear();
+            return Err(Exit::Crashed);
+        };
+        before_reply();
+        outbox.post(job, letter);
+        Ok(())
+    }
+
+    /// Runs a job in the middle of what the thread does.
+    pub(crate) fn execute_within(&self, py: Python<'_>, job: &Arc<Job>) -> Result<(), Exit> {
+        let mut outbox = Outbox::new();
+        let frame = self.frame();
+        let lease = frame.as_ref().and_then(|frame| frame.lease.as_ref());
+        let Some(taken) = self.take(py, job, lease, &mut outbox)? else {
+            return Ok(());
+        };
+        let own;
+        let namespace = if let Some(frame) = &frame {
+            // SAFETY: the namespace belongs to a job below on this stack, which is in the middle of
+            // running; the lifetime is that of the attachment, which lasts as long as that job.
+            unsafe { frame.namespace.cast::<Namespace<'_>>().as_ref() }
+        } else {
+            own = Namespace::of_thread(py);
+            match &own {
+                Ok(namespace) => namespace,
+                Err(error) => {
+                    let Taken { outer, .. } = taken;
+                    self.slot.resume(py.into(), outer);
+                    outbox.refuse(job, error.clone_ref(py).into());
+                    return Ok(());
+                }
+            }
+        };
+        let done = self.execute(py, taken, namespace, &mut outbox, || {});
+        if let Err(Exit::Crashed) = done {
+            outbox.refuse(job, Error::WorkerCrashed);
+        }
+        done
+    }
+
+    /// Waits detached until `is_woken`, with the turn given away meanwhile.
+    pub(crate) fn wait(&self, py: Python<'_>, is_woken: impl Fn() -> bool + Send + Sync) {
+        let Some(post) = &self.post else {
+            py.detach(|| {
+                while !is_woken() {
+                    thread::park();
+                }
+            });
+            return;
+        };
+        let turn = &mut *post.turn.borrow_mut();
+        if self.frame().is_none_or(|frame| frame.lease.is_none()) {
+            // Others must do what comes to the pool.
+            turn.leave_desk(&post.pool);
+        }
+        switch::detach(py, || turn.rest::<Pool>(None, is_woken));
+    }
+}
+
+impl Drop for Station {
+    fn drop(&mut self) {
+        if self.post.is_none() {
+            // A guest ends: nobody will raise anything in it any more.
+            self.slot.leave();
+            watchdog::unregister(&self.slot);
+        }
+    }
+}
+
+/// An error indicator that something left set would fail the next caller's job.
+pub(crate) fn clear_indicator() {
+    // SAFETY: only called between two jobs, on an attached thread.
+    unsafe { ffi::PyErr_Clear() };
+}

@@ -1,0 +1,244 @@
+%% @private
+%% Erlang functions for Python code: which there are, and the processes that run them.
+%%
+%% Each call is a message from the thread that waits. The function runs in a process of its own,
+%% linked to this one, as the children of a supervisor are: no gen_server:call stands in the way of
+%% a callback, and `supervisor:which_children/1' works.
+-module(py_callback).
+-behaviour(gen_server).
+
+-export([create_table/0, start_link/0, register/2, unregister/1, place/0]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+%% Internal.
+-export([run/5]).
+
+-export_type([callable/0, place/0]).
+
+-include_lib("kernel/include/logger.hrl").
+
+-type callable() :: fun(([term()]) -> term()) | {module(), atom()}.
+%% Gets the list of arguments.
+
+-type place() :: {py_nif:callback(), Lease :: pos_integer() | none}.
+%% Where the jobs of a process that answers a callback run.
+
+%% A process that Python code watches.
+-record(watch, {id :: pos_integer(), handle :: py_nif:callback(),
+                %% Callbacks that wait for it to be down.
+                waiters = #{} :: #{pid() => gen_server:from()}}).
+
+-record(state, {
+    %% The callbacks that run.
+    processes = #{} :: #{pid() => {Id :: pos_integer(), py_nif:callback()}},
+    ids = #{} :: #{Id :: pos_integer() => pid() | reference()},
+    watches = #{} :: #{reference() => #watch{}}
+}).
+
+%% name -> function. Written here, read by the processes that run them, owned by the supervisor.
+-define(TABLE, py_functions).
+-define(PLACE, '$py_callback').
+%% Milliseconds that a process has to end in, when nobody wants its answer any more.
+-define(PATIENCE, 5000).
+%% Milliseconds without a message, after which it collects its garbage.
+-define(QUIET, 100).
+
+-spec create_table() -> ok.
+create_table() ->
+    ?TABLE = ets:new(?TABLE, [named_table, public, set, {read_concurrency, true}]),
+    ok.
+
+-spec start_link() -> gen_server:start_ret().
+start_link() ->
+    gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+
+-spec register(Name :: binary(), callable()) -> ok.
+register(Name, Function) ->
+    call({register, Name, Function}).
+
+-spec unregister(Name :: binary()) -> ok.
+unregister(Name) ->
+    call({unregister, Name}).
+
+call(Request) ->
+    try
+        gen_server:call(?MODULE, Request, infinity)
+    catch
+        exit:{_, {gen_server, call, _}} -> error({not_started, erlang_python})
+    end.
+
+%% Of the calling process, if it answers a callback.
+-spec place() -> place() | undefined.
+place() ->
+    get(?PLACE).
+
+-spec init([]) -> {ok, #state{}}.
+init([]) ->
+    process_flag(trap_exit, true),
+    ok = publish(),
+    {ok, #state{}}.
+
+-spec handle_call(term(), gen_server:from(), #state{}) ->
+    {reply, term(), #state{}} | {noreply, #state{}}.
+handle_call({register, Name, Function}, _From, State) ->
+    true = ets:insert(?TABLE, {Name, Function}),
+    {reply, publish(), State};
+handle_call({unregister, Name}, _From, State) ->
+    true = ets:delete(?TABLE, Name),
+    {reply, publish(), State};
+handle_call(sync, _From, State) ->
+    {reply, none, State};
+handle_call({await_down, Id}, {Pid, _} = From, #state{ids = Ids, watches = Watches} = State) ->
+    case Ids of
+        #{Id := Monitor} ->
+            #{Monitor := #watch{waiters = Waiters} = Watch0} = Watches,
+            Watch = Watch0#watch{waiters = Waiters#{Pid => From}},
+            {noreply, State#state{watches = Watches#{Monitor := Watch}}};
+        #{} ->
+            {reply, none, State}
+    end;
+%% What a supervisor answers.
+handle_call(which_children, _From, #state{processes = Processes} = State) ->
+    {reply, [{undefined, Pid, worker, [?MODULE]} || Pid <- maps:keys(Processes)], State};
+handle_call(count_children, _From, #state{processes = Processes} = State) ->
+    Count = map_size(Processes),
+    {reply, [{specs, 1}, {active, Count}, {supervisors, 0}, {workers, Count}], State}.
+
+-spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+handle_cast(Message, State) ->
+    ?LOG_WARNING(#{what => unexpected_cast, message => Message}),
+    {noreply, State}.
+
+-spec handle_info(term(), #state{}) ->
+    {noreply, #state{}} | {noreply, #state{}, timeout() | hibernate}.
+handle_info({py_callback, {Id, Handle, Lease, Callers}, Name, Args}, State) ->
+    #state{processes = Processes, ids = Ids} = State,
+    Pid = proc_lib:spawn_link(?MODULE, run, [Handle, Lease, Callers, Name, Args]),
+    {noreply, State#state{processes = Processes#{Pid => {Id, Handle}}, ids = Ids#{Id => Pid}},
+     ?QUIET};
+handle_info({py_callback, Id, ended}, #state{ids = Ids} = State) ->
+    case Ids of
+        #{Id := Pid} when is_pid(Pid) ->
+            true = exit(Pid, shutdown),
+            _ = erlang:send_after(?PATIENCE, self(), {kill, Pid}),
+            {noreply, State, ?QUIET};
+        #{Id := Monitor} ->
+            true = demonitor(Monitor, [flush]),
+            {noreply, forget_watch(Monitor, State), ?QUIET};
+        #{} ->
+            {noreply, State, ?QUIET}
+    end;
+handle_info({py_send, Dest, Message}, State) ->
+    ok = send(Dest, Message),
+    {noreply, State, ?QUIET};
+handle_info({py_monitor, Id, Handle, Process}, #state{ids = Ids, watches = Watches} = State) ->
+    Monitor = monitor(process, Process),
+    Watch = #watch{id = Id, handle = Handle},
+    {noreply, State#state{ids = Ids#{Id => Monitor}, watches = Watches#{Monitor => Watch}}, ?QUIET};
+handle_info({'DOWN', Monitor, process, _, Reason}, #state{watches = Watches} = State) ->
+    #{Monitor := #watch{handle = Handle}} = Watches,
+    ok = py_nif:answer(Handle, {ok, Reason}),
+    {noreply, forget_watch(Monitor, State), ?QUIET};
+handle_info({kill, Pid}, #state{processes = Processes} = State) ->
+    _ = is_map_key(Pid, Processes) andalso exit(Pid, kill),
+    {noreply, State, ?QUIET};
+handle_info({'EXIT', Pid, Reason}, #state{processes = Processes0, ids = Ids} = State) ->
+    case maps:take(Pid, Processes0) of
+        {{Id, Handle}, Processes} ->
+            %% It has answered, unless something has killed it.
+            Reason =:= normal orelse py_nif:answer(Handle, {exit, Reason, []}),
+            Watches = maps:map(fun(_, Watch) -> without_waiter(Pid, Watch) end, State#state.watches),
+            {noreply, State#state{processes = Processes, ids = maps:remove(Id, Ids),
+                                  watches = Watches}, ?QUIET};
+        error ->
+            {noreply, State, ?QUIET}
+    end;
+handle_info(timeout, State) ->
+    %% What it knew of callbacks that have ended is garbage, which holds the terms of their calls.
+    {noreply, State, hibernate};
+handle_info(Message, State) ->
+    ?LOG_WARNING(#{what => unexpected_message, message => Message}),
+    {noreply, State}.
+
+-spec terminate(term(), #state{}) -> ok.
+terminate(_Reason, #state{processes = Processes}) ->
+    maps:foreach(fun(Pid, _) -> exit(Pid, shutdown) end, Processes),
+    Timer = erlang:start_timer(?PATIENCE, self(), kill),
+    maps:foreach(fun(Pid, {_Id, Handle}) ->
+        py_nif:answer(Handle, {exit, await(Pid, Timer), []})
+    end, Processes).
+
+await(Pid, Timer) ->
+    receive
+        {'EXIT', Pid, Reason} ->
+            Reason;
+        {timeout, Timer, kill} ->
+            exit(Pid, kill),
+            %% The others have had their time, too.
+            self() ! {timeout, Timer, kill},
+            killed
+    end.
+
+%% To a process of another node, or to whatever else has no pid here. A connection that is not there
+%% yet, or is slow, must not hold up others.
+send(Dest, Message) ->
+    case erlang:send(Dest, Message, [noconnect, nosuspend]) of
+        ok ->
+            ok;
+        _ ->
+            _ = spawn(fun() -> Dest ! Message end),
+            ok
+    end.
+
+%% Its handle has the answer, if there is one.
+forget_watch(Monitor, #state{watches = Watches0, ids = Ids} = State) ->
+    {#watch{id = Id, waiters = Waiters}, Watches} = maps:take(Monitor, Watches0),
+    maps:foreach(fun(_Pid, From) -> gen_server:reply(From, none) end, Waiters),
+    State#state{watches = Watches, ids = maps:remove(Id, Ids)}.
+
+without_waiter(Pid, #watch{waiters = Waiters} = Watch) when is_map_key(Pid, Waiters) ->
+    Watch#watch{waiters = maps:remove(Pid, Waiters)};
+without_waiter(_Pid, Watch) ->
+    Watch.
+
+%% Python code finds a name without asking anybody.
+publish() ->
+    py_nif:serve_callbacks([Name || {Name, _} <- ets:tab2list(?TABLE)]).
+
+-spec run(py_nif:callback(), Lease :: pos_integer() | none, [pid()], binary(),
+          {ok, [term()]} | {external, binary()}) -> ok.
+run(Handle, Lease, Callers, Name, Args) ->
+    _ = put('$callers', Callers),
+    _ = put(?PLACE, {Handle, Lease}),
+    py_nif:answer(Handle, outcome(function(Name), Args)).
+
+%% A name is a binary; an atom means a function of this module.
+function(wait_down) -> [{wait_down, fun wait_down/1}];
+function(Name) -> ets:lookup(?TABLE, Name).
+
+outcome([], _Args) ->
+    not_registered;
+outcome([{_, Function}], Args) ->
+    try
+        {ok, apply_function(Function, args(Args))}
+    catch
+        Class:Reason:Stacktrace -> {Class, Reason, Stacktrace}
+    end.
+
+apply_function({Module, Function}, Args) -> Module:Function(Args);
+apply_function(Function, Args) -> Function(Args).
+
+args({ok, Args}) -> Args;
+args({external, Args}) -> binary_to_term(Args).
+
+%% For `erlang.Monitor.wait', which looks for itself what has become of the process.
+wait_down([]) ->
+    %% What was to be watched before this is watched.
+    gen_server:call(?MODULE, sync, infinity);
+wait_down([Id, none]) ->
+    gen_server:call(?MODULE, {await_down, Id}, infinity);
+wait_down([Id, Milliseconds]) ->
+    try
+        gen_server:call(?MODULE, {await_down, Id}, Milliseconds)
+    catch
+        exit:{timeout, _} -> none
+    end.
