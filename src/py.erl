@@ -22,16 +22,25 @@
 -export([ctx_call/4, ctx_call/5, ctx_call/6, ctx_eval/2, ctx_eval/3, ctx_eval/4,
          ctx_exec/2, ctx_exec/3, ctx_exec/4]).
 -export([interrupt/1]).
+-export([stream/3, stream/4, stream_eval/1, stream_eval/2, stream_start/3, stream_start/4,
+         ctx_stream/4, ctx_stream/5, stream_next/2, stream_close/1]).
 -export([register_function/2, register_function/3, unregister_function/1]).
 -export([version/0, python_info/0, format_error/1]).
 
--export_type([context/0, name/0, code/0, args/0, kwargs/0, locals/0, bind_options/0,
+-export_type([context/0, stream/0, stream_message/0, name/0, code/0, args/0, kwargs/0, locals/0, bind_options/0,
               result/1, result/0, error_reason/0, exception/0, exception_type/0, frame/0,
               syntax/0, unconvertible/0, python_info/0]).
 
 -type context() :: py_nif:context().
 %% An explicit context. It ends with {@link unbind/1}, with the death of the process that made
 %% it, or when its last copy is garbage collected. Whoever holds it may use it.
+
+-type stream() :: py_nif:stream().
+%% An iterator of Python. It ends with {@link stream_close/1}, with the death of the process that
+%% started it, when its last copy is garbage collected, or with its context.
+
+-type stream_message() :: {py_stream, stream(), {items, [term()]} | done | {error, error_reason()}}.
+%% What {@link stream_next/2} leads to. `done' and `{error, _}' are the last.
 
 -type name() :: atom() | unicode:chardata().
 %% Name of a module, of a function, possibly dotted, or of a variable.
@@ -292,6 +301,116 @@ ctx_exec(Context, Code, Locals) ->
 -spec ctx_exec(context(), code(), locals(), timeout()) -> ok | {error, error_reason()}.
 ctx_exec(Context, Code, Locals, Timeout) ->
     submit_to(Context, {exec, code(Code), Locals}, Timeout).
+
+%%% Streams
+
+%% @equiv stream(Module, Function, Args, #{})
+-spec stream(name(), name(), args()) -> result([term()]).
+stream(Module, Function, Args) ->
+    stream(Module, Function, Args, #{}).
+
+%% @doc The items of what a Python function returns: a generator, or anything that can be iterated
+%% over, asynchronous or not.
+-spec stream(name(), name(), args(), kwargs()) -> result([term()]).
+stream(Module, Function, Args, Kwargs) ->
+    run({collect, call_job(Module, Function, Args, Kwargs)}, ?DEFAULT).
+
+%% @equiv stream_eval(Code, #{})
+-spec stream_eval(code()) -> result([term()]).
+stream_eval(Code) ->
+    stream_eval(Code, #{}).
+
+%% @doc The items of the value of a Python expression.
+-spec stream_eval(code(), locals()) -> result([term()]).
+stream_eval(Code, Locals) ->
+    run({collect, {eval, code(Code), Locals}}, ?DEFAULT).
+
+%% @equiv stream_start(Module, Function, Args, #{})
+-spec stream_start(name(), name(), args()) -> result(stream()).
+stream_start(Module, Function, Args) ->
+    stream_start(Module, Function, Args, #{}).
+
+%% @doc A stream of the items of what a Python function returns, on demand.
+%%
+%% It lives in the binding of the calling process; without one it has a worker of its own until
+%% it ends, so `no_workers_available' may come back. Nothing is produced before
+%% {@link stream_next/2} asks for it, and in between the context does other work.
+-spec stream_start(name(), name(), args(), kwargs()) -> result(stream()).
+stream_start(Module, Function, Args, Kwargs) ->
+    Source = call_job(Module, Function, Args, Kwargs),
+    case is_bound() andalso py_pool:binding(self()) of
+        {ok, Lease} ->
+            open_stream(Lease, false, Source);
+        _ ->
+            case bind(new) of
+                {ok, Context} -> open_stream(Context, true, Source);
+                {error, Reason} -> {error, Reason}
+            end
+    end.
+
+%% @equiv ctx_stream(Context, Module, Function, Args, #{})
+-spec ctx_stream(context(), name(), name(), args()) -> result(stream()).
+ctx_stream(Context, Module, Function, Args) ->
+    ctx_stream(Context, Module, Function, Args, #{}).
+
+%% @doc As {@link stream_start/4}, in a context, which lasts as long as the stream does.
+-spec ctx_stream(context(), name(), name(), args(), kwargs()) -> result(stream()).
+ctx_stream(Context, Module, Function, Args, Kwargs) ->
+    open_stream(Context, false, call_job(Module, Function, Args, Kwargs)).
+
+open_stream(Target, Own, Source) ->
+    Stream = py_nif:stream(Target, Own),
+    try submit(Target, {open, Stream, Source}, ?DEFAULT) of
+        ok ->
+            {ok, Stream};
+        {error, Reason} ->
+            ok = stream_close(Stream),
+            {error, Reason}
+    catch
+        error:Reason ->
+            ok = stream_close(Stream),
+            error(Reason)
+    end.
+
+%% @doc `ok' when a {@type stream_message()} will come for it: with Count items, or with fewer, if
+%% there are no more.
+%%
+%% The message goes to the calling process. Several demands are met in their order.
+-spec stream_next(stream(), Count :: pos_integer()) -> ok | {error, overloaded}.
+stream_next(Stream, Count) when is_integer(Count), Count > 0 ->
+    case py_nif:stream_next(Stream, Count, get('$callers')) of
+        {ok, ok} -> ok;
+        {error, overloaded} -> {error, overloaded};
+        {ok, done} -> tell(Stream, done);
+        {error, Reason} -> tell(Stream, {error, Reason})
+    end;
+stream_next(_Stream, _Count) ->
+    error(badarg).
+
+tell(Stream, What) ->
+    self() ! {py_stream, Stream, What},
+    ok.
+
+%% @doc `ok' when the stream is over, and none of its messages is or comes into the mailbox of the
+%% calling process.
+%%
+%% A generator is closed: `GeneratorExit' is raised where it stands, and its `finally' runs. What runs for
+%% a demand is interrupted.
+-spec stream_close(stream()) -> ok.
+stream_close(Stream) ->
+    case py_nif:stream_close(Stream) of
+        ok ->
+            forget_messages(Stream);
+        sending ->
+            %% A message is about to be sent: a few instructions.
+            erlang:yield(),
+            stream_close(Stream)
+    end.
+
+forget_messages(Stream) ->
+    receive {py_stream, Stream, _} -> forget_messages(Stream) after 0 -> ok end.
+
+%%% Interruptions
 
 %% @doc `ok' when a call runs there, which now returns `{error, interrupted}' to its caller.
 %%

@@ -8,9 +8,10 @@
 -export([load/1]).
 -export([start_python/1, open_pool/4, close_pool/1, start_worker/2, pool_info/1, resources/0,
          lease/1, end_lease/1, lease_id/1, is_leased/1, context/1, submit/4, cancel/1,
-         interrupt/1, serve_callbacks/1, answer/2]).
+         interrupt/1, serve_callbacks/1, answer/2, stream/2, stream_next/3, stream_close/1]).
 
--export_type([pool/0, lease/0, context/0, ticket/0, callback/0, job/0, outcome/0, refusal/0,
+-export_type([pool/0, lease/0, context/0, ticket/0, callback/0, stream/0,
+              job/0, source/0, outcome/0, refusal/0,
               load_error/0]).
 
 -type pool() :: reference().
@@ -18,10 +19,11 @@
 -type context() :: reference().
 -type ticket() :: reference().
 -type callback() :: reference().
+-type stream() :: reference().
 -type name() :: atom() | binary().
--type job() :: {call, name(), name(), [term()], #{name() => term()}}
-             | {eval | exec, binary(), #{name() => term()}}
-             | empty.
+-type source() :: {call, name(), name(), [term()], #{name() => term()}}
+                | {eval | exec, binary(), #{name() => term()}}.
+-type job() :: source() | {open, stream(), source()} | {collect, source()} | empty.
 -type outcome() :: {ok, term()} | {error | exit | throw, Reason :: term(), list()} | not_registered.
 -type load_error() :: bad_lib | load | load_failed | old_code | reload | upgrade.
 -type refusal() :: no_workers_available | overloaded | context_not_bound.
@@ -68,7 +70,7 @@ pool_info(_Pool) ->
 
 -spec resources() ->
     {Jobs :: non_neg_integer(), Contexts :: non_neg_integer(), Objects :: non_neg_integer(),
-     Callbacks :: non_neg_integer()}.
+     Callbacks :: non_neg_integer(), Streams :: non_neg_integer()}.
 resources() ->
     erlang:nif_error(not_loaded).
 
@@ -111,4 +113,17 @@ serve_callbacks(_Functions) ->
 
 -spec answer(callback(), outcome()) -> ok.
 answer(_Callback, _Outcome) ->
+    erlang:nif_error(not_loaded).
+
+-spec stream(lease() | context(), Own :: boolean()) -> stream().
+stream(_Target, _Own) ->
+    erlang:nif_error(not_loaded).
+
+-spec stream_next(stream(), Count :: pos_integer(), Callers :: [pid()] | undefined) ->
+    {ok, ok | done} | {error, refusal()}.
+stream_next(_Stream, _Count, _Callers) ->
+    erlang:nif_error(not_loaded).
+
+-spec stream_close(stream()) -> ok | sending.
+stream_close(_Stream) ->
     erlang:nif_error(not_loaded).

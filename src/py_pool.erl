@@ -18,7 +18,8 @@
                    abandoned := non_neg_integer(), left_threads := non_neg_integer(),
                    resources := #{jobs := non_neg_integer(), contexts := non_neg_integer(),
                                   objects := non_neg_integer(),
-                                  callbacks := non_neg_integer()}}.
+                                  callbacks := non_neg_integer(),
+                                  streams := non_neg_integer()}}.
 %% The state of the pool:
 %% `num_workers', the worker threads; `available_workers', those that no context has;
 %% `checked_out', those that one has; `pending_requests', the jobs accepted and not yet replied.
@@ -26,7 +27,7 @@
 %% not among the workers. `left_threads': how often Python code has left a `threading.Thread' of
 %% its own running, since the pool started. `resources': what is alive natively, in the whole
 %% VM, garbage that was not collected yet included: jobs, contexts, Python objects that Erlang
-%% holds, and calls of Erlang functions by Python code.
+%% holds, calls of Erlang functions by Python code, and streams.
 
 -type kind() :: implicit | explicit.
 %% The binding of a process, or a handle.
@@ -56,12 +57,12 @@
 -spec get_stats() -> stats().
 get_stats() ->
     {Size, Leased, Pending, Abandoned, LeftThreads} = py_nif:pool_info(native()),
-    {Jobs, Contexts, Objects, Callbacks} = py_nif:resources(),
+    {Jobs, Contexts, Objects, Callbacks, Streams} = py_nif:resources(),
     %% A worker that is lost under a lease leaves the pool before the lease ends.
     #{num_workers => Size, available_workers => max(0, Size - Leased), checked_out => Leased,
       pending_requests => Pending, abandoned => Abandoned, left_threads => LeftThreads,
       resources => #{jobs => Jobs, contexts => Contexts, objects => Objects,
-                     callbacks => Callbacks}}.
+                     callbacks => Callbacks, streams => Streams}}.
 
 %% @private
 -spec create_table() -> ok.

@@ -18,6 +18,9 @@ rustler::atoms! {
     call,
     eval,
     exec,
+    open,
+    next,
+    collect,
     empty,
     cancelled,
     replied,
@@ -35,6 +38,12 @@ rustler::atoms! {
     abandoned,
     not_replaced,
     replaced,
+
+    // Streams.
+    py_stream,
+    items,
+    done,
+    sending,
 
     // Messages to `py_callback`, and its answers.
     py_callback,

@@ -7,6 +7,7 @@ pub(crate) static JOBS: Census = Census::new();
 pub(crate) static LEASES: Census = Census::new();
 pub(crate) static OBJECTS: Census = Census::new();
 pub(crate) static CALLBACKS: Census = Census::new();
+pub(crate) static STREAMS: Census = Census::new();
 
 pub(crate) struct Census(AtomicUsize);
 

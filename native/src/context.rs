@@ -31,6 +31,9 @@ pub(crate) struct Lease {
     ended: AtomicBool,
     /// Jobs accepted and not yet finished by the worker, cancelled ones included.
     active: AtomicUsize,
+    /// Iterators that nobody will ask any more. Locked for a push, or to take them all.
+    closing: Mutex<Vec<u64>>,
+    has_closing: AtomicBool,
     /// The worker counts as free again. Orders end and leave; held for a few instructions.
     given_back: Mutex<bool>,
     _counted: Counted,
@@ -56,6 +59,8 @@ impl Lease {
             seat: OnceLock::new(),
             ended: AtomicBool::new(false),
             active: AtomicUsize::new(0),
+            closing: Mutex::default(),
+            has_closing: AtomicBool::new(false),
             given_back: Mutex::new(false),
             _counted: LEASES.enter(),
         })
@@ -124,9 +129,29 @@ impl Lease {
         }
     }
 
-    /// A job waits, or the lease has ended.
+    /// A job waits, an iterator is to be closed, or the lease has ended.
     pub(crate) fn wants_worker(&self) -> bool {
-        !self.queue.is_empty() || self.is_ended()
+        !self.queue.is_empty() || self.is_ended() || self.has_closing.load(Ordering::SeqCst)
+    }
+
+    /// The worker closes the iterator of a stream.
+    pub(crate) fn close_iterator(&self, id: u64) {
+        self.closing().push(id);
+        self.has_closing.store(true, Ordering::SeqCst);
+        self.call_worker();
+    }
+
+    /// The iterators that the worker has to close.
+    pub(crate) fn take_closing(&self) -> Vec<u64> {
+        if !self.has_closing.swap(false, Ordering::SeqCst) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.closing())
+    }
+
+    fn closing(&self) -> MutexGuard<'_, Vec<u64>> {
+        // Whole after each operation, whatever panicked.
+        self.closing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn next(&self) -> Option<Arc<Job>> {

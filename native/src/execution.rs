@@ -7,16 +7,20 @@ use rustler::{Encoder, Env, Term};
 
 use crate::atoms;
 use crate::code::{self, Mode};
-use crate::convert::{Answer, to_arguments, to_kwargs, to_name, to_term};
-use crate::error::Error;
-use crate::job::{Shape, is_empty};
+use crate::convert::{Answer, to_arguments, to_kwargs, to_message, to_name, to_term};
+use crate::coroutines;
+use crate::error::{Error, Why};
+use crate::iterators::{self, Batch};
+use crate::job::{Job, Shape, is_empty};
 use crate::namespace::{Namespace, evaluate};
+use crate::stream::Stream;
 use crate::ticket::Ticket;
 
 /// Where a job runs.
 pub(crate) struct Execution<'py, 'ns> {
     pub(crate) py: Python<'py>,
     pub(crate) namespace: &'ns Namespace<'py>,
+    pub(crate) job: &'ns Job,
     pub(crate) ticket: &'ns Ticket,
 }
 
@@ -24,29 +28,95 @@ impl<'py> Execution<'py, '_> {
     /// `{ok, Value}`, or `ok`, in `env`.
     pub(crate) fn execute<'a>(&self, shape: Shape<'_>, env: Env<'a>) -> Result<Answer<'a>, Error> {
         let done = Ok(Answer::compact(atoms::ok().encode(env)));
-        let ok = |value: Bound<'py, PyAny>| {
-            let answer = to_term(env, &value, self.ticket)?;
-            let tag = answer.tag();
-            Ok(answer.map(|value| (tag, value).encode(env)))
-        };
+        match shape {
+            Shape::Run {
+                mode: Mode::Exec,
+                source,
+                locals,
+            } => self.run(Mode::Exec, source, locals, |_| done),
+            Shape::Open { stream, source } => {
+                self.with_value(source, |value| self.open(&stream, &value))?;
+                done
+            }
+            Shape::Next { stream, count } => self.next(&stream, count, env),
+            Shape::Collect { source } => {
+                let all = |value| {
+                    let items = coroutines::collect(&iterators::iterate(&value)?)?;
+                    self.answer(env, items.as_any())
+                };
+                self.with_value(source, all)
+            }
+            Shape::Empty => done,
+            shape => self.value(shape, |value| self.answer(env, &coroutines::settle(value)?)),
+        }
+    }
+
+    /// What a call or an expression gives, while its locals are there.
+    fn value<T>(
+        &self,
+        shape: Shape<'_>,
+        finish: impl FnOnce(Bound<'py, PyAny>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         match shape {
             Shape::Call {
                 module,
                 function,
                 args,
                 kwargs,
-            } => ok(self.call(module, function, args, kwargs)?),
+            } => finish(self.call(module, function, args, kwargs)?),
             Shape::Run {
-                mode: Mode::Eval,
+                mode,
                 source,
                 locals,
-            } => self.run(Mode::Eval, source, locals, ok),
-            Shape::Run {
-                mode: Mode::Exec,
-                source,
-                locals,
-            } => self.run(Mode::Exec, source, locals, |_| done),
-            Shape::Empty => done,
+            } => self.run(mode, source, locals, finish),
+            // Checked before it was queued.
+            _ => Err(Error::unconvertible(Why::NotUnicode, "job")),
+        }
+    }
+
+    fn with_value<T>(
+        &self,
+        source: Term<'_>,
+        finish: impl FnOnce(Bound<'py, PyAny>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        // Checked before it was queued.
+        let malformed = |_| Error::unconvertible(Why::NotUnicode, "job");
+        self.value(Shape::source(source).map_err(malformed)?, finish)
+    }
+
+    fn answer<'a>(&self, env: Env<'a>, value: &Bound<'py, PyAny>) -> Result<Answer<'a>, Error> {
+        let answer = to_term(env, value, self.ticket)?;
+        let tag = answer.tag();
+        Ok(answer.map(|value| (tag, value).encode(env)))
+    }
+
+    fn open(&self, stream: &Stream, value: &Bound<'py, PyAny>) -> Result<(), Error> {
+        let value = coroutines::settle(value.clone())?;
+        iterators::keep(stream.id, iterators::iterate(&value)?);
+        if stream.is_closed() {
+            // Whoever closed it may have come too early.
+            iterators::close(self.py, stream.id);
+        }
+        Ok(())
+    }
+
+    /// `{items, Items}` or `done`.
+    fn next<'a>(&self, stream: &Stream, count: usize, env: Env<'a>) -> Result<Answer<'a>, Error> {
+        let batch = match iterators::next_batch(self.py, stream.id, count) {
+            Ok(Batch::Items(items)) => to_message(env, items.as_any(), self.ticket),
+            Ok(Batch::Done) => {
+                self.job.finish(stream);
+                return Ok(Answer::compact(atoms::done().encode(env)));
+            }
+            Err(error) => Err(error.into()),
+        };
+        match batch {
+            Ok(answer) => Ok(answer.map(|items| (atoms::items(), items).encode(env))),
+            Err(error) => {
+                iterators::close(self.py, stream.id);
+                self.job.finish(stream);
+                Err(error)
+            }
         }
     }
 

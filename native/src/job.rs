@@ -20,6 +20,7 @@ use crate::error::{Error, Why};
 use crate::execution::Execution;
 use crate::lent::LentEnv;
 use crate::namespace::Namespace;
+use crate::stream::{Demand, Stream};
 use crate::ticket::Ticket;
 
 pub(crate) struct Job {
@@ -45,6 +46,8 @@ pub(crate) enum Home {
     Context(#[expect(dead_code, reason = "held, not read")] ResourceArc<Context>),
     /// In the middle of this job, if it is known: its caller is the process that answers a callback.
     Within(Option<Arc<Job>>),
+    /// For a stream: its message is not `{Ref, Result}` but `{py_stream, Stream, Result}`.
+    Demand(Arc<Demand>),
 }
 
 /// As many arguments are looked at.
@@ -63,6 +66,18 @@ pub(crate) enum Shape<'a> {
         source: &'a str,
         locals: Term<'a>,
     },
+    /// What another shape returns is iterated over, for a stream.
+    Open {
+        stream: ResourceArc<Stream>,
+        source: Term<'a>,
+    },
+    /// The next items of a stream, so many at most.
+    Next {
+        stream: ResourceArc<Stream>,
+        count: usize,
+    },
+    /// A list of all that there is in what another shape returns.
+    Collect { source: Term<'a> },
     /// Goes the whole way and does nothing: what `make bench` measures the others against.
     Empty,
 }
@@ -91,6 +106,23 @@ impl<'a> Shape<'a> {
                 source: text(source)?,
                 locals,
             }),
+            [tag, stream, source] if is(tag, atoms::open()) => Ok(Self::Open {
+                stream: stream.decode()?,
+                source,
+            }),
+            [tag, stream, count] if is(tag, atoms::next()) => Ok(Self::Next {
+                stream: stream.decode()?,
+                count: count.decode()?,
+            }),
+            [tag, source] if is(tag, atoms::collect()) => Ok(Self::Collect { source }),
+            _ => Err(NifError::BadArg),
+        }
+    }
+
+    /// What is iterated over: a call or an expression.
+    pub(crate) fn source(term: Term<'a>) -> NifResult<Self> {
+        match Self::decode(term)? {
+            shape @ (Self::Call { .. } | Self::Run { .. }) => Ok(shape),
             _ => Err(NifError::BadArg),
         }
     }
@@ -100,7 +132,10 @@ impl<'a> Shape<'a> {
         match self {
             Self::Call { args, kwargs, .. } => is_empty(*kwargs) && is_short(*args),
             Self::Run { locals, .. } => is_empty(*locals),
-            Self::Empty => true,
+            Self::Open { source, .. } | Self::Collect { source } => {
+                Self::source(*source).is_ok_and(|source| source.is_small())
+            }
+            Self::Empty | Self::Next { .. } => true,
         }
     }
 
@@ -123,7 +158,8 @@ impl<'a> Shape<'a> {
                 }
             }
             Self::Run { locals, .. } => check_names(*locals),
-            Self::Empty => Ok(()),
+            Self::Open { source, .. } | Self::Collect { source } => Self::source(*source)?.check(),
+            Self::Empty | Self::Next { .. } => Ok(()),
         }
     }
 }
@@ -197,7 +233,7 @@ impl Job {
     pub(crate) fn chain(&self) -> impl Iterator<Item = &Self> {
         iter::successors(Some(self), |job| match &job.home {
             Home::Within(parent) => parent.as_deref(),
-            Home::Anywhere | Home::Context(_) => None,
+            Home::Anywhere | Home::Context(_) | Home::Demand(_) => None,
         })
     }
 
@@ -212,7 +248,40 @@ impl Job {
             let (reference, _, _) = self.order(own);
             reference.in_env(env)
         });
-        (reference, result).encode(env)
+        match self.home {
+            Home::Demand(_) => (atoms::py_stream(), reference, result).encode(env),
+            _ => (reference, result).encode(env),
+        }
+    }
+
+    /// As `message`, for what went wrong: returned to a caller, or raised in it.
+    pub(crate) fn failure<'a>(&self, env: Env<'a>, error: &Error) -> Term<'a> {
+        let is_raised = error.is_raised() && !matches!(self.home, Home::Demand(_));
+        let tag = if is_raised {
+            atoms::raise()
+        } else {
+            atoms::error()
+        };
+        self.message(env, (tag, error).encode(env))
+    }
+
+    /// Its message has been sent, or never will be.
+    pub(crate) fn settle(&self) {
+        if let Home::Demand(demand) = &self.home {
+            demand.settle();
+        }
+    }
+
+    /// The stream that it was for is over, and was all that its lease is for.
+    pub(crate) fn frees_lease(&self) -> bool {
+        matches!(&self.home, Home::Demand(demand) if demand.frees_lease())
+    }
+
+    /// The stream that it is for is over.
+    pub(crate) fn finish(&self, stream: &Stream) {
+        if let Home::Demand(demand) = &self.home {
+            demand.finish(stream);
+        }
     }
 
     /// `[Caller | Callers]`: the caller, and whoever it works for by its own word.
@@ -239,11 +308,11 @@ impl Job {
         namespace: &Namespace<'py>,
         env: Env<'a>,
     ) -> Result<Answer<'a>, Error> {
-        let ticket = &self.ticket;
         let python = Execution {
             py,
             namespace,
-            ticket,
+            job: self,
+            ticket: &self.ticket,
         };
         self.env.run(|own| {
             let (_, job, _) = self.order(own);

@@ -20,6 +20,8 @@
 //! - [`erlang`]: the Python module by which Python code talks to Erlang.
 //! - [`callback`]: a call of an Erlang function by Python code.
 //! - [`waker`]: how a thread that waits for one is woken.
+//! - [`stream`]: a stream, for Erlang; [`iterators`]: what is behind it, for the worker.
+//! - [`coroutines`]: the event loop of a context.
 //! - [`switch`]: how soon it gets the GIL from code that computes.
 //! - [`lent`]: environments of jobs, which are used again.
 //! - [`ticket`]: the one atomic that decides between reply and cancel.
@@ -48,6 +50,7 @@ mod census;
 mod code;
 mod context;
 mod convert;
+mod coroutines;
 mod erlang;
 mod error;
 mod exception;
@@ -55,6 +58,7 @@ mod execution;
 mod exit;
 mod fatal;
 mod interrupt;
+mod iterators;
 mod job;
 mod kind;
 mod lent;
@@ -68,6 +72,7 @@ mod release;
 mod reply;
 mod slot;
 mod station;
+mod stream;
 mod streams;
 mod switch;
 mod thread;

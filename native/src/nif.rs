@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use crate::atoms;
 use crate::callback::{self, Callback, Outcome};
-use crate::census::{CALLBACKS, JOBS, LEASES, OBJECTS};
+use crate::census::{CALLBACKS, JOBS, LEASES, OBJECTS, STREAMS};
 use crate::context::{Context, End, Lease, LeaseHandle};
 use crate::error::Error;
 use crate::job::{Home, Job};
 use crate::pool::{Pool, PoolHandle};
+use crate::stream::Stream;
 use crate::ticket::{Cancel, Handle, Ticket};
 use crate::watchdog::{self, Limits};
 use crate::{erlang, python, thread};
@@ -86,14 +87,15 @@ fn pool_info(pool: ResourceArc<PoolHandle>) -> (usize, usize, usize, usize, usiz
     )
 }
 
-/// Jobs, contexts, objects, callbacks: what of ours is alive in the whole VM.
+/// Jobs, contexts, objects, callbacks, streams: what of ours is alive in the whole VM.
 #[rustler::nif]
-fn resources() -> (usize, usize, usize, usize) {
+fn resources() -> (usize, usize, usize, usize, usize) {
     (
         JOBS.count(),
         LEASES.count(),
         OBJECTS.count(),
         CALLBACKS.count(),
+        STREAMS.count(),
     )
 }
 
@@ -189,6 +191,45 @@ fn answer(env: Env<'_>, callback: ResourceArc<callback::Handle>, outcome: Term<'
     callback.0.answer(Outcome::said(outcome));
     charge(env, start);
     atoms::ok()
+}
+
+/// A stream in a lease, for the calling process; `own`: the lease was made for it.
+#[rustler::nif]
+fn stream(env: Env<'_>, target: Term<'_>, own: bool) -> NifResult<ResourceArc<Stream>> {
+    let context = target.decode::<ResourceArc<Context>>().ok();
+    Stream::open(env, lease_of(target)?, context, own).ok_or(NifError::BadArg)
+}
+
+/// Asks for items: what comes of it is sent, unless it is `done` already.
+#[rustler::nif]
+fn stream_next<'a>(
+    env: Env<'a>,
+    stream: Term<'a>,
+    count: usize,
+    callers: Term<'a>,
+) -> NifResult<Refusable<Atom>> {
+    let handle: ResourceArc<Stream> = stream.decode()?;
+    if handle.is_over() {
+        return Ok(Ok(atoms::done()));
+    }
+    let Some(ticket) = Ticket::open(&handle.lease.pool().pending) else {
+        return Ok(Err(Refusal(Error::Overloaded)));
+    };
+    let job = (atoms::next(), stream, count);
+    let order = (stream, job, callers).encode(env);
+    let home = Home::Demand(handle.demand(&ticket));
+    let submitted = handle.lease.submit(Job::accept(env, order, ticket, home));
+    Ok(submitted.map(|()| atoms::ok()).map_err(Refusal))
+}
+
+/// `sending` while something is on the way.
+#[rustler::nif]
+fn stream_close(stream: ResourceArc<Stream>) -> Atom {
+    if stream.close() {
+        atoms::ok()
+    } else {
+        atoms::sending()
+    }
 }
 
 /// Who a job is for.

@@ -13,7 +13,8 @@ use std::thread;
 
 use crate::thread::STACK_SIZE;
 use crate::{
-    audit, code, erlang, exit, fatal, interrupt, kind, namespace, release, tidy, turn, watchdog,
+    audit, code, coroutines, erlang, exit, fatal, interrupt, kind, namespace, release, tidy, turn,
+    watchdog,
 };
 
 /// How the one start went.
@@ -123,6 +124,7 @@ fn setup(py: Python<'_>) -> PyResult<()> {
     namespace::init(py)?;
     tidy::init(py)?;
     code::init(py)?;
+    coroutines::init(py)?;
     audit::init(py)?;
     fatal::init(py)?;
     exit::init()?;

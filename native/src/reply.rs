@@ -2,10 +2,9 @@
 //! thread would be lost.
 
 use rustler::sys::{self, ErlNifTerm};
-use rustler::{Encoder, Env, LocalPid, OwnedEnv, Term};
+use rustler::{Encoder, Env, LocalPid, OwnedEnv};
 use std::ptr;
 
-use crate::atoms;
 use crate::convert::Answer;
 use crate::error::Error;
 use crate::job::Job;
@@ -42,7 +41,7 @@ impl Outbox {
                 // What was converted before it failed would go to the caller, as garbage.
                 self.env.clear();
                 self.env
-                    .run(|env| Letter(job.message(env, error_term(env, &error)).as_c_arg()))
+                    .run(|env| Letter(job.failure(env, &error).as_c_arg()))
             }
         }
     }
@@ -68,6 +67,7 @@ impl Outbox {
             }
             Completion::Nothing => self.env.clear(),
         }
+        job.settle();
     }
 
     /// Ends `job` with an error.
@@ -78,6 +78,7 @@ impl Outbox {
             Completion::Reply | Completion::Interrupted => _ = self.send(&job.caller, letter),
             Completion::Nothing => self.env.clear(),
         }
+        job.settle();
     }
 
     /// Sends what `write` makes; `false` if there is no such process.
@@ -123,13 +124,4 @@ impl Outbox {
         self.env.clear();
         sent != 0
     }
-}
-
-fn error_term<'a>(env: Env<'a>, error: &Error) -> Term<'a> {
-    let tag = if error.is_raised() {
-        atoms::raise()
-    } else {
-        atoms::error()
-    };
-    (tag, error).encode(env)
 }

@@ -21,7 +21,7 @@ use crate::reply::Outbox;
 use crate::slot::{Slot, Task};
 use crate::station::{Exit, Station, clear_indicator};
 use crate::turn::{Desk, Turn};
-use crate::{exit, interrupt, switch, threads};
+use crate::{exit, interrupt, iterators, switch, threads};
 
 pub(crate) struct Worker {
     pool: Arc<Pool>,
@@ -157,8 +157,11 @@ impl Worker {
         // Fails only without memory for an empty module: nothing can run here.
         let namespace = namespace.map_err(|_| Exit::Crashed)?;
         let served = self.run_errands(py, lease, &namespace);
-        self.clean(py, Some(lease), || namespace.leave_empty())
-            .and(served)
+        let leave = || {
+            iterators::close_all(py);
+            namespace.leave_empty()
+        };
+        self.clean(py, Some(lease), leave).and(served)
     }
 
     /// Until the lease ends.
@@ -171,6 +174,12 @@ impl Worker {
         self.turn.borrow().leave_desk(&self.pool);
         lease.seat(self.turn.borrow().seat());
         while !lease.is_ended() {
+            for id in lease.take_closing() {
+                self.clean(py, Some(lease), || {
+                    iterators::close(py, id);
+                    Vec::new()
+                })?;
+            }
             let job = if self.turn.borrow_mut().goes_on() {
                 lease.next()
             } else {
@@ -196,6 +205,9 @@ impl Worker {
                     self.outbox.refuse(&job, Error::WorkerCrashed);
                 }
                 return Err(exit);
+            }
+            if job.frees_lease() {
+                lease.end();
             }
         }
         Ok(())

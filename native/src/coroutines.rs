@@ -1,0 +1,73 @@
+//! Coroutines: the worker awaits what a call has returned. Runs on workers, attached.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyList, PyModule};
+
+use crate::namespace;
+
+/// `coroutines.py`, which imports `asyncio`: loaded when there is a first coroutine.
+static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+/// `types.CoroutineType`.
+static COROUTINE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+
+/// Finds what a coroutine is. Runs once.
+pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
+    COROUTINE.import(py, "types", "CoroutineType").map(|_| ())
+}
+
+pub(crate) fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
+    let load = || {
+        let source = include_str!("coroutines.py");
+        namespace::load(py, "coroutines", source).map(Bound::unbind)
+    };
+    Ok(MODULE.get_or_try_init(py, load)?.bind(py))
+}
+
+/// A coroutine is awaited, anything else is itself.
+pub(crate) fn settle<'py>(value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    if is_coroutine(&value) {
+        complete(&value)
+    } else {
+        Ok(value)
+    }
+}
+
+pub(crate) fn is_coroutine(value: &Bound<'_, PyAny>) -> bool {
+    let py = value.py();
+    COROUTINE
+        .get(py)
+        .is_some_and(|class| value.get_type().is(class.bind(py)))
+}
+
+/// The result of an awaitable.
+pub(crate) fn complete<'py>(awaitable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = awaitable.py();
+    module(py)?.call_method1(intern!(py, "complete"), (awaitable,))
+}
+
+/// Appends items of an asynchronous iterator; `true` at its end.
+pub(crate) fn next_items(
+    iterator: &Bound<'_, PyAny>,
+    items: &Bound<'_, PyList>,
+    count: usize,
+) -> PyResult<bool> {
+    let py = iterator.py();
+    let args = (iterator, items, count);
+    module(py)?
+        .call_method1(intern!(py, "next_items"), args)?
+        .extract()
+}
+
+/// The items of an iterable, asynchronous or not.
+pub(crate) fn collect<'py>(iterator: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+    let py = iterator.py();
+    let items = PyList::empty(py);
+    if iterator.hasattr(intern!(py, "__anext__"))? {
+        next_items(iterator, &items, usize::MAX >> 1)?;
+    } else {
+        items.call_method1(intern!(py, "extend"), (iterator,))?;
+    }
+    Ok(items)
+}

@@ -1,0 +1,495 @@
+%% Do streams bring what is asked for, nothing else, and end whatever happens?
+-module(py_stream_SUITE).
+-compile([export_all, nowarn_export_all]).
+
+-define(WORKERS, 4).
+
+suite() ->
+    [{timetrap, {seconds, 60}}].
+
+%% The same cases from a bound process, in a context and unbound.
+all() ->
+    [{group, bound}, {group, context}, {group, unbound}, {group, collect}, {group, ends}].
+
+groups() ->
+    Anywhere = [items_come_in_batches, a_short_batch_comes_before_done, nothing_is_produced_unasked,
+                demands_are_met_in_order, an_error_comes_after_the_items_before_it,
+                an_error_at_the_start_is_returned, what_is_no_iterable_is_an_error,
+                an_item_without_a_form_is_an_error, asynchronous_generators,
+                a_stream_that_is_over_says_done, close_runs_finally,
+                close_stops_what_runs, close_leaves_no_message],
+    [{bound, [], Anywhere},
+     {context, [], [other_calls_run_in_between, a_stream_keeps_its_context | Anywhere]},
+     {unbound, [], [a_stream_has_a_worker_until_it_is_done, no_worker_is_an_error | Anywhere]},
+     {collect, [], [items_are_collected, locals_are_seen, asynchronous_items_are_collected,
+                    collecting_may_fail, what_is_asked_wrongly_is_badarg]},
+     {ends, [], [the_death_of_the_consumer_closes_it, a_collected_handle_closes_it,
+                 unbind_closes_it, an_unbound_context_says_so, an_interrupt_ends_it,
+                 a_finally_that_hangs_costs_the_context, close_that_fails_is_no_harm,
+                 the_application_stops_under_it, a_callback_within_a_stream, no_stream_is_left]}].
+
+init_per_suite(Config) ->
+    Config.
+
+end_per_suite(_Config) ->
+    py_test:stop().
+
+init_per_group(Group, Config) ->
+    ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 500}]),
+    [{place, Group} | Config].
+
+end_per_group(_Group, _Config) ->
+    ok.
+
+init_per_testcase(_Case, Config) ->
+    ok = py_test:begin_case(?WORKERS),
+    Config.
+
+end_per_testcase(_Case, _Config) ->
+    py_test:end_case(?WORKERS).
+
+%% A stream of what `make(*Args)' returns, after Code in a module that all can see.
+start(Config, Code, Args) ->
+    {ok, Make} = py:eval(<<"(lambda ns: (exec(code, ns), ns['make'])[1])({})">>, #{code => Code}),
+    case proplists:get_value(place, Config) of
+        bound ->
+            ok = py:bind(),
+            py:stream_start(functools, reduce, [apply_to(Make), [[], Args]]);
+        context ->
+            ok = leave(),
+            {ok, Ctx} = py:bind(new),
+            Started = py:ctx_stream(Ctx, functools, reduce, [apply_to(Make), [[], Args]]),
+            _ = erlang:put(context, Ctx),
+            Started;
+        _ ->
+            py:stream_start(functools, reduce, [apply_to(Make), [[], Args]])
+    end.
+
+apply_to(Make) ->
+    {ok, Apply} = py:eval(<<"(lambda make: lambda _, args: make(*args))(make)">>, #{make => Make}),
+    Apply.
+
+-define(COUNT, <<"
+def make(n):
+    for i in range(n):
+        yield i
+">>).
+
+%% A generator that notes in `sys' what it does.
+-define(NOTES, <<"
+import sys
+sys.py_stream_notes = notes = []
+def make(n):
+    try:
+        for i in range(n):
+            notes.append(i)
+            yield i
+    finally:
+        notes.append('closed')
+">>).
+
+notes() ->
+    {ok, Notes} = py:eval(<<"__import__('sys').py_stream_notes">>),
+    Notes.
+
+wait_closed() ->
+    py_test:wait_until(fun() -> lists:last([none | notes()]) =:= <<"closed">> orelse notes() end).
+
+next(Stream, Count) ->
+    ok = py:stream_next(Stream, Count),
+    message(Stream).
+
+message(Stream) ->
+    receive {py_stream, Stream, What} -> What after 5000 -> error(no_message) end.
+
+close(Stream) ->
+    ok = py:stream_close(Stream),
+    leave().
+
+%% The context that `start' has made, if it has.
+leave() ->
+    case erlang:erase(context) of
+        undefined -> ok;
+        Ctx -> py:unbind(Ctx)
+    end.
+
+%%% From anywhere
+
+items_come_in_batches(Config) ->
+    {ok, S} = start(Config, ?COUNT, [5]),
+    {items, [0, 1]} = next(S, 2),
+    {items, [2, 3]} = next(S, 2),
+    {items, [4]} = next(S, 2),
+    done = next(S, 2),
+    close(S).
+
+a_short_batch_comes_before_done(Config) ->
+    {ok, S} = start(Config, ?COUNT, [3]),
+    {items, [0, 1, 2]} = next(S, 100),
+    done = next(S, 100),
+    close(S),
+    {ok, Empty} = start(Config, ?COUNT, [0]),
+    done = next(Empty, 1),
+    close(Empty).
+
+nothing_is_produced_unasked(Config) ->
+    {ok, S} = start(Config, ?NOTES, [10]),
+    [] = notes(),
+    {items, [0, 1]} = next(S, 2),
+    [0, 1] = notes(),
+    close(S),
+    ok = wait_closed(),
+    [0, 1, <<"closed">>] = notes().
+
+demands_are_met_in_order(Config) ->
+    {ok, S} = start(Config, ?COUNT, [100]),
+    [ok = py:stream_next(S, 1) || _ <- lists:seq(1, 100)],
+    Items = [N || _ <- lists:seq(1, 100), {items, [N]} <- [message(S)]],
+    Items = lists:seq(0, 99),
+    close(S).
+
+an_error_comes_after_the_items_before_it(Config) ->
+    {ok, S} = start(Config, <<"
+def make():
+    yield 1
+    yield 2
+    raise ValueError('three')
+">>, []),
+    {items, [1, 2]} = next(S, 10),
+    {error, {'ValueError', #{message := <<"three">>}}} = next(S, 10),
+    done = next(S, 10),
+    close(S).
+
+an_error_at_the_start_is_returned(Config) ->
+    {error, {'ValueError', _}} = start(Config, <<"
+def make():
+    raise ValueError
+">>, []),
+    leave().
+
+what_is_no_iterable_is_an_error(Config) ->
+    {error, {'TypeError', _}} = start(Config, <<"make = int">>, []),
+    leave().
+
+an_item_without_a_form_is_an_error(Config) ->
+    {ok, S} = start(Config, <<"
+def make():
+    yield 1
+    x = []
+    x.append(x)
+    yield x
+">>, []),
+    {items, [1]} = next(S, 1),
+    {error, {unconvertible, #{reason := cycle}}} = next(S, 1),
+    done = next(S, 1),
+    close(S).
+
+asynchronous_generators(Config) ->
+    {ok, S} = start(Config, <<"
+import asyncio, sys
+sys.py_stream_notes = notes = []
+async def make(n):
+    try:
+        for i in range(n):
+            await asyncio.sleep(0.001)
+            yield i
+    finally:
+        await asyncio.sleep(0.001)
+        notes.append('closed')
+">>, [5]),
+    {items, [0, 1, 2]} = next(S, 3),
+    {items, [3]} = next(S, 1),
+    close(S),
+    ok = wait_closed(),
+    {ok, Whole} = start(Config, <<"
+async def make():
+    yield 1
+">>, []),
+    {items, [1]} = next(Whole, 5),
+    done = next(Whole, 5),
+    close(Whole).
+
+a_stream_that_is_over_says_done(Config) ->
+    {ok, S} = start(Config, ?COUNT, [0]),
+    [done = next(S, 1) || _ <- lists:seq(1, 3)],
+    close(S),
+    done = next(S, 1),
+    ok.
+
+close_runs_finally(Config) ->
+    {ok, S} = start(Config, ?NOTES, [10]),
+    {items, [0]} = next(S, 1),
+    close(S),
+    close(S),
+    ok = wait_closed().
+
+close_stops_what_runs(Config) ->
+    {ok, S} = start(Config, <<"
+import sys
+sys.py_stream_notes = notes = []
+def make():
+    try:
+        sys.py_test_mark = 1
+        while True: pass
+        yield 1
+    finally:
+        notes.append('closed')
+">>, []),
+    ok = py:stream_next(S, 1),
+    case proplists:get_value(place, Config) of
+        bound -> py_test:in_process(fun py_test:wait_for_mark/0);
+        _ -> py_test:wait_for_mark()
+    end,
+    close(S),
+    ok = py_test:in_process(fun wait_closed/0).
+
+close_leaves_no_message(Config) ->
+    [begin
+         {ok, S} = start(Config, ?COUNT, [100]),
+         [ok = py:stream_next(S, 3) || _ <- lists:seq(1, 5)],
+         close(S),
+         ok = py_test:assert_empty_mailbox(),
+         %% None comes later, either.
+         {ok, _} = py:eval(<<"1">>),
+         ok = py_test:assert_empty_mailbox()
+     end || _ <- lists:seq(1, 50)].
+
+%%% In a context
+
+other_calls_run_in_between(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    ok = py:ctx_exec(Ctx, <<"
+x = 0
+def gen():
+    while True: yield x
+">>),
+    {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
+    {items, [0]} = next(S, 1),
+    ok = py:ctx_exec(Ctx, <<"x = 7">>),
+    {items, [7, 7]} = next(S, 2),
+    {ok, 7} = py:ctx_eval(Ctx, <<"x">>),
+    {ok, T} = py:ctx_stream(Ctx, '__main__', gen, [], #{}),
+    {items, [7]} = next(T, 1),
+    ok = py:stream_close(T),
+    {items, [7]} = next(S, 1),
+    ok = py:stream_close(S),
+    ok = py:unbind(Ctx).
+
+a_stream_keeps_its_context(_Config) ->
+    S = py_test:in_process(fun() -> one_in_a_context() end),
+    %% Its consumer has ended, and so has the context.
+    done = next(S, 1),
+    Mine = one_in_a_context(),
+    true = erlang:garbage_collect(),
+    {items, [0]} = next(Mine, 1),
+    ok = py:stream_close(Mine).
+
+one_in_a_context() ->
+    {ok, Ctx} = py:bind(new),
+    {ok, S} = py:ctx_stream(Ctx, builtins, range, [3]),
+    S.
+
+%%% Unbound
+
+a_stream_has_a_worker_until_it_is_done(Config) ->
+    {ok, S} = start(Config, ?COUNT, [1]),
+    #{checked_out := 1} = py_pool:get_stats(),
+    {items, [0]} = next(S, 10),
+    done = next(S, 10),
+    ok = py_test:wait_available(?WORKERS),
+    {ok, T} = start(Config, ?COUNT, [1]),
+    ok = py:stream_close(T),
+    ok = py_test:wait_available(?WORKERS),
+    {error, {'AttributeError', _}} = py:stream_start(math, nothing, []),
+    ok = py_test:wait_available(?WORKERS).
+
+no_worker_is_an_error(_Config) ->
+    Contexts = [begin {ok, Ctx} = py:bind(new), Ctx end || _ <- lists:seq(1, ?WORKERS)],
+    {error, no_workers_available} = py:stream_start(builtins, range, [3]),
+    [ok = py:unbind(Ctx) || Ctx <- Contexts].
+
+%%% Collect
+
+items_are_collected(_Config) ->
+    {ok, [0, 1, 2]} = py:stream(builtins, range, [3]),
+    {ok, [{0, <<"a">>}]} = py:stream(builtins, enumerate, [<<"a">>], #{start => 0}),
+    {ok, [0, 1, 4]} = py:stream_eval(<<"(x * x for x in range(3))">>),
+    ok = py:bind(),
+    ok = py:exec(<<"n = 2">>),
+    {ok, [0, 1]} = py:stream_eval(<<"range(n)">>),
+    Big = [integer_to_binary(N) || N <- lists:seq(0, 9999)],
+    {ok, Big} = py:stream_eval(<<"(str(x) for x in range(10000))">>).
+
+locals_are_seen(_Config) ->
+    {ok, [2, 4]} = py:stream_eval(<<"(x * k for x in xs)">>, #{xs => [1, 2], k => 2}).
+
+asynchronous_items_are_collected(_Config) ->
+    ok = py:bind(),
+    ok = py:exec(<<"
+import asyncio
+async def gen(n):
+    for i in range(n):
+        await asyncio.sleep(0)
+        yield i
+">>),
+    {ok, [0, 1, 2]} = py:stream('__main__', gen, [3]),
+    {ok, [0, 1]} = py:stream_eval(<<"gen(2)">>).
+
+collecting_may_fail(_Config) ->
+    {error, {'ZeroDivisionError', _}} = py:stream_eval(<<"(1 // x for x in (1, 0))">>),
+    {error, {'TypeError', _}} = py:stream_eval(<<"1">>),
+    {error, {'SyntaxError', _}} = py:stream_eval(<<"(">>).
+
+what_is_asked_wrongly_is_badarg(_Config) ->
+    {ok, S} = py:stream_start(builtins, range, [3]),
+    Bad = [fun() -> py:stream_next(S, 0) end, fun() -> py:stream_next(S, a) end,
+           fun() -> py:stream_next(make_ref(), 1) end, fun() -> py:stream_close(1) end,
+           fun() -> py:ctx_stream(self(), builtins, range, [3]) end,
+           fun() -> py:stream(builtins, range, 3) end,
+           fun() -> py:stream_start(1, range, []) end],
+    [{'EXIT', {badarg, _}} = (catch Call()) || Call <- Bad],
+    ok = py:stream_close(S).
+
+%%% Ends
+
+the_death_of_the_consumer_closes_it(Config) ->
+    {ok, Ctx} = py:bind(new),
+    [begin
+         Pid = spawn(fun() ->
+             {ok, S} = case Where of
+                 unbound -> start(Config, ?NOTES, [10]);
+                 context -> py:ctx_stream(Ctx, '__main__', make, [10])
+             end,
+             ok = py:stream_next(S, 1),
+             receive never -> S end
+         end),
+         ok = py_test:wait_until(fun() -> notes_or_none() =:= [0] end),
+         exit(Pid, kill),
+         ok = wait_closed(),
+         ok = py:exec(<<"del __import__('sys').py_stream_notes">>)
+     end || Where <- [unbound, context], Where =:= unbound orelse ok =:= py:ctx_exec(Ctx, ?NOTES)],
+    %% The context goes on.
+    {ok, 2} = py:ctx_eval(Ctx, <<"1 + 1">>),
+    ok = py:unbind(Ctx).
+
+notes_or_none() ->
+    {ok, Notes} = py:eval(<<"getattr(__import__('sys'), 'py_stream_notes', None)">>),
+    Notes.
+
+a_collected_handle_closes_it(Config) ->
+    start_and_forget(Config),
+    true = erlang:garbage_collect(),
+    ok = wait_closed().
+
+start_and_forget(Config) ->
+    {ok, S} = start(Config, ?NOTES, [10]),
+    {items, [0]} = next(S, 1),
+    ok.
+
+unbind_closes_it(_Config) ->
+    ok = py:bind(),
+    ok = py:exec(?NOTES),
+    {ok, S} = py:stream_start('__main__', make, [10]),
+    {items, [0]} = next(S, 1),
+    ok = py:unbind(),
+    ok = wait_closed(),
+    ok = py:stream_next(S, 1),
+    {error, context_not_bound} = message(S).
+
+an_unbound_context_says_so(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    ok = py:unbind(Ctx),
+    {'EXIT', {context_not_bound, _}} = (catch py:ctx_stream(Ctx, builtins, range, [3])),
+    ok.
+
+an_interrupt_ends_it(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    ok = py:ctx_exec(Ctx, <<"
+def gen():
+    __import__('sys').py_test_mark = 1
+    while True: pass
+    yield
+">>),
+    {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
+    ok = py:stream_next(S, 1),
+    ok = py_test:wait_for_mark(),
+    ok = py:interrupt(Ctx),
+    {error, interrupted} = message(S),
+    done = next(S, 1),
+    {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
+    ok = py:unbind(Ctx).
+
+a_finally_that_hangs_costs_the_context(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    ok = py:ctx_exec(Ctx, <<"
+import time
+def gen():
+    try:
+        yield 1
+    finally:
+        time.sleep(3)
+">>),
+    {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
+    {items, [1]} = next(S, 1),
+    ok = py:stream_close(S),
+    ok = py_test:wait_for_abandoned(1),
+    {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),
+    ok = py_test:wait_for_abandoned(0).
+
+close_that_fails_is_no_harm(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    ok = py:ctx_exec(Ctx, <<"
+import sys
+seen = []
+sys.unraisablehook = lambda u: seen.append(str(u.exc_value))
+def gen():
+    try:
+        yield 1
+    finally:
+        raise ValueError('on purpose')
+">>),
+    {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
+    {items, [1]} = next(S, 1),
+    ok = py:stream_close(S),
+    {ok, [<<"on purpose">>]} = py:ctx_eval(Ctx, <<"(seen, setattr(sys, 'unraisablehook', "
+                                                   "sys.__unraisablehook__))[0]">>),
+    ok = py:unbind(Ctx).
+
+the_application_stops_under_it(Config) ->
+    {ok, S} = start(Config, ?NOTES, [10]),
+    {items, [0]} = next(S, 1),
+    ok = py_test:stop(),
+    ok = py:stream_next(S, 1),
+    {error, context_not_bound} = message(S),
+    ok = py:stream_close(S),
+    ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 500}]),
+    ok = wait_closed().
+
+a_callback_within_a_stream(_Config) ->
+    ok = py:bind(),
+    ok = py:register_function(double, fun([N]) -> {ok, V} = py:eval(<<"k * n">>, #{n => N}), V end),
+    ok = py:exec(<<"
+import erlang
+k = 2
+def gen(n):
+    for i in range(n): yield erlang.double(i)
+">>),
+    {ok, S} = py:stream_start('__main__', gen, [4]),
+    {items, [0, 2, 4]} = next(S, 3),
+    {items, [6]} = next(S, 3),
+    ok = py:stream_close(S).
+
+no_stream_is_left(Config) ->
+    [begin
+         {ok, S} = start(Config, ?COUNT, [3]),
+         {items, [0]} = next(S, 1),
+         ok = py:stream_close(S)
+     end || _ <- lists:seq(1, 100)],
+    py_test:wait_until(fun() ->
+        erlang:garbage_collect(),
+        erlang:garbage_collect(whereis(py_pool)),
+        case py_pool:get_stats() of
+            #{resources := #{streams := 0, jobs := 0, contexts := 0}} -> true;
+            Stats -> Stats
+        end
+    end).
