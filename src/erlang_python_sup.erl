@@ -19,11 +19,12 @@ init([]) ->
     %% a table.
     ok = py_pool:create_table(),
     ok = py_callback:create_table(),
-    %% Neither needs the other. Both start from nothing, so a restart mends whatever broke them; ten
+    %% None needs the state of another. All start from nothing, so a restart mends whatever broke them; ten
     %% crashes in ten seconds is a fault that restarts do not mend.
     Flags = #{strategy => one_for_one, intensity => 10, period => 10},
     Pool = #{id => py_pool, start => {py_pool, start_link, []}},
     %% It gives the processes that run callbacks 5 seconds to end.
     Callback = #{id => py_callback, start => {py_callback, start_link, []}, type => supervisor,
                  shutdown => 6000},
-    {ok, {Flags, [Pool, Callback]}}.
+    Async = #{id => py_async, start => {py_async, start_link, []}},
+    {ok, {Flags, [Pool, Callback, Async]}}.

@@ -22,12 +22,15 @@
 -export([ctx_call/4, ctx_call/5, ctx_call/6, ctx_eval/2, ctx_eval/3, ctx_eval/4,
          ctx_exec/2, ctx_exec/3, ctx_exec/4]).
 -export([interrupt/1]).
+-export([call_async/3, call_async/4, ctx_call_async/4, ctx_call_async/5, await/1, await/2,
+         async_call/3, async_call/4, ctx_async_call/4, ctx_async_call/5,
+         async_await/1, async_await/2, async_gather/1, async_gather/2]).
 -export([stream/3, stream/4, stream_eval/1, stream_eval/2, stream_start/3, stream_start/4,
          ctx_stream/4, ctx_stream/5, stream_next/2, stream_close/1]).
 -export([register_function/2, register_function/3, unregister_function/1]).
 -export([version/0, python_info/0, format_error/1]).
 
--export_type([context/0, stream/0, stream_message/0, name/0, code/0, args/0, kwargs/0, locals/0, bind_options/0,
+-export_type([context/0, stream/0, stream_message/0, pending/0, name/0, code/0, args/0, kwargs/0, locals/0, bind_options/0,
               result/1, result/0, error_reason/0, exception/0, exception_type/0, frame/0,
               syntax/0, unconvertible/0, python_info/0]).
 
@@ -41,6 +44,10 @@
 
 -type stream_message() :: {py_stream, stream(), {items, [term()]} | done | {error, error_reason()}}.
 %% What {@link stream_next/2} leads to. `done' and `{error, _}' are the last.
+
+-type pending() :: py_call:pending().
+%% A call under way. Its result comes to the process that made it. If no copy is left of this, the
+%% call is cancelled.
 
 -type name() :: atom() | unicode:chardata().
 %% Name of a module, of a function, possibly dotted, or of a variable.
@@ -109,11 +116,7 @@
 %% The Python that runs: `sys.version', `sys.executable', `sys.prefix', the path of the shared
 %% library, the build of the NIF (`cp311', or `abi3' for the portable one), and `sys.path'.
 
--define(MAX_TIMEOUT, 16#ffffffff).
-%% No timeout was named.
--define(DEFAULT, '$default').
--define(IS_TIMEOUT(T), (T =:= infinity orelse
-                        (is_integer(T) andalso T >= 0 andalso T =< ?MAX_TIMEOUT))).
+-include("py_call.hrl").
 
 %%% Contexts
 
@@ -213,7 +216,7 @@ call(Module, Function, Args) ->
 %% @equiv call(Module, Function, Args, Kwargs, DefaultTimeout)
 -spec call(name(), name(), args(), kwargs()) -> result().
 call(Module, Function, Args, Kwargs) ->
-    run(call_job(Module, Function, Args, Kwargs), ?DEFAULT).
+    py_call:run(py_call:job(Module, Function, Args, Kwargs), ?DEFAULT).
 
 %% @doc What the Python function returns.
 %%
@@ -223,7 +226,7 @@ call(Module, Function, Args, Kwargs) ->
 %% `{error, timeout}' at once and its code is stopped, as by {@link interrupt/1}.
 -spec call(name(), name(), args(), kwargs(), timeout()) -> result().
 call(Module, Function, Args, Kwargs, Timeout) ->
-    run(call_job(Module, Function, Args, Kwargs), Timeout).
+    py_call:run(py_call:job(Module, Function, Args, Kwargs), Timeout).
 
 %% @equiv eval(Code, #{})
 -spec eval(code()) -> result().
@@ -233,12 +236,12 @@ eval(Code) ->
 %% @equiv eval(Code, Locals, DefaultTimeout)
 -spec eval(code(), locals()) -> result().
 eval(Code, Locals) ->
-    run({eval, code(Code), Locals}, ?DEFAULT).
+    py_call:run({eval, py_call:code(Code), Locals}, ?DEFAULT).
 
 %% @doc The value of a Python expression.
 -spec eval(code(), locals(), timeout()) -> result().
 eval(Code, Locals, Timeout) ->
-    run({eval, code(Code), Locals}, Timeout).
+    py_call:run({eval, py_call:code(Code), Locals}, Timeout).
 
 %% @equiv exec(Code, #{})
 -spec exec(code()) -> ok | {error, error_reason()}.
@@ -248,12 +251,12 @@ exec(Code) ->
 %% @equiv exec(Code, Locals, DefaultTimeout)
 -spec exec(code(), locals()) -> ok | {error, error_reason()}.
 exec(Code, Locals) ->
-    run({exec, code(Code), Locals}, ?DEFAULT).
+    py_call:run({exec, py_call:code(Code), Locals}, ?DEFAULT).
 
 %% @doc `ok' when the Python statements have run. What they assign stays in the namespace.
 -spec exec(code(), locals(), timeout()) -> ok | {error, error_reason()}.
 exec(Code, Locals, Timeout) ->
-    run({exec, code(Code), Locals}, Timeout).
+    py_call:run({exec, py_call:code(Code), Locals}, Timeout).
 
 %%% Calls in an explicit context.
 
@@ -265,12 +268,12 @@ ctx_call(Context, Module, Function, Args) ->
 %% @equiv ctx_call(Context, Module, Function, Args, Kwargs, DefaultTimeout)
 -spec ctx_call(context(), name(), name(), args(), kwargs()) -> result().
 ctx_call(Context, Module, Function, Args, Kwargs) ->
-    submit_to(Context, call_job(Module, Function, Args, Kwargs), ?DEFAULT).
+    py_call:run_in(Context, py_call:job(Module, Function, Args, Kwargs), ?DEFAULT).
 
 %% @doc As {@link call/5}, in a context. Raises `context_not_bound' when it has ended.
 -spec ctx_call(context(), name(), name(), args(), kwargs(), timeout()) -> result().
 ctx_call(Context, Module, Function, Args, Kwargs, Timeout) ->
-    submit_to(Context, call_job(Module, Function, Args, Kwargs), Timeout).
+    py_call:run_in(Context, py_call:job(Module, Function, Args, Kwargs), Timeout).
 
 %% @equiv ctx_eval(Context, Code, #{})
 -spec ctx_eval(context(), code()) -> result().
@@ -280,12 +283,12 @@ ctx_eval(Context, Code) ->
 %% @equiv ctx_eval(Context, Code, Locals, DefaultTimeout)
 -spec ctx_eval(context(), code(), locals()) -> result().
 ctx_eval(Context, Code, Locals) ->
-    submit_to(Context, {eval, code(Code), Locals}, ?DEFAULT).
+    py_call:run_in(Context, {eval, py_call:code(Code), Locals}, ?DEFAULT).
 
 %% @doc As {@link eval/3}, in a context. Raises `context_not_bound' when it has ended.
 -spec ctx_eval(context(), code(), locals(), timeout()) -> result().
 ctx_eval(Context, Code, Locals, Timeout) ->
-    submit_to(Context, {eval, code(Code), Locals}, Timeout).
+    py_call:run_in(Context, {eval, py_call:code(Code), Locals}, Timeout).
 
 %% @equiv ctx_exec(Context, Code, #{})
 -spec ctx_exec(context(), code()) -> ok | {error, error_reason()}.
@@ -295,12 +298,12 @@ ctx_exec(Context, Code) ->
 %% @equiv ctx_exec(Context, Code, Locals, DefaultTimeout)
 -spec ctx_exec(context(), code(), locals()) -> ok | {error, error_reason()}.
 ctx_exec(Context, Code, Locals) ->
-    submit_to(Context, {exec, code(Code), Locals}, ?DEFAULT).
+    py_call:run_in(Context, {exec, py_call:code(Code), Locals}, ?DEFAULT).
 
 %% @doc As {@link exec/3}, in a context. Raises `context_not_bound' when it has ended.
 -spec ctx_exec(context(), code(), locals(), timeout()) -> ok | {error, error_reason()}.
 ctx_exec(Context, Code, Locals, Timeout) ->
-    submit_to(Context, {exec, code(Code), Locals}, Timeout).
+    py_call:run_in(Context, {exec, py_call:code(Code), Locals}, Timeout).
 
 %%% Streams
 
@@ -313,7 +316,7 @@ stream(Module, Function, Args) ->
 %% over, asynchronous or not.
 -spec stream(name(), name(), args(), kwargs()) -> result([term()]).
 stream(Module, Function, Args, Kwargs) ->
-    run({collect, call_job(Module, Function, Args, Kwargs)}, ?DEFAULT).
+    py_call:run({collect, py_call:job(Module, Function, Args, Kwargs)}, ?DEFAULT).
 
 %% @equiv stream_eval(Code, #{})
 -spec stream_eval(code()) -> result([term()]).
@@ -323,7 +326,7 @@ stream_eval(Code) ->
 %% @doc The items of the value of a Python expression.
 -spec stream_eval(code(), locals()) -> result([term()]).
 stream_eval(Code, Locals) ->
-    run({collect, {eval, code(Code), Locals}}, ?DEFAULT).
+    py_call:run({collect, {eval, py_call:code(Code), Locals}}, ?DEFAULT).
 
 %% @equiv stream_start(Module, Function, Args, #{})
 -spec stream_start(name(), name(), args()) -> result(stream()).
@@ -337,7 +340,7 @@ stream_start(Module, Function, Args) ->
 %% {@link stream_next/2} asks for it, and in between the context does other work.
 -spec stream_start(name(), name(), args(), kwargs()) -> result(stream()).
 stream_start(Module, Function, Args, Kwargs) ->
-    Source = call_job(Module, Function, Args, Kwargs),
+    Source = py_call:job(Module, Function, Args, Kwargs),
     case is_bound() andalso py_pool:binding(self()) of
         {ok, Lease} ->
             open_stream(Lease, false, Source);
@@ -356,11 +359,11 @@ ctx_stream(Context, Module, Function, Args) ->
 %% @doc As {@link stream_start/4}, in a context, which lasts as long as the stream does.
 -spec ctx_stream(context(), name(), name(), args(), kwargs()) -> result(stream()).
 ctx_stream(Context, Module, Function, Args, Kwargs) ->
-    open_stream(Context, false, call_job(Module, Function, Args, Kwargs)).
+    open_stream(Context, false, py_call:job(Module, Function, Args, Kwargs)).
 
 open_stream(Target, Own, Source) ->
     Stream = py_nif:stream(Target, Own),
-    try submit(Target, {open, Stream, Source}, ?DEFAULT) of
+    try py_call:submit(Target, {open, Stream, Source}, ?DEFAULT) of
         ok ->
             {ok, Stream};
         {error, Reason} ->
@@ -410,6 +413,100 @@ stream_close(Stream) ->
 forget_messages(Stream) ->
     receive {py_stream, Stream, _} -> forget_messages(Stream) after 0 -> ok end.
 
+%%% Calls under way
+
+%% @equiv call_async(Module, Function, Args, #{})
+-spec call_async(name(), name(), args()) -> pending().
+call_async(Module, Function, Args) ->
+    call_async(Module, Function, Args, #{}).
+
+%% @doc A call as {@link call/4}, without waiting for it: {@link await/2} does.
+%%
+%% Calls of a bound process run one after the other, others on any free worker.
+-spec call_async(name(), name(), args(), kwargs()) -> pending().
+call_async(Module, Function, Args, Kwargs) ->
+    py_call:start(py_call:job(Module, Function, Args, Kwargs)).
+
+%% @equiv ctx_call_async(Context, Module, Function, Args, #{})
+-spec ctx_call_async(context(), name(), name(), args()) -> pending().
+ctx_call_async(Context, Module, Function, Args) ->
+    ctx_call_async(Context, Module, Function, Args, #{}).
+
+%% @doc As {@link call_async/4}, in a context.
+-spec ctx_call_async(context(), name(), name(), args(), kwargs()) -> pending().
+ctx_call_async(Context, Module, Function, Args, Kwargs) ->
+    py_call:start_in(Context, py_call:job(Module, Function, Args, Kwargs)).
+
+%% @equiv await(Pending, DefaultTimeout)
+-spec await(pending()) -> result().
+await(Pending) ->
+    py_call:await(Pending, ?DEFAULT).
+
+%% @doc The result of a call under way, once.
+%%
+%% When Timeout milliseconds are over, it is `{error, timeout}' and the call is stopped. Raises
+%% `badarg' if it was awaited before.
+-spec await(pending(), timeout()) -> result().
+await(Pending, Timeout) ->
+    py_call:await(Pending, Timeout).
+
+%% @equiv async_call(Module, Function, Args, #{})
+-spec async_call(name(), name(), args()) -> pending().
+async_call(Module, Function, Args) ->
+    async_call(Module, Function, Args, #{}).
+
+%% @doc A call of an `async def' function, without waiting for it: {@link async_await/2} does.
+%%
+%% Any number of them run on one worker at once, in the event loop of the binding of the calling
+%% process; without one, in a context that all such calls share, and that is there while there are
+%% any. What is no coroutine is the result itself.
+-spec async_call(name(), name(), args(), kwargs()) -> pending().
+async_call(Module, Function, Args, Kwargs) ->
+    py_async:start({async, py_call:job(Module, Function, Args, Kwargs)}).
+
+%% @equiv ctx_async_call(Context, Module, Function, Args, #{})
+-spec ctx_async_call(context(), name(), name(), args()) -> pending().
+ctx_async_call(Context, Module, Function, Args) ->
+    ctx_async_call(Context, Module, Function, Args, #{}).
+
+%% @doc As {@link async_call/4}, in the event loop of a context.
+-spec ctx_async_call(context(), name(), name(), args(), kwargs()) -> pending().
+ctx_async_call(Context, Module, Function, Args, Kwargs) ->
+    py_call:start_in(Context, {async, py_call:job(Module, Function, Args, Kwargs)}).
+
+%% @equiv async_await(Pending, DefaultTimeout)
+-spec async_await(pending()) -> result().
+async_await(Pending) ->
+    py_call:await(Pending, ?DEFAULT).
+
+%% @doc As {@link await/2}. When the time is over the coroutine is cancelled: `asyncio.CancelledError' is
+%% raised where it waits.
+-spec async_await(pending(), timeout()) -> result().
+async_await(Pending, Timeout) ->
+    py_call:await(Pending, Timeout).
+
+%% @equiv async_gather(Calls, DefaultTimeout)
+-spec async_gather([pending() | {name(), name(), args()} | {name(), name(), args(), kwargs()}]) ->
+    result([term()]).
+async_gather(Calls) ->
+    py_call:gather([under_way(Call) || Call <- Calls], ?DEFAULT).
+
+%% @doc The values of all calls, in their order, or the first error that comes.
+%%
+%% Timeout milliseconds are for all of them together. The calls that are still under way after an
+%% error are cancelled.
+-spec async_gather([pending() | {name(), name(), args()} | {name(), name(), args(), kwargs()}],
+                   timeout()) -> result([term()]).
+async_gather(Calls, Timeout) ->
+    py_call:gather([under_way(Call) || Call <- Calls], Timeout).
+
+under_way({Module, Function, Args}) when is_list(Args) ->
+    async_call(Module, Function, Args);
+under_way({Module, Function, Args, Kwargs}) ->
+    async_call(Module, Function, Args, Kwargs);
+under_way(Pending) ->
+    Pending.
+
 %%% Interruptions
 
 %% @doc `ok' when a call runs there, which now returns `{error, interrupted}' to its caller.
@@ -457,7 +554,7 @@ unregister_function(Name) ->
 
 function_name(Name) when is_atom(Name) -> atom_to_binary(Name);
 function_name(Name) ->
-    Text = code(Name),
+    Text = py_call:code(Name),
     case unicode:characters_to_binary(Text) of
         Text when Text =/= <<>> -> Text;
         _ -> error(badarg)
@@ -492,85 +589,6 @@ python_info() ->
 format_error(Error) ->
     py_error:format(Error).
 
-%%% The path of a call
-
-call_job(Module, Function, Args, Kwargs) ->
-    {call, name(Module), name(Function), Args, Kwargs}.
-
-%% A process that lost its binding to a crash is a process without one.
-run(Job, Timeout) ->
-    case py_pool:binding(self()) of
-        {ok, Lease} ->
-            try
-                submit(Lease, Job, Timeout)
-            catch
-                error:context_not_bound -> submit(py_pool:native(), Job, Timeout)
-            end;
-        none ->
-            submit(unbound(py_callback:place()), Job, Timeout)
-    end.
-
-%% A process that answers a callback goes on where the callback came from.
-unbound(undefined) -> py_pool:native();
-unbound({Callback, _Lease}) -> Callback.
-
-%% `badarg' for a context that is not one. In the context that waits for this process, the job runs
-%% in the middle of what waits.
-submit_to(Context, Job, Timeout) ->
-    Id = py_nif:lease_id(Context),
-    case py_callback:place() of
-        {Callback, Id} -> submit(Callback, Job, Timeout);
-        _ -> submit(Context, Job, Timeout)
-    end.
-
-submit(Target, Job, Timeout) when ?IS_TIMEOUT(Timeout); Timeout =:= ?DEFAULT ->
-    Ref = make_ref(),
-    case py_nif:submit(Target, Ref, Job, get('$callers')) of
-        {ok, Ticket} -> await(Ref, Ticket, Timeout);
-        {error, context_not_bound} -> error(context_not_bound);
-        {error, Reason} -> {error, Reason}
-    end;
-submit(_Target, _Job, _Timeout) ->
-    error(badarg).
-
-%% Looked up here, the default costs nothing: the worker is busy meanwhile.
-await(Ref, Ticket, ?DEFAULT) ->
-    case application:get_env(erlang_python, default_timeout, 30000) of
-        Timeout when ?IS_TIMEOUT(Timeout) ->
-            await(Ref, Ticket, Timeout);
-        _ ->
-            _ = await(Ref, Ticket, 0),
-            error(badarg)
-    end;
-await(Ref, Ticket, Timeout) ->
-    receive
-        {Ref, Result} -> result(Result)
-    after Timeout ->
-        case py_nif:cancel(Ticket) of
-            cancelled ->
-                {error, timeout};
-            replied ->
-                %% Cannot hang: the ticket says that the worker sends, or has sent.
-                receive {Ref, Result} -> result(Result) end
-        end
-    end.
-
-%% A big value is decoded here: into the right heap, by a scheduler.
-result({external, Value}) -> {ok, binary_to_term(Value)};
-result({raise, Reason}) -> error(Reason);
-result(Result) -> Result.
-
 wait(#{wait := Wait} = Options) when map_size(Options) =:= 1, ?IS_TIMEOUT(Wait) -> Wait;
 wait(Options) when Options =:= #{} -> 0;
 wait(_) -> error(badarg).
-
-name(Name) when is_atom(Name) -> Name;
-name(Name) -> code(Name).
-
-code(Code) when is_binary(Code) ->
-    Code;
-code(Code) ->
-    case unicode:characters_to_binary(Code) of
-        Binary when is_binary(Binary) -> Binary;
-        _ -> error(badarg)
-    end.

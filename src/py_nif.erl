@@ -7,7 +7,7 @@
 
 -export([load/1]).
 -export([start_python/1, open_pool/4, close_pool/1, start_worker/2, pool_info/1, resources/0,
-         lease/1, end_lease/1, lease_id/1, is_leased/1, context/1, submit/4, cancel/1,
+         lease/1, end_lease/1, lease_id/1, is_leased/1, is_idle/1, context/1, submit/4, cancel/1,
          interrupt/1, serve_callbacks/1, answer/2, stream/2, stream_next/3, stream_close/1]).
 
 -export_type([pool/0, lease/0, context/0, ticket/0, callback/0, stream/0,
@@ -23,7 +23,7 @@
 -type name() :: atom() | binary().
 -type source() :: {call, name(), name(), [term()], #{name() => term()}}
                 | {eval | exec, binary(), #{name() => term()}}.
--type job() :: source() | {open, stream(), source()} | {collect, source()} | empty.
+-type job() :: source() | {open, stream(), source()} | {collect | async, source()} | empty.
 -type outcome() :: {ok, term()} | {error | exit | throw, Reason :: term(), list()} | not_registered.
 -type load_error() :: bad_lib | load | load_failed | old_code | reload | upgrade.
 -type refusal() :: no_workers_available | overloaded | context_not_bound.
@@ -88,6 +88,10 @@ lease_id(_Target) ->
 
 -spec is_leased(lease() | context()) -> boolean().
 is_leased(_Target) ->
+    erlang:nif_error(not_loaded).
+
+-spec is_idle(lease()) -> boolean().
+is_idle(_Lease) ->
     erlang:nif_error(not_loaded).
 
 -spec context(lease()) -> context().

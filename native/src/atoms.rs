@@ -21,6 +21,7 @@ rustler::atoms! {
     open,
     next,
     collect,
+    async_ = "async",
     empty,
     cancelled,
     replied,

@@ -37,6 +37,10 @@ pub(crate) struct Callback {
     _counted: Counted,
 }
 
+pub(crate) fn next_id() -> u64 {
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 #[derive(Default)]
 struct State {
     jobs: VecDeque<Arc<Job>>,
@@ -61,8 +65,18 @@ pub(crate) enum Mail {
 
 impl Callback {
     pub(crate) fn new(job: Option<Arc<Job>>, pending: Arc<Pending>, waker: Waker) -> Arc<Self> {
+        Self::with(next_id(), job, pending, waker)
+    }
+
+    /// With a number that is known before.
+    pub(crate) fn with(
+        id: u64,
+        job: Option<Arc<Job>>,
+        pending: Arc<Pending>,
+        waker: Waker,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id,
             job,
             pending,
             waker,

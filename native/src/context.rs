@@ -10,8 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use rustler::Resource;
 
 use crate::atoms;
+use crate::bell::Bell;
 use crate::census::{Counted, LEASES};
 use crate::error::Error;
+use crate::flights::Board;
 use crate::job::Job;
 use crate::pool::Pool;
 use crate::queue::Queue;
@@ -31,6 +33,12 @@ pub(crate) struct Lease {
     ended: AtomicBool,
     /// Jobs accepted and not yet finished by the worker, cancelled ones included.
     active: AtomicUsize,
+    /// Asynchronous calls in flight.
+    board: Board,
+    /// Of the worker's event loop, from the first such call on.
+    bell: OnceLock<Arc<Bell>>,
+    /// The worker waits in that loop.
+    is_pumped: AtomicBool,
     /// Iterators that nobody will ask any more. Locked for a push, or to take them all.
     closing: Mutex<Vec<u64>>,
     has_closing: AtomicBool,
@@ -59,6 +67,9 @@ impl Lease {
             seat: OnceLock::new(),
             ended: AtomicBool::new(false),
             active: AtomicUsize::new(0),
+            board: Board::default(),
+            bell: OnceLock::new(),
+            is_pumped: AtomicBool::new(false),
             closing: Mutex::default(),
             has_closing: AtomicBool::new(false),
             given_back: Mutex::new(false),
@@ -72,6 +83,10 @@ impl Lease {
 
     pub(crate) fn is_ended(&self) -> bool {
         self.ended.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.active.load(Ordering::SeqCst) == 0
     }
 
     pub(crate) fn submit(&self, job: Arc<Job>) -> Result<(), Error> {
@@ -98,7 +113,7 @@ impl Lease {
             return End::Already;
         }
         // A lease that no worker has come to yet is free as well: the one that comes passes on.
-        let idle = self.active.load(Ordering::SeqCst) == 0;
+        let idle = self.is_idle();
         if idle {
             *given_back = true;
             self.pool.give_back();
@@ -127,6 +142,35 @@ impl Lease {
         if let Some(seat) = self.seat.get() {
             turn::call(seat);
         }
+        if self.is_pumped.load(Ordering::SeqCst) {
+            self.ring();
+        }
+    }
+
+    pub(crate) fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// The worker comes out of its event loop.
+    pub(crate) fn ring(&self) {
+        if let Some(bell) = self.bell.get() {
+            bell.ring();
+        }
+    }
+
+    /// From here on the worker waits in its event loop, whose bell this is; `false` if there is
+    /// something to do.
+    pub(crate) fn enter_loop(&self, bell: &Arc<Bell>) -> bool {
+        // A lease has one loop: its first bell is its last.
+        self.bell.get_or_init(|| Arc::clone(bell));
+        // Said first, and looked then.
+        self.is_pumped.store(true, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        !self.wants_worker() && !self.board.has_unwanted()
+    }
+
+    pub(crate) fn leave_loop(&self) {
+        self.is_pumped.store(false, Ordering::SeqCst);
     }
 
     /// A job waits, an iterator is to be closed, or the lease has ended.

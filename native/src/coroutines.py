@@ -2,16 +2,24 @@
 
 A context has one loop of the standard library from its first coroutine to its end, so that what is
 bound to a loop stays valid from call to call. It is the current loop of the worker's thread, which
-``tidy`` closes.
+``tidy`` closes. Code may run loops of its own, on other threads: ``acall`` works in any.
 """
 
 import asyncio
+import contextvars
 import inspect
 import threading
-from collections.abc import Awaitable, Coroutine
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine
 
-
+#: ``loop``: the loop of the context; ``pumping``: whether the worker waits in it.
 _here = threading.local()
+#: The job that a task belongs to.
+_job = contextvars.ContextVar("erlang_job", default=None)
+#: What wakes a loop: one bell each.
+_bells = weakref.WeakKeyDictionary()
+#: Calls of Erlang that some loop waits for.
+_pending = {}
 
 
 def loop() -> asyncio.AbstractEventLoop:
@@ -20,11 +28,28 @@ def loop() -> asyncio.AbstractEventLoop:
     if found is None or found.is_closed():
         found = _here.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(found)
+        # Rung when the code must stop, until there is another: also when the loop is being closed.
+        _attend(bell(found))
     return found
 
 
-async def _await(awaitable: Awaitable) -> object:
-    return await awaitable
+def bell(of: asyncio.AbstractEventLoop | None = None) -> object:
+    """What wakes a loop, that of the calling thread by default."""
+    of = of or loop()
+    found = _bells.get(of)
+    if found is None:
+        found = _bells[of] = _Bell()
+        of.add_reader(found.fileno(), _answer, of, found)
+    return found
+
+
+def _answer(of: asyncio.AbstractEventLoop, rung: object) -> None:
+    for number in rung.answer():
+        call, future = _pending.get(number, (None, None))
+        if call is not None:
+            call.deliver(future)
+    if getattr(_here, "pumping", None) is of:
+        of.stop()
 
 
 def complete(awaitable: Awaitable) -> object:
@@ -32,19 +57,20 @@ def complete(awaitable: Awaitable) -> object:
     running = asyncio._get_running_loop()
     if running is None:
         return _run(loop(), awaitable)
-    # In the middle of a coroutine, that has called Erlang and waits for it: its loop goes on after.
+    # In the middle of a coroutine, which has called Erlang and waits for it: its loop goes on after.
     asyncio._set_running_loop(None)
     own = asyncio.new_event_loop()
+    outer = _attend(bell(own))
     try:
         return _run(own, awaitable)
     finally:
+        _attend(outer)
         own.close()
         asyncio._set_running_loop(running)
 
 
 def _run(where: asyncio.AbstractEventLoop, awaitable: Awaitable) -> object:
-    coroutine = awaitable if inspect.iscoroutine(awaitable) else _await(awaitable)
-    task = where.create_task(coroutine)
+    task = where.create_task(_coroutine(awaitable))
     try:
         return where.run_until_complete(task)
     except BaseException:
@@ -53,6 +79,13 @@ def _run(where: asyncio.AbstractEventLoop, awaitable: Awaitable) -> object:
             task.cancel()
             where.run_until_complete(asyncio.gather(task, return_exceptions=True))
         raise
+
+
+def _coroutine(awaitable: Awaitable) -> Coroutine:
+    async def wait() -> object:
+        return await awaitable
+
+    return awaitable if inspect.iscoroutine(awaitable) else wait()
 
 
 async def _take(iterator: object, items: list, count: int) -> bool:
@@ -67,3 +100,47 @@ async def _take(iterator: object, items: list, count: int) -> bool:
 def next_items(iterator: object, items: list, count: int) -> bool:
     """Appends so many items of an asynchronous iterator; ``True`` at its end."""
     return complete(_take(iterator, items, count))
+
+
+def begin(coroutine: Coroutine, job: object, landing: Callable) -> asyncio.Task:
+    """Starts a task of a job, which calls ``landing`` when it is done."""
+    where = loop()
+    bell(where)
+    context = contextvars.copy_context()
+    context.run(_job.set, job)
+    task = context.run(where.create_task, coroutine)
+    task.add_done_callback(landing)
+    return task
+
+
+def job() -> object:
+    """The job of the running task, if it belongs to one."""
+    return _job.get()
+
+
+def pump(once: bool) -> None:
+    """Runs the loop until its bell rings; or, ``once``, what is due in it."""
+    where = loop()
+    if once:
+        where.call_soon(where.stop)
+    else:
+        _here.pumping = where
+    try:
+        where.run_forever()
+    finally:
+        _here.pumping = None
+
+
+async def acall(name: str, args: tuple) -> object:
+    """As ``erlang.call``, while the loop goes on."""
+    where = asyncio.get_running_loop()
+    future = where.create_future()
+    call = _start_call(name, args, bell(where))
+    _pending[call.number] = call, future
+    try:
+        return await future
+    finally:
+        del _pending[call.number]
+        call.end(future.done() and not future.cancelled())
+        # An exception of the future refers to this frame.
+        del call, future

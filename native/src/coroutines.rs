@@ -4,8 +4,12 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyList, PyModule};
+use std::sync::Arc;
 
-use crate::namespace;
+use crate::bell::{self, PyBell};
+use crate::flights::TaskJob;
+use crate::job::Job;
+use crate::{erlang, namespace};
 
 /// `coroutines.py`, which imports `asyncio`: loaded when there is a first coroutine.
 static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
@@ -20,9 +24,19 @@ pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
 pub(crate) fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     let load = || {
         let source = include_str!("coroutines.py");
-        namespace::load(py, "coroutines", source).map(Bound::unbind)
+        let module = namespace::load(py, "coroutines", source)?;
+        module.setattr("_Bell", py.get_type::<PyBell>())?;
+        module.setattr("_attend", wrap_pyfunction!(bell::attend, &module)?)?;
+        module.setattr("_start_call", erlang::start_call_function(&module)?)?;
+        Ok::<_, PyErr>(module.unbind())
     };
     Ok(MODULE.get_or_try_init(py, load)?.bind(py))
+}
+
+/// The job of the running task, if it belongs to one.
+pub(crate) fn job(py: Python<'_>) -> Option<Arc<Job>> {
+    let job = module(py).ok()?.call_method0(intern!(py, "job")).ok()?;
+    Some(Arc::clone(&job.cast::<TaskJob>().ok()?.get().0))
 }
 
 /// A coroutine is awaited, anything else is itself.

@@ -4,15 +4,18 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use rustler::{Encoder, Env, Term};
+use std::sync::Arc;
 
 use crate::atoms;
 use crate::code::{self, Mode};
 use crate::convert::{Answer, to_arguments, to_kwargs, to_message, to_name, to_term};
 use crate::coroutines;
 use crate::error::{Error, Why};
+use crate::flights;
 use crate::iterators::{self, Batch};
 use crate::job::{Job, Shape, is_empty};
 use crate::namespace::{Namespace, evaluate};
+use crate::station::Station;
 use crate::stream::Stream;
 use crate::ticket::Ticket;
 
@@ -20,7 +23,7 @@ use crate::ticket::Ticket;
 pub(crate) struct Execution<'py, 'ns> {
     pub(crate) py: Python<'py>,
     pub(crate) namespace: &'ns Namespace<'py>,
-    pub(crate) job: &'ns Job,
+    pub(crate) job: &'ns Arc<Job>,
     pub(crate) ticket: &'ns Ticket,
 }
 
@@ -46,6 +49,7 @@ impl<'py> Execution<'py, '_> {
                 };
                 self.with_value(source, all)
             }
+            Shape::Async { source } => self.with_value(source, |value| self.fly(&value, env)),
             Shape::Empty => done,
             shape => self.value(shape, |value| self.answer(env, &coroutines::settle(value)?)),
         }
@@ -88,6 +92,17 @@ impl<'py> Execution<'py, '_> {
         let answer = to_term(env, value, self.ticket)?;
         let tag = answer.tag();
         Ok(answer.map(|value| (tag, value).encode(env)))
+    }
+
+    /// A coroutine goes on without this job. A value is the answer, and so is that of a coroutine if
+    /// there is no lease for it to live in.
+    fn fly<'a>(&self, value: &Bound<'py, PyAny>, env: Env<'a>) -> Result<Answer<'a>, Error> {
+        let lease = Station::here().lease();
+        if let Some(lease) = lease.filter(|_| coroutines::is_coroutine(value)) {
+            flights::begin(value, self.job, &lease)?;
+            return Ok(Answer::deferred(env));
+        }
+        self.answer(env, &coroutines::settle(value.clone())?)
     }
 
     fn open(&self, stream: &Stream, value: &Bound<'py, PyAny>) -> Result<(), Error> {

@@ -78,6 +78,8 @@ pub(crate) enum Shape<'a> {
     },
     /// A list of all that there is in what another shape returns.
     Collect { source: Term<'a> },
+    /// A coroutine that another shape returns runs on while its worker does other things.
+    Async { source: Term<'a> },
     /// Goes the whole way and does nothing: what `make bench` measures the others against.
     Empty,
 }
@@ -115,6 +117,7 @@ impl<'a> Shape<'a> {
                 count: count.decode()?,
             }),
             [tag, source] if is(tag, atoms::collect()) => Ok(Self::Collect { source }),
+            [tag, source] if is(tag, atoms::async_()) => Ok(Self::Async { source }),
             _ => Err(NifError::BadArg),
         }
     }
@@ -132,7 +135,7 @@ impl<'a> Shape<'a> {
         match self {
             Self::Call { args, kwargs, .. } => is_empty(*kwargs) && is_short(*args),
             Self::Run { locals, .. } => is_empty(*locals),
-            Self::Open { source, .. } | Self::Collect { source } => {
+            Self::Open { source, .. } | Self::Collect { source } | Self::Async { source } => {
                 Self::source(*source).is_ok_and(|source| source.is_small())
             }
             Self::Empty | Self::Next { .. } => true,
@@ -158,7 +161,9 @@ impl<'a> Shape<'a> {
                 }
             }
             Self::Run { locals, .. } => check_names(*locals),
-            Self::Open { source, .. } | Self::Collect { source } => Self::source(*source)?.check(),
+            Self::Open { source, .. } | Self::Collect { source } | Self::Async { source } => {
+                Self::source(*source)?.check()
+            }
             Self::Empty | Self::Next { .. } => Ok(()),
         }
     }
@@ -303,7 +308,7 @@ impl Job {
 
     /// `{ok, Value}` or `ok`, in `env`.
     pub(crate) fn execute<'a, 'py>(
-        &self,
+        self: &Arc<Self>,
         py: Python<'py>,
         namespace: &Namespace<'py>,
         env: Env<'a>,

@@ -21,7 +21,8 @@
 //! - [`callback`]: a call of an Erlang function by Python code.
 //! - [`waker`]: how a thread that waits for one is woken.
 //! - [`stream`]: a stream, for Erlang; [`iterators`]: what is behind it, for the worker.
-//! - [`coroutines`]: the event loop of a context.
+//! - [`coroutines`]: the event loop of a context; [`flights`]: asynchronous calls in it.
+//! - [`bell`]: what wakes such a loop.
 //! - [`switch`]: how soon it gets the GIL from code that computes.
 //! - [`lent`]: environments of jobs, which are used again.
 //! - [`ticket`]: the one atomic that decides between reply and cancel.
@@ -45,6 +46,7 @@
 
 mod atoms;
 mod audit;
+mod bell;
 mod callback;
 mod census;
 mod code;
@@ -57,6 +59,7 @@ mod exception;
 mod execution;
 mod exit;
 mod fatal;
+mod flights;
 mod interrupt;
 mod iterators;
 mod job;

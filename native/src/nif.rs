@@ -124,6 +124,12 @@ fn is_leased(target: Term<'_>) -> NifResult<bool> {
     Ok(!lease_of(target)?.is_ended())
 }
 
+/// No job of it is under way.
+#[rustler::nif]
+fn is_idle(lease: ResourceArc<LeaseHandle>) -> bool {
+    lease.0.is_idle()
+}
+
 #[rustler::nif]
 fn context(lease: ResourceArc<LeaseHandle>) -> ResourceArc<Context> {
     ResourceArc::new(Context(Arc::clone(&lease.0)))

@@ -24,26 +24,33 @@ impl Outbox {
         Self { env }
     }
 
-    /// Writes the message that ends `job`.
+    /// Writes the message that ends `job`, unless that is for later.
     pub(crate) fn write(
         &mut self,
         job: &Job,
         result: impl for<'a> FnOnce(Env<'a>) -> Result<Answer<'a>, Error>,
-    ) -> Letter {
+    ) -> Option<Letter> {
         let written = self.env.run(|env| {
-            let answer = result(env)?.map(|term| job.message(env, term));
-            Ok((Letter(answer.term.as_c_arg()), answer.scattered))
+            let answer = result(env)?;
+            if answer.is_deferred {
+                return Ok(None);
+            }
+            let answer = answer.map(|term| job.message(env, term));
+            Ok(Some((Letter(answer.term.as_c_arg()), answer.scattered)))
         });
         match written {
-            Ok((letter, false)) => letter,
-            Ok((letter, true)) => self.rewrite(&letter),
-            Err(error) => {
-                // What was converted before it failed would go to the caller, as garbage.
-                self.env.clear();
-                self.env
-                    .run(|env| Letter(job.failure(env, &error).as_c_arg()))
-            }
+            Ok(None) => None,
+            Ok(Some((letter, false))) => Some(letter),
+            Ok(Some((letter, true))) => Some(self.rewrite(&letter)),
+            Err(error) => Some(self.fail(job, &error)),
         }
+    }
+
+    fn fail(&mut self, job: &Job, error: &Error) -> Letter {
+        // What was converted before it failed would go to the caller, as garbage.
+        self.env.clear();
+        self.env
+            .run(|env| Letter(job.failure(env, error).as_c_arg()))
     }
 
     /// A copy of the letter in an environment that holds nothing else: a send hands the whole of
@@ -61,8 +68,7 @@ impl Outbox {
         match job.ticket.complete() {
             Completion::Reply => _ = self.send(&job.caller, letter),
             Completion::Interrupted => {
-                self.env.clear();
-                let letter = self.write(job, |_| Err(Error::Interrupted));
+                let letter = self.fail(job, &Error::Interrupted);
                 self.send(&job.caller, letter);
             }
             Completion::Nothing => self.env.clear(),
@@ -72,8 +78,7 @@ impl Outbox {
 
     /// Ends `job` with an error.
     pub(crate) fn refuse(&mut self, job: &Job, error: Error) {
-        self.env.clear();
-        let letter = self.write(job, |_| Err(error));
+        let letter = self.fail(job, &error);
         match job.ticket.complete() {
             Completion::Reply | Completion::Interrupted => _ = self.send(&job.caller, letter),
             Completion::Nothing => self.env.clear(),

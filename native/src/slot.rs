@@ -9,6 +9,7 @@ mod alarm;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::bell::Bell;
 use crate::callback::Callback;
 use crate::context::Lease;
 use crate::interrupt::{self, Attached, Thread};
@@ -22,6 +23,8 @@ use alarm::Alarm;
 pub(crate) enum Task {
     /// A job, and the lease that it runs in.
     Job(Arc<Job>, Option<Arc<Lease>>),
+    /// The asynchronous calls of a lease, in its event loop.
+    Flights(Arc<Lease>),
     /// Undoes what somebody left behind. Finalizers run there, which may do anything.
     Cleaning(Option<Arc<Lease>>),
 }
@@ -30,6 +33,7 @@ impl Task {
     pub(crate) fn lease(&self) -> Option<&Arc<Lease>> {
         match self {
             Self::Job(_, lease) | Self::Cleaning(lease) => lease.as_ref(),
+            Self::Flights(lease) => Some(lease),
         }
     }
 }
@@ -56,6 +60,8 @@ struct State {
     task: Option<Task>,
     /// What the code waits for, in the middle of its task.
     callback: Option<Arc<Callback>>,
+    /// Of the event loop that runs here, if one does.
+    bell: Option<Arc<Bell>>,
     /// The watchdog's notes on this task.
     alarm: Option<Alarm>,
     /// The interrupter is to raise an exception in the thread.
@@ -169,14 +175,19 @@ impl Slot {
 
     /// Interrupts the job here if it is the one; `true` when its caller will hear of it.
     pub(crate) fn interrupt(&self, is_it: impl Fn(&Job, Option<&Lease>) -> bool) -> bool {
-        match &self.state().task {
-            Some(Task::Job(job, lease)) => {
-                // The outermost: what runs in the middle of it stops as well.
-                let found = job.chain().filter(|job| is_it(job, lease.as_deref()));
-                found.last().is_some_and(|job| job.ticket.interrupt())
+        let state = self.state();
+        let Some(task) = &state.task else {
+            return false;
+        };
+        let lease = task.lease().map(|lease| &**lease);
+        if let Task::Job(job, _) = task {
+            // The outermost: what runs in the middle of it stops as well.
+            let found = job.chain().filter(|job| is_it(job, lease)).last();
+            if found.is_some_and(|job| job.ticket.interrupt()) {
+                return true;
             }
-            _ => false,
         }
+        lease.is_some_and(|lease| lease.board().interrupt(|job| is_it(job, Some(lease))))
     }
 
     /// Raises in the thread, if its task has not ended since the verdict. Attached.
@@ -188,6 +199,7 @@ impl Slot {
         state.raised = true;
         self.thread.raise(py);
         let callback = state.callback.clone();
+        let bell = state.bell.clone();
         let raised = if state.abandoned {
             Raised::Abandoned
         } else {
@@ -196,6 +208,10 @@ impl Slot {
         drop(state);
         if let Some(callback) = callback {
             callback.interrupt();
+        }
+        if let Some(bell) = bell {
+            // A loop that waits for its descriptors waits on after a signal (PEP 475).
+            bell.ring();
         }
         raised
     }
@@ -217,6 +233,12 @@ impl Slot {
         if std::mem::take(&mut self.state().raised) {
             self.thread.unraise(py);
         }
+    }
+
+    /// This loop runs here, or none any more. Returns the one that ran before. Called by the thread
+    /// itself.
+    pub(crate) fn attend(&self, bell: Option<Arc<Bell>>) -> Option<Arc<Bell>> {
+        std::mem::replace(&mut self.state().bell, bell)
     }
 
     /// Of a worker.

@@ -23,7 +23,7 @@ use crate::reply::Outbox;
 use crate::slot::{Role, Slot, Task};
 use crate::turn::Turn;
 use crate::waker::Waker;
-use crate::{switch, watchdog};
+use crate::{coroutines, switch, watchdog};
 
 thread_local! {
     static STATION: RefCell<Option<Rc<Station>>> = const { RefCell::new(None) };
@@ -52,10 +52,11 @@ struct Post {
     turn: Rc<RefCell<Turn>>,
 }
 
-/// A job that runs here.
+/// Where something runs.
 #[derive(Clone)]
 pub(crate) struct Frame {
-    pub(crate) job: Arc<Job>,
+    /// `None` for the asynchronous calls of a lease, each of which has its own.
+    job: Option<Arc<Job>>,
     pub(crate) lease: Option<Arc<Lease>>,
     namespace: NonNull<Namespace<'static>>,
 }
@@ -93,9 +94,17 @@ impl Station {
         here.unwrap_or_else(|| Self::new(None, watchdog::register(Role::Guest)))
     }
 
-    /// The innermost job of the calling thread.
-    pub(crate) fn current() -> Option<Frame> {
-        STATION.with_borrow(|station| station.as_ref()?.frame())
+    /// The job that the running code belongs to: that of its task, if it is one, or the innermost of
+    /// the calling thread.
+    pub(crate) fn job(py: Python<'_>) -> Option<Arc<Job>> {
+        let frame = STATION.with_borrow(|station| station.as_ref()?.frame())?;
+        let flies = |lease: &Arc<Lease>| !lease.board().is_empty();
+        let task = if frame.lease.as_ref().is_some_and(flies) {
+            coroutines::job(py)
+        } else {
+            None
+        };
+        task.or(frame.job)
     }
 
     pub(crate) fn waker(&self) -> Waker {
@@ -108,6 +117,11 @@ impl Station {
     /// The innermost job. None while the worker cleans.
     pub(crate) fn frame(&self) -> Option<Frame> {
         self.frames.borrow().last().cloned()
+    }
+
+    /// The lease of the innermost frame.
+    pub(crate) fn lease(&self) -> Option<Arc<Lease>> {
+        self.frame()?.lease
     }
 
     /// Takes a job; `None` when it must not run.
@@ -151,16 +165,12 @@ impl Station {
         outbox: &mut Outbox,
         before_reply: impl FnOnce(),
     ) -> Result<(), Exit> {
-        self.frames.borrow_mut().push(Frame {
-            job: Arc::clone(job),
-            lease: lease.cloned(),
-            namespace: NonNull::from(namespace).cast(),
+        let job = Arc::clone(job);
+        let written = self.within(Some(&job), lease, namespace, || {
+            let run = || outbox.write(&job, |env| job.execute(py, namespace, env));
+            catch_unwind(AssertUnwindSafe(run))
         });
-        let run = || outbox.write(job, |env| job.execute(py, namespace, env));
-        let written = catch_unwind(AssertUnwindSafe(run));
         clear_indicator();
-        let frame = self.frames.borrow_mut().pop();
-        drop(frame);
         if !self.slot.resume(py.into(), outer) {
             outbox.clear();
             return Err(Exit::Abandoned);
@@ -169,9 +179,29 @@ impl Station {
             outbox.clear();
             return Err(Exit::Crashed);
         };
-        before_reply();
-        outbox.post(job, letter);
+        if let Some(letter) = letter {
+            before_reply();
+            outbox.post(&job, letter);
+        }
         Ok(())
+    }
+
+    /// Runs `body`, whose code finds its place by a frame.
+    pub(crate) fn within<T>(
+        &self,
+        job: Option<&Arc<Job>>,
+        lease: Option<&Arc<Lease>>,
+        namespace: &Namespace<'_>,
+        body: impl FnOnce() -> T,
+    ) -> T {
+        let frame = Frame {
+            job: job.cloned(),
+            lease: lease.cloned(),
+            namespace: NonNull::from(namespace).cast(),
+        };
+        self.frames.borrow_mut().push(frame);
+        let _pop = Pop(&self.frames);
+        body()
     }
 
     /// Runs a job in the middle of what the thread does.
@@ -232,6 +262,17 @@ impl Drop for Station {
             self.slot.leave();
             watchdog::unregister(&self.slot);
         }
+    }
+}
+
+/// Takes a frame away, whatever has happened in it.
+struct Pop<'a>(&'a RefCell<Vec<Frame>>);
+
+impl Drop for Pop<'_> {
+    fn drop(&mut self) {
+        let frame = self.0.borrow_mut().pop();
+        // What it refers to is dropped after the borrow.
+        drop(frame);
     }
 }
 

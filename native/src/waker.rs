@@ -4,11 +4,14 @@
 use std::sync::Arc;
 use std::thread::Thread;
 
+use crate::bell::Bell;
 use crate::turn::{self, Seat};
 
 pub(crate) enum Waker {
     Worker(Arc<Seat>),
     Thread(Thread),
+    /// Of an event loop, and the number of the callback that it is for.
+    Bell(Arc<Bell>, u64),
     /// Nobody waits: somebody looks now and then.
     Nobody,
 }
@@ -18,6 +21,7 @@ impl Waker {
         match self {
             Self::Worker(seat) => turn::call(seat),
             Self::Thread(thread) => thread.unpark(),
+            Self::Bell(bell, callback) => bell.ring_for(*callback),
             Self::Nobody => {}
         }
     }

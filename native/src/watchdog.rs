@@ -19,7 +19,7 @@ use crate::job::Job;
 use crate::pool::Pool;
 use crate::reply::Outbox;
 use crate::slot::{Role, Slot, Task};
-use crate::{interrupt, release, thread as worker_thread};
+use crate::{flights, interrupt, release, thread as worker_thread};
 
 static BELL: OnceCell<Sender<()>> = OnceCell::new();
 /// The watchdog is awake, or will be, for those who clean.
@@ -216,6 +216,7 @@ fn abandon(slot: &Slot, task: Task, limits: Limits) {
         if matches!(task, Task::Job(..)) {
             lease.finish_job();
         }
+        flights::refuse(lease, &mut outbox);
         lease.end();
         lease.leave(&mut outbox, || Error::ContextNotBound);
     }

@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 use crate::atoms;
 use crate::context::Lease;
 use crate::error::Error;
+use crate::interrupt::Interrupted;
 use crate::job::Job;
 use crate::namespace::Namespace;
 use crate::pool::{Pool, Work};
@@ -21,7 +22,7 @@ use crate::reply::Outbox;
 use crate::slot::{Slot, Task};
 use crate::station::{Exit, Station, clear_indicator};
 use crate::turn::{Desk, Turn};
-use crate::{exit, interrupt, iterators, switch, threads};
+use crate::{exit, flights, interrupt, iterators, switch, threads};
 
 pub(crate) struct Worker {
     pool: Arc<Pool>,
@@ -137,6 +138,7 @@ impl Worker {
             Err(Exit::Abandoned) => return served,
         };
         lease.end();
+        flights::refuse(lease, &mut self.outbox);
         lease.leave(&mut self.outbox, refusal);
         served
     }
@@ -159,7 +161,9 @@ impl Worker {
         let served = self.run_errands(py, lease, &namespace);
         let leave = || {
             iterators::close_all(py);
-            namespace.leave_empty()
+            let left = namespace.leave_empty();
+            flights::forget();
+            left
         };
         self.clean(py, Some(lease), leave).and(served)
     }
@@ -186,8 +190,12 @@ impl Worker {
                 None
             };
             let Some(job) = job else {
-                let turn = &mut *self.turn.borrow_mut();
-                switch::detach(py, || turn.rest::<Pool>(None, || lease.wants_worker()));
+                if lease.board().is_empty() || lease.wants_worker() {
+                    let turn = &mut *self.turn.borrow_mut();
+                    switch::detach(py, || turn.rest::<Pool>(None, || lease.wants_worker()));
+                } else {
+                    self.run_loop(py, lease, namespace, false)?;
+                }
                 continue;
             };
             let (station, outbox) = (&self.station, &mut self.outbox);
@@ -209,8 +217,46 @@ impl Worker {
             if job.frees_lease() {
                 lease.end();
             }
+            if !lease.board().is_empty() {
+                // However many jobs come, the tasks go on.
+                self.run_loop(py, lease, namespace, true)?;
+            }
         }
         Ok(())
+    }
+
+    /// Runs the tasks of a lease, until there is something else to do; or, `once`, for a moment.
+    fn run_loop<'py>(
+        &mut self,
+        py: Python<'py>,
+        lease: &Arc<Lease>,
+        namespace: &Namespace<'py>,
+        once: bool,
+    ) -> Result<(), Exit> {
+        if !once {
+            self.turn.borrow_mut().give_up();
+        }
+        let station = Rc::clone(&self.station);
+        self.guard(py, |this| {
+            this.slot.begin(Task::Flights(Arc::clone(lease)));
+            station.within(None, Some(lease), namespace, || {
+                flights::cancel_unwanted(py, lease.board());
+                let run = || {
+                    if once || lease.enter_loop(&flights::bell(py)?) {
+                        flights::run(py, once)?;
+                    }
+                    Ok(())
+                };
+                let ran: PyResult<()> = run();
+                lease.leave_loop();
+                if let Err(error) = ran
+                    && !error.is_instance_of::<Interrupted>(py)
+                {
+                    error.write_unraisable(py, None);
+                }
+            });
+            Ok(())
+        })
     }
 
     /// Undoes what somebody left behind, under the eyes of the watchdog.

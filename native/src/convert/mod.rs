@@ -53,6 +53,8 @@ pub(crate) struct Answer<'a> {
     /// The environment holds much that is not part of the term: a map grows by a copied path per
     /// key, and no environment is ever garbage collected.
     pub(crate) scattered: bool,
+    /// There is none yet: it comes when a coroutine has ended.
+    pub(crate) is_deferred: bool,
 }
 
 impl<'a> Answer<'a> {
@@ -61,6 +63,14 @@ impl<'a> Answer<'a> {
             term,
             is_external: false,
             scattered: false,
+            is_deferred: false,
+        }
+    }
+
+    pub(crate) fn deferred(env: Env<'a>) -> Self {
+        Self {
+            is_deferred: true,
+            ..Self::compact(atoms::ok().encode(env))
         }
     }
 

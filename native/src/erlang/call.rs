@@ -34,9 +34,7 @@ fn call<'py>(
     name: &str,
     args: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    if !is_registered(name) {
-        return Err(not_registered(py, name));
-    }
+    check_registered(py, name)?;
     ask(Function::Registered(name), args)
 }
 
@@ -48,7 +46,7 @@ fn wait_down<'py>(args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
 
 /// What `py_callback` runs.
 #[derive(Clone, Copy)]
-enum Function<'a> {
+pub(super) enum Function<'a> {
     Registered(&'a str),
     WaitDown,
 }
@@ -65,29 +63,31 @@ impl Encoder for Function<'_> {
 fn ask<'py>(function: Function<'_>, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
     let py = args.py();
     let station = Station::here();
-    let job = station.frame().map(|frame| frame.job);
+    let job = Station::job(py);
     let ticket = job
         .as_ref()
         .map_or_else(Ticket::unlimited, |job| Arc::clone(&job.ticket));
     let callback = Callback::new(job, Arc::clone(ticket.pending()), station.waker());
     submit(&station, &callback, function, args, &ticket)?;
     let outcome = wait(py, &station, &callback);
-    let refusals = callback.end();
-    let mut outbox = Outbox::new();
-    for job in refusals {
-        outbox.refuse(&job, Error::ContextNotBound);
-    }
-    if outcome.is_err()
-        && let Some(server) = server_pid()
-    {
-        // Nobody wants its answer any more.
-        outbox.note(&server, (atoms::py_callback(), callback.id, atoms::ended()));
-    }
+    close(&callback, outcome.is_ok());
     value(py, function, &outcome?, &ticket)
 }
 
+/// Nobody waits any more: refuses the jobs that came too late, and has the process ended, if it has
+/// not answered.
+pub(super) fn close(callback: &Callback, is_answered: bool) {
+    let mut outbox = Outbox::new();
+    for job in callback.end() {
+        outbox.refuse(&job, Error::ContextNotBound);
+    }
+    if !is_answered && let Some(server) = server_pid() {
+        outbox.note(&server, (atoms::py_callback(), callback.id, atoms::ended()));
+    }
+}
+
 /// Asks `py_callback` to run the function.
-fn submit(
+pub(super) fn submit(
     station: &Station,
     callback: &Arc<Callback>,
     function: Function<'_>,
@@ -153,7 +153,7 @@ fn wait(py: Python<'_>, station: &Station, callback: &Arc<Callback>) -> PyResult
     waited
 }
 
-fn value<'py>(
+pub(super) fn value<'py>(
     py: Python<'py>,
     function: Function<'_>,
     outcome: &Outcome,
@@ -195,6 +195,13 @@ fn value<'py>(
             _ => Err(PyRuntimeError::new_err("py_callback gave no answer")),
         }
     })
+}
+
+pub(super) fn check_registered(py: Python<'_>, name: &str) -> PyResult<()> {
+    if is_registered(name) {
+        return Ok(());
+    }
+    Err(not_registered(py, name))
 }
 
 fn not_registered(py: Python<'_>, name: &str) -> PyErr {

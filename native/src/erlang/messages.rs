@@ -37,7 +37,7 @@ pub(super) fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyfunction]
 #[pyo3(signature = (dest, message, /))]
 fn send(py: Python<'_>, dest: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>) -> PyResult<()> {
-    let job = Station::current().map(|frame| frame.job);
+    let job = Station::job(py);
     let ticket = job.map_or_else(Ticket::unlimited, |job| Arc::clone(&job.ticket));
     let told = match Destination::find(dest)? {
         Destination::Local(pid) => {
@@ -60,11 +60,11 @@ fn send(py: Python<'_>, dest: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>) -> 
 #[pyfunction]
 #[pyo3(name = "self")]
 fn caller(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
-    let Some(frame) = Station::current() else {
+    let Some(job) = Station::job(py) else {
         let text = "no call of an Erlang process runs in this thread";
         return Err(PyRuntimeError::new_err(text));
     };
-    pid_object(py, frame.job.caller)
+    pid_object(py, job.caller)
 }
 
 /// The local process with this name, or None.

@@ -1,19 +1,21 @@
 //! The Python module `erlang`: what Python code may ask of Erlang. Runs attached, on any thread that
 //! runs Python code.
 
+mod acall;
 mod call;
 mod messages;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyCFunction, PyModule};
 use rustler::LocalPid;
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::interrupt::Interrupted;
-use crate::namespace;
 use crate::object::ErlangTerm;
+use crate::{coroutines, namespace};
 
 /// Who serves Python code, and which functions it has. Locked for a look.
 static SERVER: Mutex<Option<Server>> = Mutex::new(None);
@@ -45,6 +47,7 @@ pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
     module.setattr("Interrupted", py.get_type::<Interrupted>())?;
     module.setattr("_is_registered", wrap_pyfunction!(is_registered, &module)?)?;
     module.setattr("_registered", wrap_pyfunction!(registered, &module)?)?;
+    module.setattr("_coroutines", wrap_pyfunction!(coroutines_module, &module)?)?;
     call::init(&module)?;
     messages::init(&module)?;
     let classes = Classes {
@@ -55,6 +58,13 @@ pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
     let _: Result<(), _> = CLASSES.set(py, classes);
     let modules = py.import("sys")?.getattr("modules")?;
     modules.set_item("erlang", module)
+}
+
+/// For `coroutines.py`.
+pub(crate) fn start_call_function<'py>(
+    module: &Bound<'py, PyModule>,
+) -> PyResult<Bound<'py, PyCFunction>> {
+    wrap_pyfunction!(acall::start_call, module)
 }
 
 pub(crate) fn classes(py: Python<'_>) -> PyResult<&Classes> {
@@ -69,6 +79,13 @@ pub(crate) fn serve(pid: LocalPid, functions: HashSet<String>) {
 
 fn server_pid() -> Option<LocalPid> {
     server().as_ref().map(|server| server.pid)
+}
+
+/// `coroutines.py`.
+#[pyfunction]
+#[pyo3(name = "_coroutines")]
+fn coroutines_module(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {
+    coroutines::module(py).cloned()
 }
 
 #[pyfunction]

@@ -80,6 +80,11 @@ def demonitor(watched: Monitor, /) -> None:
     watched._watch = None
 
 
+async def acall(name: str, /, *args: object) -> object:
+    """As ``call``, for coroutines: the event loop goes on meanwhile."""
+    return await _coroutines().acall(name, args)
+
+
 def __getattr__(name: str) -> object:
     """A registered function."""
     if not _is_registered(name):

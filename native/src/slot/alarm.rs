@@ -48,6 +48,19 @@ impl Slot {
                 }
                 Duration::ZERO
             }
+            Some(Task::Flights(lease)) => {
+                if self.is_closed(Some(lease)) {
+                    lease.board().interrupt_all();
+                }
+                if !state.abandoned && !lease.board().has_unwanted() {
+                    // The loop has taken notice of what was unwanted.
+                    state.alarm = None;
+                    return Verdict::default();
+                }
+                // A loop that goes round cancels its task. One that does not is stopped.
+                lease.ring();
+                grace / 2
+            }
             Some(Task::Cleaning(_)) => grace,
             None => return Verdict::default(),
         };

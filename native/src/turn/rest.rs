@@ -77,6 +77,17 @@ impl Turn {
         }
     }
 
+    /// The next may have the turn, though this worker goes on: it waits for other things than the
+    /// turn, as an event loop does.
+    pub(crate) fn give_up(&mut self) {
+        self.is_fresh = false;
+        if self.seat.is_holder() {
+            let turns = self.seat.turns;
+            let next = turns.pass_on(&mut turns.lock());
+            wake(next);
+        }
+    }
+
     /// A job begins.
     pub(crate) fn begin(&mut self) {
         self.is_fresh = false;

@@ -1,0 +1,213 @@
+//! Asynchronous calls in flight: coroutines that run as tasks of the event loop of a lease, while
+//! its worker does other things. Each is a job that has been taken and is replied to when its task
+//! is done.
+//!
+//! The tasks are thread-local, and used attached. The board, what others see of them, is looked at
+//! by the watchdog, which never attaches. Whoever takes a flight off the board ends its job.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use rustler::Encoder;
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::bell::{Bell, PyBell};
+use crate::context::Lease;
+use crate::convert::to_term;
+use crate::coroutines;
+use crate::error::Error;
+use crate::job::Job;
+use crate::reply::Outbox;
+
+thread_local! {
+    static TASKS: RefCell<Vec<(Arc<Job>, Py<PyAny>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The flights of one lease.
+#[derive(Default)]
+pub(crate) struct Board(Mutex<Vec<Flight>>);
+
+struct Flight {
+    job: Arc<Job>,
+    /// The loop knows that nobody wants it any more.
+    is_noticed: bool,
+}
+
+impl Board {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.flights().is_empty()
+    }
+
+    fn add(&self, job: &Arc<Job>) {
+        let job = Arc::clone(job);
+        let is_noticed = false;
+        self.flights().push(Flight { job, is_noticed });
+    }
+
+    /// `true` for who takes it off, and has to end its job.
+    fn remove(&self, job: &Arc<Job>) -> bool {
+        let mut flights = self.flights();
+        let found = flights.iter().position(|f| Arc::ptr_eq(&f.job, job));
+        let removed = found.map(|index| flights.swap_remove(index));
+        drop(flights);
+        removed.is_some()
+    }
+
+    /// All of them, for who has to end their jobs.
+    pub(crate) fn clear(&self) -> Vec<Arc<Job>> {
+        let flights = std::mem::take(&mut *self.flights());
+        flights.into_iter().map(|flight| flight.job).collect()
+    }
+
+    /// Nobody waits for any of them.
+    pub(crate) fn interrupt_all(&self) {
+        let interrupt = |flight: &Flight| _ = flight.job.ticket.interrupt();
+        self.flights().iter().for_each(interrupt);
+    }
+
+    /// Interrupts the flight that `is_it` knows; `true` when its caller will hear of it.
+    pub(crate) fn interrupt(&self, is_it: impl Fn(&Job) -> bool) -> bool {
+        let flights = self.flights();
+        let found = flights.iter().filter(|flight| is_it(&flight.job));
+        // Every one: a process may have several under way.
+        found.filter(|flight| flight.job.ticket.interrupt()).count() > 0
+    }
+
+    /// There is one that nobody wants, and the loop does not know.
+    pub(crate) fn has_unwanted(&self) -> bool {
+        let is_news = |flight: &Flight| !flight.is_noticed && flight.job.is_unwanted();
+        self.flights().iter().any(is_news)
+    }
+
+    fn take_notice(&self) -> Vec<Arc<Job>> {
+        let mut unwanted = Vec::new();
+        for flight in &mut *self.flights() {
+            if !flight.is_noticed && flight.job.is_unwanted() {
+                flight.is_noticed = true;
+                unwanted.push(Arc::clone(&flight.job));
+            }
+        }
+        unwanted
+    }
+
+    fn flights(&self) -> MutexGuard<'_, Vec<Flight>> {
+        // Whole after each operation, whatever panicked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The job of a task, where its code finds it: see `coroutines.py`.
+#[pyclass(frozen, module = "erlang")]
+pub(crate) struct TaskJob(pub(crate) Arc<Job>);
+
+/// Is called when a task is done.
+#[pyclass(frozen, module = "erlang")]
+struct Landing {
+    job: Arc<Job>,
+    lease: Arc<Lease>,
+}
+
+/// Starts a coroutine as a task, for a job that runs in this lease.
+pub(crate) fn begin(
+    coroutine: &Bound<'_, PyAny>,
+    job: &Arc<Job>,
+    lease: &Arc<Lease>,
+) -> PyResult<()> {
+    let py = coroutine.py();
+    let module = coroutines::module(py)?;
+    let landing = Landing {
+        job: Arc::clone(job),
+        lease: Arc::clone(lease),
+    };
+    let args = (coroutine, TaskJob(Arc::clone(job)), landing);
+    // On the board first: the task may be done before this returns.
+    lease.board().add(job);
+    match module.call_method1(intern!(py, "begin"), args) {
+        Ok(task) => {
+            TASKS.with_borrow_mut(|tasks| tasks.push((Arc::clone(job), task.unbind())));
+            Ok(())
+        }
+        Err(error) => {
+            lease.board().remove(job);
+            Err(error)
+        }
+    }
+}
+
+#[pymethods]
+impl Landing {
+    fn __call__(&self, py: Python<'_>, task: &Bound<'_, PyAny>) {
+        let (landed, others) = TASKS
+            .take()
+            .into_iter()
+            .partition(|(job, _)| Arc::ptr_eq(job, &self.job));
+        TASKS.set(others);
+        let landed: Vec<(Arc<Job>, Py<PyAny>)> = landed;
+        drop(landed);
+        if !self.lease.board().remove(&self.job) {
+            // The worker was abandoned, and others have seen to it.
+            return;
+        }
+        let mut outbox = Outbox::new();
+        let letter = outbox.write(&self.job, |env| {
+            let value = result(py, task)?;
+            let answer = to_term(env, &value, &self.job.ticket)?;
+            let tag = answer.tag();
+            Ok(answer.map(|value| (tag, value).encode(env)))
+        });
+        self.lease.finish_job();
+        if let Some(letter) = letter {
+            outbox.post(&self.job, letter);
+        }
+    }
+}
+
+fn result<'py>(py: Python<'py>, task: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Error> {
+    if task.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
+        return Err(Error::Interrupted);
+    }
+    Ok(task.call_method0(intern!(py, "result"))?)
+}
+
+/// Cancels the tasks that nobody wants any more.
+pub(crate) fn cancel_unwanted(py: Python<'_>, board: &Board) {
+    for unwanted in board.take_notice() {
+        let find = |(job, task): &(Arc<Job>, Py<PyAny>)| {
+            Arc::ptr_eq(job, &unwanted).then(|| task.clone_ref(py))
+        };
+        let task = TASKS.with_borrow(|tasks| tasks.iter().find_map(find));
+        if let Some(task) = task
+            && let Err(error) = task.call_method0(py, intern!(py, "cancel"))
+        {
+            error.write_unraisable(py, None);
+        }
+    }
+}
+
+/// The lease is over, and its loop closed. Runs on the worker.
+pub(crate) fn forget() {
+    drop(TASKS.take());
+}
+
+/// What has not landed never will.
+pub(crate) fn refuse(lease: &Lease, outbox: &mut Outbox) {
+    for job in lease.board().clear() {
+        lease.finish_job();
+        outbox.refuse(&job, Error::Interrupted);
+    }
+}
+
+/// The bell of the loop of the calling thread.
+pub(crate) fn bell(py: Python<'_>) -> PyResult<Arc<Bell>> {
+    let bell = coroutines::module(py)?.call_method0(intern!(py, "bell"))?;
+    let bell = bell.cast::<PyBell>().map_err(PyErr::from)?;
+    Ok(Arc::clone(&bell.get().0))
+}
+
+/// Runs the loop of the calling thread until its bell rings; or, `once`, what is due in it.
+pub(crate) fn run(py: Python<'_>, once: bool) -> PyResult<()> {
+    let module = coroutines::module(py)?;
+    module
+        .call_method1(intern!(py, "pump"), (once,))
+        .map(|_| ())
+}

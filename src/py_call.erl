@@ -1,0 +1,200 @@
+%% @private
+%% The path of a call: make_ref and its receive stand here, once for calls that are waited for, and
+%% once for those under way.
+-module(py_call).
+
+-export([job/4, run/2, run_in/3, submit/3, start/1, start_in/2, start_at/2, failed/1, await/2, gather/2,
+         name/1, code/1]).
+
+-export_type([pending/0]).
+
+-include("py_call.hrl").
+
+-opaque pending() :: {py_pending, reference(), py_nif:ticket() | {error, py:error_reason()}}.
+
+-type target() :: py_nif:pool() | py_nif:lease() | py_nif:context() | py_nif:callback().
+
+%% Milliseconds in which a message comes that is about to be sent.
+-define(MOMENT, 1000).
+
+-spec job(py:name(), py:name(), py:args(), py:kwargs()) -> py_nif:source().
+job(Module, Function, Args, Kwargs) ->
+    {call, name(Module), name(Function), Args, Kwargs}.
+
+%% A process that lost its binding to a crash is a process without one.
+-spec run(py_nif:job(), timeout() | ?DEFAULT) -> term().
+run(Job, Timeout) ->
+    case py_pool:binding(self()) of
+        {ok, Lease} ->
+            try
+                submit(Lease, Job, Timeout)
+            catch
+                error:context_not_bound -> submit(py_pool:native(), Job, Timeout)
+            end;
+        none ->
+            submit(unbound(py_callback:place()), Job, Timeout)
+    end.
+
+%% A process that answers a callback goes on where the callback came from.
+unbound(undefined) -> py_pool:native();
+unbound({Callback, _Lease}) -> Callback.
+
+%% `badarg' for a context that is not one. In the context that waits for this process, the job runs
+%% in the middle of what waits.
+-spec run_in(py:context(), py_nif:job(), timeout() | ?DEFAULT) -> term().
+run_in(Context, Job, Timeout) ->
+    submit(within(Context), Job, Timeout).
+
+within(Context) ->
+    Id = py_nif:lease_id(Context),
+    case py_callback:place() of
+        {Callback, Id} -> Callback;
+        _ -> Context
+    end.
+
+-spec submit(target(), py_nif:job(), timeout() | ?DEFAULT) -> term().
+submit(Target, Job, Timeout) when ?IS_TIMEOUT(Timeout); Timeout =:= ?DEFAULT ->
+    Ref = make_ref(),
+    case py_nif:submit(Target, Ref, Job, get('$callers')) of
+        {ok, Ticket} -> await(Ref, Ticket, Timeout);
+        {error, context_not_bound} -> error(context_not_bound);
+        {error, Reason} -> {error, Reason}
+    end;
+submit(_Target, _Job, _Timeout) ->
+    error(badarg).
+
+%% Looked up here, the default costs nothing: the worker is busy meanwhile.
+await(Ref, Ticket, Timeout0) ->
+    Timeout = timeout(Timeout0),
+    receive
+        {Ref, Result} -> result(Result)
+    after Timeout ->
+        case py_nif:cancel(Ticket) of
+            cancelled ->
+                {error, timeout};
+            replied ->
+                %% Cannot hang: the ticket says that the worker sends, or has sent.
+                receive {Ref, Result} -> result(Result) end
+        end
+    end.
+
+timeout(?DEFAULT) -> timeout(application:get_env(erlang_python, default_timeout, 30000));
+timeout(Timeout) when ?IS_TIMEOUT(Timeout) -> Timeout;
+timeout(_) -> error(badarg).
+
+%% A big value is decoded here: into the right heap, by a scheduler.
+result({external, Value}) -> {ok, binary_to_term(Value)};
+result({raise, Reason}) -> error(Reason);
+result(Result) -> Result.
+
+%% @doc As `run', but returns at once.
+-spec start(py_nif:job()) -> pending().
+start(Job) ->
+    case py_pool:binding(self()) of
+        {ok, Lease} ->
+            try
+                start_at(Lease, Job)
+            catch
+                error:context_not_bound -> start_at(py_pool:native(), Job)
+            end;
+        none ->
+            start_at(unbound(py_callback:place()), Job)
+    end.
+
+-spec start_in(py:context(), py_nif:job()) -> pending().
+start_in(Context, Job) ->
+    start_at(within(Context), Job).
+
+-spec start_at(target(), py_nif:job()) -> pending().
+start_at(Target, Job) ->
+    Ref = make_ref(),
+    case py_nif:submit(Target, Ref, Job, get('$callers')) of
+        {ok, Ticket} -> {py_pending, Ref, Ticket};
+        {error, context_not_bound} -> error(context_not_bound);
+        {error, Reason} -> {py_pending, Ref, {error, Reason}}
+    end.
+
+%% @doc A call that was refused.
+-spec failed(py:error_reason()) -> pending().
+failed(Reason) ->
+    {py_pending, make_ref(), {error, Reason}}.
+
+-spec await(pending(), timeout() | ?DEFAULT) -> py:result().
+await({py_pending, _Ref, {error, Reason}}, _Timeout) ->
+    {error, Reason};
+await({py_pending, Ref, Ticket} = Pending, Timeout0) ->
+    Timeout = timeout(Timeout0),
+    receive
+        {Ref, Result} -> result(Result)
+    after Timeout ->
+        case discard(Pending) of
+            cancelled -> {error, timeout};
+            {replied, Result} -> result(Result);
+            %% It was awaited before.
+            nothing when is_reference(Ticket) -> error(badarg)
+        end
+    end;
+await(_, _) ->
+    error(badarg).
+
+%% Nothing will come for it any more.
+discard({py_pending, _Ref, {error, _}}) ->
+    cancelled;
+discard({py_pending, Ref, Ticket}) ->
+    case py_nif:cancel(Ticket) of
+        cancelled -> cancelled;
+        replied -> receive {Ref, Result} -> {replied, Result} after ?MOMENT -> nothing end
+    end.
+
+-spec gather([pending()], timeout() | ?DEFAULT) -> py:result([term()]).
+gather(Calls, Timeout0) ->
+    Deadline = deadline(timeout(Timeout0)),
+    Refs = [reference(Call) || Call <- Calls],
+    case [Reason || {py_pending, _Ref, {error, Reason}} <- Calls] of
+        [] ->
+            Open = maps:from_list(lists:zip(Refs, Calls)),
+            gather(Open, Refs, Deadline, #{});
+        [Reason | _] ->
+            lists:foreach(fun discard/1, Calls),
+            {error, Reason}
+    end.
+
+gather(Open, Refs, _Deadline, Values) when map_size(Open) =:= 0 ->
+    {ok, [maps:get(Ref, Values) || Ref <- Refs]};
+gather(Open0, Refs, Deadline, Values) ->
+    receive
+        {Ref, Result} when is_map_key(Ref, Open0) ->
+            Open = maps:remove(Ref, Open0),
+            case result(Result) of
+                {ok, Value} -> gather(Open, Refs, Deadline, Values#{Ref => Value});
+                {error, Reason} -> give_up(Open, Reason)
+            end
+    after left(Deadline) ->
+        give_up(Open0, timeout)
+    end.
+
+give_up(Open, Reason) ->
+    lists:foreach(fun discard/1, maps:values(Open)),
+    {error, Reason}.
+
+reference({py_pending, Ref, _}) -> Ref;
+reference(_) -> error(badarg).
+
+deadline(infinity) -> infinity;
+deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
+
+left(infinity) -> infinity;
+left(Deadline) -> max(0, Deadline - erlang:monotonic_time(millisecond)).
+
+-spec name(py:name()) -> atom() | binary().
+name(Name) when is_atom(Name) -> Name;
+name(Name) -> code(Name).
+
+-spec code(unicode:chardata()) -> binary().
+code(Code) when is_binary(Code) ->
+    Code;
+code(Code) ->
+    case unicode:characters_to_binary(Code) of
+        Binary when is_binary(Binary) -> Binary;
+        _ -> error(badarg)
+    end.

@@ -1,0 +1,7 @@
+%% Timeouts, for the modules that take them.
+
+%% No timeout was named.
+-define(DEFAULT, '$default').
+-define(MAX_TIMEOUT, 16#ffffffff).
+-define(IS_TIMEOUT(T), (T =:= infinity orelse
+                        (is_integer(T) andalso T >= 0 andalso T =< ?MAX_TIMEOUT))).
