@@ -86,7 +86,8 @@ pub(crate) fn is_tidy(py: Python<'_>, variables: &Bound<'_, PyAny>) -> bool {
         && tools(py).is_ok_and(|tools| has_no_loops(tools.modules.bind(py)))
 }
 
-/// Nobody has used an event loop so far, on any thread: `asyncio` makes a policy for the first.
+/// No event loop is set for the calling thread: nobody has used one so far, on any thread, so that
+/// `asyncio` has made no policy; or its own policy knows of none here.
 fn has_no_loops(modules: &Bound<'_, PyDict>) -> bool {
     let py = modules.py();
     let Ok(events) = modules.get_item(intern!(py, "asyncio.events")) else {
@@ -98,8 +99,20 @@ fn has_no_loops(modules: &Bound<'_, PyDict>) -> bool {
     let Ok(events) = events.cast_into_exact::<PyModule>() else {
         return false;
     };
-    let policy = events.dict().get_item(intern!(py, "_event_loop_policy"));
-    policy.is_ok_and(|policy| policy.is_some_and(|policy| policy.is_none()))
+    let Ok(Some(policy)) = events.dict().get_item(intern!(py, "_event_loop_policy")) else {
+        return false;
+    };
+    policy.is_none() || has_no_loop(&policy).unwrap_or(false)
+}
+
+/// Attributes of a policy of `asyncio`'s own, so that no Python code runs.
+fn has_no_loop(policy: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let py = policy.py();
+    if policy.get_type().module()? != "asyncio.unix_events" {
+        return Ok(false);
+    }
+    let local = policy.getattr(intern!(py, "_local"))?;
+    Ok(local.getattr(intern!(py, "_loop"))?.is_none())
 }
 
 /// Trace and profile functions belong to the thread, which serves others next.

@@ -44,4 +44,46 @@ defmodule PyExample do
       end
     end)
   end
+
+  @doc """
+  The items of what a Python function returns, as a lazy `Stream`: `count` are asked for at a time,
+  and the Python iterator is closed when the stream is.
+
+      iex> PyExample.stream(:itertools, :count, [1]) |> Stream.map(&(&1 * 2)) |> Enum.take(3)
+      [2, 4, 6]
+
+      iex> PyExample.stream(:builtins, :range, [25]) |> Enum.sum()
+      300
+  """
+  @spec stream(:py.name(), :py.name(), [term()], pos_integer()) :: Enumerable.t()
+  def stream(module, function, args, count \\ 10) do
+    start = fn ->
+      case :py.stream_start(module, function, args) do
+        {:ok, stream} -> stream
+        {:error, reason} -> raise :py.format_error(reason)
+      end
+    end
+
+    next = fn stream ->
+      :ok = :py.stream_next(stream, count)
+
+      # Each demand leads to a message, unless the code runs for ever: as in any Enum function.
+      receive do
+        {:py_stream, ^stream, {:items, items}} -> {items, stream}
+        {:py_stream, ^stream, :done} -> {:halt, stream}
+        {:py_stream, ^stream, {:error, reason}} -> raise :py.format_error(reason)
+      end
+    end
+
+    Stream.resource(start, next, &:py.stream_close/1)
+  end
+
+  @doc """
+  What each of some coroutines returns, all of them in flight at once.
+
+      iex> PyExample.gather(for n <- [3, 1, 2], do: {:asyncio, :sleep, [n / 100, n]})
+      {:ok, [3, 1, 2]}
+  """
+  @spec gather([{:py.name(), :py.name(), [term()]}]) :: :py.result([term()])
+  def gather(calls), do: :py.async_gather(calls)
 end

@@ -44,6 +44,45 @@ defmodule PyExampleTest do
     assert {:ok, {"ok", true}} = :py.eval("x", %{x: {:ok, true}})
   end
 
+  test "a stream closes its generator when it is left half-way" do
+    :ok = :py.bind()
+
+    :ok =
+      :py.exec("""
+      closed = False
+      def numbers():
+          global closed
+          try:
+              n = 0
+              while True:
+                  yield n
+                  n += 1
+          finally:
+              closed = True
+      """)
+
+    assert [0, 1, 2] = PyExample.stream(:__main__, :numbers, [], 2) |> Enum.take(3)
+    assert {:ok, true} = :py.eval("closed")
+    assert :ok = :py.unbind()
+  end
+
+  test "a stream raises what its generator raises" do
+    assert_raise RuntimeError, ~r/StopAsyncIteration|ValueError|TypeError/, fn ->
+      PyExample.stream(:builtins, :map, [1, 2]) |> Enum.to_list()
+    end
+  end
+
+  test "Python calls a function of Elixir, which knows its callers" do
+    :ok =
+      :py.register_function("greet", fn [name] ->
+        "Hello, #{name}: #{inspect(hd(Process.get(:"$callers")))}"
+      end)
+
+    greeting = "Hello, Joe: #{inspect(self())}"
+    assert {:ok, ^greeting} = :py.eval("__import__('erlang').greet('Joe')")
+    :ok = :py.unregister_function("greet")
+  end
+
   test "a context that has ended raises" do
     {:ok, ctx} = :py.bind(:new)
     :ok = :py.unbind(ctx)
