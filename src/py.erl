@@ -363,7 +363,7 @@ ctx_stream(Context, Module, Function, Args, Kwargs) ->
 
 open_stream(Target, Own, Source) ->
     Stream = py_nif:stream(Target, Own),
-    try py_call:submit(Target, {open, Stream, Source}, ?DEFAULT) of
+    try py_call:submit(py_call:within(Target), {open, Stream, Source}, ?DEFAULT) of
         ok ->
             {ok, Stream};
         {error, Reason} ->
@@ -381,7 +381,7 @@ open_stream(Target, Own, Source) ->
 %% The message goes to the calling process. Several demands are met in their order.
 -spec stream_next(stream(), Count :: pos_integer()) -> ok | {error, overloaded}.
 stream_next(Stream, Count) when is_integer(Count), Count > 0 ->
-    case py_nif:stream_next(Stream, Count, get('$callers')) of
+    case py_nif:stream_next(Stream, Count, get('$callers'), py_callback:place()) of
         {ok, ok} -> ok;
         {error, overloaded} -> {error, overloaded};
         {ok, done} -> tell(Stream, done);

@@ -3,7 +3,7 @@
 %% once for those under way.
 -module(py_call).
 
--export([job/4, run/2, run_in/3, submit/3, start/1, start_in/2, start_at/2, failed/1, await/2, gather/2,
+-export([job/4, run/2, run_in/3, submit/3, start/1, start_in/2, start_at/2, within/1, failed/1, await/2, gather/2,
          name/1, code/1]).
 
 -export_type([pending/0]).
@@ -45,6 +45,9 @@ unbound({Callback, _Lease}) -> Callback.
 run_in(Context, Job, Timeout) ->
     submit(within(Context), Job, Timeout).
 
+%% @doc Where a job for this context goes: in the context that waits for the calling process it runs
+%% in the middle of what waits.
+-spec within(py:context() | py_nif:lease()) -> target().
 within(Context) ->
     Id = py_nif:lease_id(Context),
     case py_callback:place() of

@@ -26,7 +26,7 @@ groups() ->
                       a_forgotten_call_is_cancelled, what_is_no_call_is_badarg]},
      {erlang, [], [acall_does_not_block_the_loop, acall_raises_what_fails,
                    acall_is_cancelled, acall_lands_in_the_same_context,
-                   a_blocking_call_in_a_coroutine, a_coroutine_within_a_coroutine,
+                   a_blocking_call_in_a_coroutine, a_coroutine_within_a_coroutine, an_asynchronous_call_within_a_callback,
                    self_is_the_caller_of_the_task, acall_in_a_loop_of_a_thread]},
      {ends, [], [unbind_ends_what_is_in_flight, an_interrupt_ends_what_is_in_flight,
                  the_death_of_the_caller_cancels, a_coroutine_that_blocks_is_stopped,
@@ -432,6 +432,21 @@ async def down(n):
     return erlang.down(n)
 ">>),
     {ok, 10} = py:eval(<<"down(10)">>).
+
+an_asynchronous_call_within_a_callback(_Config) ->
+    ok = py:bind(),
+    ok = py:register_function(within, fun([]) ->
+        {ok, [1, 2]} = py:async_gather([{py_async_helpers, nap, [0.01, N]} || N <- [1, 2]]),
+        {ok, 2.0} = py:await(py:call_async(math, sqrt, [4])),
+        ok
+    end),
+    ok = py:exec(<<"
+import erlang
+erlang.within()
+async def f(): return await erlang.acall('within')
+">>),
+    {ok, _} = py:eval(<<"f()">>),
+    {ok, _} = py:async_await(py:async_call('__main__', f, [])).
 
 self_is_the_caller_of_the_task(_Config) ->
     {ok, Ctx} = py:bind(new),

@@ -26,7 +26,7 @@ groups() ->
      {ends, [], [the_death_of_the_consumer_closes_it, a_collected_handle_closes_it,
                  unbind_closes_it, an_unbound_context_says_so, an_interrupt_ends_it,
                  a_finally_that_hangs_costs_the_context, close_that_fails_is_no_harm,
-                 the_application_stops_under_it, a_callback_within_a_stream, no_stream_is_left]}].
+                 the_application_stops_under_it, a_callback_within_a_stream, a_stream_within_a_callback, no_stream_is_left]}].
 
 init_per_suite(Config) ->
     Config.
@@ -478,6 +478,35 @@ def gen(n):
     {items, [0, 2, 4]} = next(S, 3),
     {items, [6]} = next(S, 3),
     ok = py:stream_close(S).
+
+a_stream_within_a_callback(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    ok = py:register_function(within, fun([]) ->
+        {ok, S} = py:ctx_stream(Ctx, '__main__', gen, [3]),
+        {items, [0, 1]} = next(S, 2),
+        ok = py:stream_close(S),
+        ok
+    end),
+    ok = py:ctx_exec(Ctx, <<"
+import erlang
+def gen(n): yield from range(n)
+erlang.within()
+">>),
+    %% The timeout of the call that waits bounds the demand.
+    ok = py:register_function(endless, fun([]) ->
+        {ok, S} = py:ctx_stream(Ctx, '__main__', stuck, []),
+        next(S, 1)
+    end),
+    {error, timeout} = py:ctx_exec(Ctx, <<"
+def stuck():
+    while True: pass
+    yield
+erlang.endless()
+">>, #{}, 200),
+    {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
+    %% They hold the context.
+    [ok = py:unregister_function(Name) || Name <- [within, endless]],
+    ok = py:unbind(Ctx).
 
 no_stream_is_left(Config) ->
     [begin

@@ -147,6 +147,12 @@ impl Lease {
         }
     }
 
+    /// A job goes on in the event loop, after the worker has finished with it. Ends as a job does.
+    pub(crate) fn begin_flight(&self, job: &Arc<Job>) {
+        self.active.fetch_add(1, Ordering::SeqCst);
+        self.board.add(job);
+    }
+
     pub(crate) fn board(&self) -> &Board {
         &self.board
     }

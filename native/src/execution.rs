@@ -95,9 +95,9 @@ impl<'py> Execution<'py, '_> {
     }
 
     /// A coroutine goes on without this job. A value is the answer, and so is that of a coroutine if
-    /// there is no lease for it to live in.
+    /// there is no lease for it to live in, or nobody to run it there.
     fn fly<'a>(&self, value: &Bound<'py, PyAny>, env: Env<'a>) -> Result<Answer<'a>, Error> {
-        let lease = Station::here().lease();
+        let lease = Station::here().errand();
         if let Some(lease) = lease.filter(|_| coroutines::is_coroutine(value)) {
             flights::begin(value, self.job, &lease)?;
             return Ok(Answer::deferred(env));

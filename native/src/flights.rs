@@ -38,7 +38,7 @@ impl Board {
         self.flights().is_empty()
     }
 
-    fn add(&self, job: &Arc<Job>) {
+    pub(crate) fn add(&self, job: &Arc<Job>) {
         let job = Arc::clone(job);
         let is_noticed = false;
         self.flights().push(Flight { job, is_noticed });
@@ -121,14 +121,16 @@ pub(crate) fn begin(
     };
     let args = (coroutine, TaskJob(Arc::clone(job)), landing);
     // On the board first: the task may be done before this returns.
-    lease.board().add(job);
+    lease.begin_flight(job);
     match module.call_method1(intern!(py, "begin"), args) {
         Ok(task) => {
             TASKS.with_borrow_mut(|tasks| tasks.push((Arc::clone(job), task.unbind())));
             Ok(())
         }
         Err(error) => {
-            lease.board().remove(job);
+            if lease.board().remove(job) {
+                lease.finish_job();
+            }
             Err(error)
         }
     }

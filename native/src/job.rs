@@ -238,7 +238,8 @@ impl Job {
     pub(crate) fn chain(&self) -> impl Iterator<Item = &Self> {
         iter::successors(Some(self), |job| match &job.home {
             Home::Within(parent) => parent.as_deref(),
-            Home::Anywhere | Home::Context(_) | Home::Demand(_) => None,
+            Home::Demand(demand) => demand.parent.as_deref(),
+            Home::Anywhere | Home::Context(_) => None,
         })
     }
 

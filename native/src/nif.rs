@@ -213,6 +213,7 @@ fn stream_next<'a>(
     stream: Term<'a>,
     count: usize,
     callers: Term<'a>,
+    place: Term<'a>,
 ) -> NifResult<Refusable<Atom>> {
     let handle: ResourceArc<Stream> = stream.decode()?;
     if handle.is_over() {
@@ -223,8 +224,17 @@ fn stream_next<'a>(
     };
     let job = (atoms::next(), stream, count);
     let order = (stream, job, callers).encode(env);
-    let home = Home::Demand(handle.demand(&ticket));
-    let submitted = handle.lease.submit(Job::accept(env, order, ticket, home));
+    // The consumer answers a callback of that very lease: it is met in the middle of what waits.
+    let within = place.decode::<(ResourceArc<callback::Handle>, u64)>();
+    let within = within.ok().filter(|(_, lease)| *lease == handle.lease.id);
+    let within = within.map(|(callback, _)| Arc::clone(&callback.0));
+    let parent = within.as_ref().and_then(|callback| callback.job.clone());
+    let home = Home::Demand(handle.demand(&ticket, parent));
+    let job = Job::accept(env, order, ticket, home);
+    let submitted = match within {
+        Some(callback) => callback.submit(job),
+        None => handle.lease.submit(job),
+    };
     Ok(submitted.map(|()| atoms::ok()).map_err(Refusal))
 }
 

@@ -119,9 +119,14 @@ impl Station {
         self.frames.borrow().last().cloned()
     }
 
-    /// The lease of the innermost frame.
-    pub(crate) fn lease(&self) -> Option<Arc<Lease>> {
-        self.frame()?.lease
+    /// The lease whose errand the running job is: `None` for a job in the middle of another, during
+    /// which the worker does nothing else.
+    pub(crate) fn errand(&self) -> Option<Arc<Lease>> {
+        let frames = self.frames.borrow();
+        match &**frames {
+            [only] => only.lease.clone(),
+            _ => None,
+        }
     }
 
     /// Takes a job; `None` when it must not run.
@@ -179,8 +184,8 @@ impl Station {
             outbox.clear();
             return Err(Exit::Crashed);
         };
+        before_reply();
         if let Some(letter) = letter {
-            before_reply();
             outbox.post(&job, letter);
         }
         Ok(())
