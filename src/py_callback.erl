@@ -78,38 +78,38 @@ init([]) ->
     {ok, #state{}}.
 
 -spec handle_call(term(), gen_server:from(), #state{}) ->
-    {reply, term(), #state{}} | {noreply, #state{}}.
+    {reply, term(), #state{}, timeout()} | {noreply, #state{}, timeout()}.
 handle_call({register, Name, Function}, _From, State) ->
     true = ets:insert(?TABLE, {Name, Function}),
-    {reply, publish(), State};
+    {reply, publish(), State, ?QUIET};
 handle_call({unregister, Name}, _From, State) ->
     true = ets:delete(?TABLE, Name),
-    {reply, publish(), State};
+    {reply, publish(), State, ?QUIET};
 handle_call(sync, _From, State) ->
-    {reply, none, State};
+    {reply, none, State, ?QUIET};
 handle_call({await_down, Id}, {Pid, _} = From, #state{ids = Ids, watches = Watches} = State) ->
     case Ids of
         #{Id := Monitor} ->
             #{Monitor := #watch{waiters = Waiters} = Watch0} = Watches,
             Watch = Watch0#watch{waiters = Waiters#{Pid => From}},
-            {noreply, State#state{watches = Watches#{Monitor := Watch}}};
+            {noreply, State#state{watches = Watches#{Monitor := Watch}}, ?QUIET};
         #{} ->
-            {reply, none, State}
+            {reply, none, State, ?QUIET}
     end;
 %% What a supervisor answers.
 handle_call(which_children, _From, #state{processes = Processes} = State) ->
-    {reply, [{undefined, Pid, worker, [?MODULE]} || Pid <- maps:keys(Processes)], State};
+    {reply, [{undefined, Pid, worker, [?MODULE]} || Pid <- maps:keys(Processes)], State,
+     ?QUIET};
 handle_call(count_children, _From, #state{processes = Processes} = State) ->
     Count = map_size(Processes),
-    {reply, [{specs, 1}, {active, Count}, {supervisors, 0}, {workers, Count}], State}.
+    {reply, [{specs, 1}, {active, Count}, {supervisors, 0}, {workers, Count}], State, ?QUIET}.
 
--spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+-spec handle_cast(term(), #state{}) -> {noreply, #state{}, timeout()}.
 handle_cast(Message, State) ->
     ?LOG_WARNING(#{what => unexpected_cast, message => Message}),
-    {noreply, State}.
+    {noreply, State, ?QUIET}.
 
--spec handle_info(term(), #state{}) ->
-    {noreply, #state{}} | {noreply, #state{}, timeout() | hibernate}.
+-spec handle_info(term(), #state{}) -> {noreply, #state{}, timeout() | hibernate}.
 handle_info({py_callback, {Id, Handle, Lease, Callers}, Name, Args}, State) ->
     #state{processes = Processes, ids = Ids} = State,
     Pid = proc_lib:spawn_link(?MODULE, run, [Handle, Lease, Callers, Name, Args]),
@@ -157,7 +157,7 @@ handle_info(timeout, State) ->
     {noreply, State, hibernate};
 handle_info(Message, State) ->
     ?LOG_WARNING(#{what => unexpected_message, message => Message}),
-    {noreply, State}.
+    {noreply, State, ?QUIET}.
 
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, #state{processes = Processes}) ->
