@@ -7,6 +7,7 @@ suite() ->
 
 all() ->
     [examples_of_the_readme_run,
+     examples_of_the_callbacks_run,
      every_environment_key_is_documented,
      every_invalid_value_of_the_environment_is_refused,
      every_error_reason_is_documented,
@@ -41,14 +42,20 @@ read(Name) ->
     Text.
 
 examples_of_the_readme_run(_Config) ->
-    Blocks = blocks(read("README.md")),
-    true = length(Blocks) >= 5,
+    true = run_examples("README.md") >= 5.
+
+examples_of_the_callbacks_run(_Config) ->
+    true = run_examples("docs/callbacks.md") >= 5.
+
+run_examples(Page) ->
+    Blocks = blocks(read(Page)),
     [begin
          {ok, Tokens, _} = erl_scan:string(unicode:characters_to_list(Block)),
          {ok, Expressions} = erl_parse:parse_exprs(Tokens),
          ct:log("~ts", [Block]),
          {value, _, _} = erl_eval:exprs(Expressions, [])
-     end || Block <- Blocks].
+     end || Block <- Blocks],
+    length(Blocks).
 
 blocks(Text) ->
     {match, Blocks} = re:run(Text, "```erlang\n(.*?)```",
