@@ -41,7 +41,7 @@ priv/py_loader.so: c_src/py_loader.c c_src/py_loader.h
 	@mv $@.new $@
 
 demo: setup all
-	@scripts/demo
+	@scripts/example demo
 
 test: setup all portable
 	@PYTHON="$(PYTHON_EXE)" scripts/test
