@@ -31,7 +31,9 @@
     %% The callbacks that run.
     processes = #{} :: #{pid() => {Id :: pos_integer(), py_nif:callback()}},
     ids = #{} :: #{Id :: pos_integer() => pid() | reference()},
-    watches = #{} :: #{reference() => #watch{}}
+    watches = #{} :: #{reference() => #watch{}},
+    %% The watch that a callback waits for.
+    waiting = #{} :: #{pid() => reference()}
 }).
 
 %% name -> function. Written here, read by the processes that run them, owned by the supervisor.
@@ -41,6 +43,8 @@
 -define(PATIENCE, 5000).
 %% Milliseconds without a message, after which it collects its garbage.
 -define(QUIET, 100).
+%% The longest that `receive' waits, 49 days.
+-define(MAX_TIMEOUT, 16#ffffffff).
 
 -spec create_table() -> ok.
 create_table() ->
@@ -92,14 +96,14 @@ handle_call({await_down, Id}, {Pid, _} = From, #state{ids = Ids, watches = Watch
         #{Id := Monitor} ->
             #{Monitor := #watch{waiters = Waiters} = Watch0} = Watches,
             Watch = Watch0#watch{waiters = Waiters#{Pid => From}},
-            {noreply, State#state{watches = Watches#{Monitor := Watch}}, ?QUIET};
+            Waiting = (State#state.waiting)#{Pid => Monitor},
+            {noreply, State#state{watches = Watches#{Monitor := Watch}, waiting = Waiting}, ?QUIET};
         #{} ->
             {reply, none, State, ?QUIET}
     end;
 %% What a supervisor answers.
 handle_call(which_children, _From, #state{processes = Processes} = State) ->
-    {reply, [{undefined, Pid, worker, [?MODULE]} || Pid <- maps:keys(Processes)], State,
-     ?QUIET};
+    {reply, [{undefined, Pid, worker, [?MODULE]} || Pid <- maps:keys(Processes)], State, ?QUIET};
 handle_call(count_children, _From, #state{processes = Processes} = State) ->
     Count = map_size(Processes),
     {reply, [{specs, 1}, {active, Count}, {supervisors, 0}, {workers, Count}], State, ?QUIET}.
@@ -131,9 +135,17 @@ handle_info({py_send, Dest, Message}, State) ->
     ok = send(Dest, Message),
     {noreply, State, ?QUIET};
 handle_info({py_monitor, Id, Handle, Process}, #state{ids = Ids, watches = Watches} = State) ->
-    Monitor = monitor(process, Process),
-    Watch = #watch{id = Id, handle = Handle},
-    {noreply, State#state{ids = Ids#{Id => Monitor}, watches = Watches#{Monitor => Watch}}, ?QUIET};
+    try monitor(process, Process) of
+        Monitor ->
+            Watch = #watch{id = Id, handle = Handle},
+            {noreply, State#state{ids = Ids#{Id => Monitor},
+                                  watches = Watches#{Monitor => Watch}}, ?QUIET}
+    catch
+        %% No process, and no name of one.
+        error:badarg ->
+            ok = py_nif:answer(Handle, {ok, badarg}),
+            {noreply, State, ?QUIET}
+    end;
 handle_info({'DOWN', Monitor, process, _, Reason}, #state{watches = Watches} = State) ->
     #{Monitor := #watch{handle = Handle}} = Watches,
     ok = py_nif:answer(Handle, {ok, Reason}),
@@ -146,9 +158,8 @@ handle_info({'EXIT', Pid, Reason}, #state{processes = Processes0, ids = Ids} = S
         {{Id, Handle}, Processes} ->
             %% It has answered, unless something has killed it.
             Reason =:= normal orelse py_nif:answer(Handle, {exit, Reason, []}),
-            Watches = maps:map(fun(_, Watch) -> without_waiter(Pid, Watch) end, State#state.watches),
-            {noreply, State#state{processes = Processes, ids = maps:remove(Id, Ids),
-                                  watches = Watches}, ?QUIET};
+            {noreply, forget_waiter(Pid, State#state{processes = Processes,
+                                                     ids = maps:remove(Id, Ids)}), ?QUIET};
         error ->
             {noreply, State, ?QUIET}
     end;
@@ -181,24 +192,33 @@ await(Pid, Timer) ->
 %% To a process of another node, or to whatever else has no pid here. A connection that is not there
 %% yet, or is slow, must not hold up others.
 send(Dest, Message) ->
-    case erlang:send(Dest, Message, [noconnect, nosuspend]) of
+    try erlang:send(Dest, Message, [noconnect, nosuspend]) of
         ok ->
             ok;
         _ ->
             _ = spawn(fun() -> Dest ! Message end),
             ok
+    catch
+        error:badarg -> ?LOG_WARNING(#{what => no_process, dest => Dest})
     end.
 
 %% Its handle has the answer, if there is one.
 forget_watch(Monitor, #state{watches = Watches0, ids = Ids} = State) ->
     {#watch{id = Id, waiters = Waiters}, Watches} = maps:take(Monitor, Watches0),
     maps:foreach(fun(_Pid, From) -> gen_server:reply(From, none) end, Waiters),
-    State#state{watches = Watches, ids = maps:remove(Id, Ids)}.
+    Waiting = maps:without(maps:keys(Waiters), State#state.waiting),
+    State#state{watches = Watches, ids = maps:remove(Id, Ids), waiting = Waiting}.
 
-without_waiter(Pid, #watch{waiters = Waiters} = Watch) when is_map_key(Pid, Waiters) ->
-    Watch#watch{waiters = maps:remove(Pid, Waiters)};
-without_waiter(_Pid, Watch) ->
-    Watch.
+%% A callback has ended.
+forget_waiter(Pid, #state{watches = Watches, waiting = Waiting0} = State) ->
+    case maps:take(Pid, Waiting0) of
+        {Monitor, Waiting} ->
+            #{Monitor := #watch{waiters = Waiters} = Watch0} = Watches,
+            Watch = Watch0#watch{waiters = maps:remove(Pid, Waiters)},
+            State#state{watches = Watches#{Monitor := Watch}, waiting = Waiting};
+        error ->
+            State
+    end.
 
 %% Python code finds a name without asking anybody.
 publish() ->
@@ -238,7 +258,7 @@ wait_down([Id, none]) ->
     gen_server:call(?MODULE, {await_down, Id}, infinity);
 wait_down([Id, Milliseconds]) ->
     try
-        gen_server:call(?MODULE, {await_down, Id}, Milliseconds)
+        gen_server:call(?MODULE, {await_down, Id}, min(Milliseconds, ?MAX_TIMEOUT))
     catch
         exit:{timeout, _} -> none
     end.
