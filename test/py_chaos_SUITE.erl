@@ -24,6 +24,7 @@ end_per_suite(_Config) ->
 init_per_testcase(_Case, Config) ->
     ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 200}]),
     ok = logger:set_module_level(py_pool, none),
+    ok = register_functions(),
     Config.
 
 end_per_testcase(_Case, _Config) ->
@@ -137,10 +138,15 @@ is_expected({error, Reason}) when is_atom(Reason) ->
                           not_running, context_not_bound, {not_started, erlang_python}]);
 is_expected({error, {not_started, erlang_python}}) -> true;
 is_expected({error, {Class, _}}) ->
-    lists:member(Class, ['ValueError', 'NameError', 'TypeError', 'RecursionError']);
+    %% `Exception' is an ErlangError; `RuntimeError' says that nobody serves callbacks just now.
+    lists:member(Class, ['ValueError', 'NameError', 'TypeError', 'RecursionError', 'Exception',
+                         'RuntimeError']);
 is_expected(_) -> false.
 
 deeds() ->
+    plain_deeds() ++ talking_deeds().
+
+plain_deeds() ->
     [{eval, fun() -> py:eval(<<"[x, {'k': x}]">>, #{x => self()}) end},
      {object, fun() -> py:eval(<<"object()">>) end},
      {big, fun() -> py:eval(<<"list(range(20000))">>) end},
@@ -182,6 +188,87 @@ t.join()
      {interrupt, fun() -> py:interrupt(other()) end},
      {stats, fun() -> #{num_workers := _} = py_pool:get_stats(), ok end}].
 
+%% Python that calls Erlang, which crashes, hangs, exits and comes back.
+talking_deeds() ->
+    [{callback, fun() -> erlang(<<"echo(1)">>) end},
+     {callback_crashes, fun() -> erlang(<<"crash()">>) end},
+     {callback_exits, fun() -> erlang(<<"leave()">>) end},
+     {callback_dies, fun() -> erlang(<<"die()">>) end},
+     {callback_hangs, fun() -> erlang(<<"hang()">>, rand:uniform(20)) end},
+     {caught, fun() -> py:exec(<<"
+import erlang
+for f in (erlang.crash, erlang.leave, erlang.die):
+    try:
+        f()
+    except erlang.ErlangError:
+        pass
+">>) end},
+     {reenter, fun() -> reenter(<<"echo(1)">>, 1000) end},
+     {reenter_and_crash, fun() -> reenter(<<"crash()">>, 1000) end},
+     {reenter_and_hang, fun() -> reenter(<<"hang()">>, rand:uniform(20)) end},
+     {reenter_and_loop, fun() -> erlang(<<"loop(10)">>, rand:uniform(20)) end},
+     {reenter_context, fun() -> py:with_context(fun(Ctx) ->
+          py:ctx_eval(Ctx, <<"__import__('erlang').back(c)">>, #{c => fun() -> Ctx end}) end) end},
+     {callback_of_a_thread, fun() -> py:exec(<<"
+import erlang, threading
+def call():
+    try:
+        erlang.down(2, 'echo(1)')
+    except Exception:
+        pass
+t = threading.Thread(target=call)
+t.start()
+t.join()
+">>, #{}, 1000) end},
+     {send, fun() -> py:exec(<<"
+import erlang
+for i in range(10):
+    erlang.send(p, [i, erlang.self()])
+">>, #{p => other_function()}) end},
+     {watch, fun() -> py:eval(<<"(lambda m: (m.wait(0.002), m.reason))"
+                                "(__import__('erlang').monitor(p))">>, #{p => other()}) end}].
+
+erlang(Code) ->
+    erlang(Code, 5000).
+
+erlang(Code, Timeout) ->
+    py:eval(<<"__import__('erlang').", Code/binary>>, #{}, Timeout).
+
+%% Some levels down.
+reenter(Code, Timeout) ->
+    down(rand:uniform(6), Code, Timeout).
+
+down(N, Code, Timeout) ->
+    py:eval(<<"__import__('erlang').down(n, code)">>, #{n => N, code => Code}, Timeout).
+
+register_functions() ->
+    Functions = #{
+        echo => fun([X]) -> X end,
+        crash => fun([]) -> error(chaos) end,
+        leave => fun([]) -> exit(chaos) end,
+        die => fun([]) -> exit(self(), kill), receive never -> ok end end,
+        hang => fun([]) -> receive never -> ok end end,
+        loop => fun([Timeout]) -> value(py:exec(<<"while True: pass">>, #{}, Timeout)) end,
+        %% In a fun: a handle of its own would keep the context alive in Python.
+        back => fun([Context]) -> value(py:ctx_eval(Context(), <<"1">>)) end,
+        down => fun([0, Code]) -> value(erlang(Code));
+                   ([N, Code]) -> value(down(N - 1, Code, 5000))
+                end
+    },
+    maps:foreach(fun(Name, Fun) -> ok = py:register_function(Name, Fun) end, Functions).
+
+value({ok, Value}) -> Value;
+value({error, Reason}) -> error(Reason).
+
+%% A process that runs a function, if there is one, or nobody.
+other_function() ->
+    try supervisor:which_children(py_callback) of
+        [] -> spawn(fun() -> ok end);
+        Children -> element(2, any(Children))
+    catch
+        exit:_ -> spawn(fun() -> ok end)
+    end.
+
 %% A panic needs the class of PyO3's exceptions, which appears with the first of them.
 crash() ->
     py:exec(<<"
@@ -211,24 +298,25 @@ other() ->
         [] -> self()
     end.
 
-%% Kills actors, and now and then the pool.
+%% Kills actors and functions, and now and then the pool or the server of callbacks.
 demon(End) ->
     receive after rand:uniform(20) -> ok end,
     case erlang:monotonic_time(millisecond) < End of
         true ->
             Victim = other(),
             Victim =:= self() orelse exit(Victim, kill),
-            rand:uniform(150) > 1 orelse kill_pool(),
+            exit(other_function(), kill),
+            rand:uniform(150) > 1 orelse kill(any([py_pool, py_callback])),
             demon(End);
         false ->
             ok
     end.
 
-kill_pool() ->
-    case whereis(py_pool) of
+kill(Name) ->
+    case whereis(Name) of
         undefined -> ok;
         %% At most ten a period, or the supervisor gives up, as it should.
-        Pool -> exit(Pool, kill), receive after 1100 -> ok end
+        Pid -> exit(Pid, kill), receive after 1100 -> ok end
     end.
 
 %%% What is left
@@ -252,7 +340,7 @@ wait_for_nothing() ->
         case py_pool:get_stats() of
             #{num_workers := ?WORKERS, available_workers := ?WORKERS, checked_out := 0,
               pending_requests := 0, abandoned := 0,
-              resources := #{jobs := 0, contexts := 0, objects := 0}} ->
+              resources := #{jobs := 0, contexts := 0, objects := 0, callbacks := 0}} ->
                 ets:tab2list(py_bindings) =:= [];
             Stats ->
                 Stats
