@@ -110,6 +110,7 @@ arguments_and_values_cross(Config) ->
     {ok, []} = eval(Config, <<"__import__('erlang').echo()">>).
 
 big_arguments_and_values_cross(Config) ->
+    ok = py:register_function(echo, fun(Args) -> Args end),
     ok = py:register_function(size, fun([Map]) -> map_size(Map) end),
     ok = py:register_function(map, fun([N]) -> maps:from_list([{I, I} || I <- lists:seq(1, N)]) end),
     {ok, 10000} = eval(Config, <<"__import__('erlang').size({str(i): i for i in range(10000)})">>),
