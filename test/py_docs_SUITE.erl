@@ -8,6 +8,8 @@ suite() ->
 all() ->
     [examples_of_the_readme_run,
      examples_of_the_callbacks_run,
+     examples_of_the_streams_run,
+     examples_of_coroutines_run,
      every_environment_key_is_documented,
      every_invalid_value_of_the_environment_is_refused,
      every_error_reason_is_documented,
@@ -46,6 +48,12 @@ examples_of_the_readme_run(_Config) ->
 
 examples_of_the_callbacks_run(_Config) ->
     true = run_examples("docs/callbacks.md") >= 5.
+
+examples_of_the_streams_run(_Config) ->
+    true = run_examples("docs/streams.md") >= 2.
+
+examples_of_coroutines_run(_Config) ->
+    true = run_examples("docs/async.md") >= 4.
 
 run_examples(Page) ->
     Blocks = blocks(read(Page)),

@@ -14,6 +14,7 @@
 //! - [`queue`]: the bounded queues.
 //! - [`turn`]: how a worker waits, and whose turn it is to run Python.
 //! - [`context`]: a lease of one worker, and the handles that Erlang holds.
+//! - [`target`]: where a job goes.
 //! - [`job`]: one call, eval or exec: its shapes, and their decoding.
 //! - [`execution`]: what they do.
 //! - [`station`]: where the calling thread runs them, also one within another.
@@ -29,7 +30,7 @@
 //! - [`reply`]: the only room that sends.
 //! - [`namespace`]: the globals of a context, and `__main__`.
 //! - [`tidy`]: what a context leaves on its thread.
-//! - [`streams`]: `sys.stdout` and `sys.stderr`.
+//! - [`stdio`]: `sys.stdout` and `sys.stderr`.
 //! - [`threads`]: the Python threads that a context starts.
 //! - [`audit`]: refuses forks and signals.
 //! - [`code`]: compiled code and its source lines.
@@ -75,9 +76,10 @@ mod release;
 mod reply;
 mod slot;
 mod station;
+mod stdio;
 mod stream;
-mod streams;
 mod switch;
+mod target;
 mod thread;
 mod threads;
 mod ticket;

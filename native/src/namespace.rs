@@ -10,7 +10,7 @@ use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::streams::{self, Streams};
+use crate::stdio::{self, Streams};
 use crate::{interrupt, tidy};
 
 /// What every namespace needs, found once: a lookup later would meet whatever code of a context
@@ -193,7 +193,7 @@ impl<'py> Namespace<'py> {
 
     fn take_off(self, py: Python<'py>) -> Vec<String> {
         let left = report(py, tidy::left_running(py)).unwrap_or_default();
-        let restore = || streams::restore(fixtures(py)?.sys.bind(py), self.id);
+        let restore = || stdio::restore(fixtures(py)?.sys.bind(py), self.id);
         report(py, restore());
         report(py, forget(py));
         report(py, tidy::leave_variables(&self.variables));

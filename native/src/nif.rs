@@ -8,13 +8,14 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::atoms;
-use crate::callback::{self, Callback, Outcome};
+use crate::callback::{self, Outcome};
 use crate::census::{CALLBACKS, JOBS, LEASES, OBJECTS, STREAMS};
-use crate::context::{Context, End, Lease, LeaseHandle};
+use crate::context::{Context, End, LeaseHandle};
 use crate::error::Error;
 use crate::job::{Home, Job};
 use crate::pool::{Pool, PoolHandle};
 use crate::stream::Stream;
+use crate::target::{Target, lease_of};
 use crate::ticket::{Cancel, Handle, Ticket};
 use crate::watchdog::{self, Limits};
 use crate::{erlang, python, thread};
@@ -150,12 +151,7 @@ fn submit<'a>(
     };
     let order = (reference, job, callers).encode(env);
     let job = Job::accept(env, order, Arc::clone(&ticket), target.home());
-    let submitted = match target {
-        Target::Pool(pool) => pool.submit(job),
-        Target::Lease(lease) => lease.submit(job),
-        Target::Context(context) => context.0.submit(job),
-        Target::Callback(callback) => callback.submit(job),
-    };
+    let submitted = target.submit(job);
     if let Some(start) = start {
         charge(env, start);
     }
@@ -246,57 +242,6 @@ fn stream_close(stream: ResourceArc<Stream>) -> Atom {
     } else {
         atoms::sending()
     }
-}
-
-/// Who a job is for.
-enum Target {
-    Context(ResourceArc<Context>),
-    Lease(Arc<Lease>),
-    Pool(Arc<Pool>),
-    /// The thread that waits for the answer.
-    Callback(Arc<Callback>),
-}
-
-impl Target {
-    fn decode(term: Term<'_>) -> NifResult<Self> {
-        if let Ok(context) = term.decode() {
-            return Ok(Self::Context(context));
-        }
-        if let Ok(lease) = lease_of(term) {
-            return Ok(Self::Lease(lease));
-        }
-        if let Ok(callback) = term.decode::<ResourceArc<callback::Handle>>() {
-            return Ok(Self::Callback(Arc::clone(&callback.0)));
-        }
-        let pool: ResourceArc<PoolHandle> = term.decode()?;
-        Ok(Self::Pool(Arc::clone(&pool.0)))
-    }
-
-    fn home(&self) -> Home {
-        match self {
-            Self::Context(context) => Home::Context(context.clone()),
-            Self::Callback(callback) => Home::Within(callback.job.clone()),
-            Self::Lease(_) | Self::Pool(_) => Home::Anywhere,
-        }
-    }
-
-    /// `None` when too many are open.
-    fn open_ticket(&self) -> Option<Arc<Ticket>> {
-        match self {
-            Self::Context(context) => Ticket::open(&context.0.pool().pending),
-            Self::Lease(lease) => Ticket::open(&lease.pool().pending),
-            Self::Pool(pool) => Ticket::open(&pool.pending),
-            Self::Callback(callback) => Ticket::open(&callback.pending),
-        }
-    }
-}
-
-fn lease_of(term: Term<'_>) -> NifResult<Arc<Lease>> {
-    if let Ok(context) = term.decode::<ResourceArc<Context>>() {
-        return Ok(Arc::clone(&context.0));
-    }
-    let lease: ResourceArc<LeaseHandle> = term.decode()?;
-    Ok(Arc::clone(&lease.0))
 }
 
 /// The copy of big arguments takes its time: the caller pays for it in reductions, a whole

@@ -14,7 +14,6 @@ use std::sync::atomic::Ordering;
 use crate::atoms;
 use crate::context::Lease;
 use crate::error::Error;
-use crate::interrupt::Interrupted;
 use crate::job::Job;
 use crate::namespace::Namespace;
 use crate::pool::{Pool, Work};
@@ -23,6 +22,8 @@ use crate::slot::{Slot, Task};
 use crate::station::{Exit, Station, clear_indicator};
 use crate::turn::{Desk, Turn};
 use crate::{exit, flights, interrupt, iterators, switch, threads};
+
+mod errands;
 
 pub(crate) struct Worker {
     pool: Arc<Pool>,
@@ -166,97 +167,6 @@ impl Worker {
             left
         };
         self.clean(py, Some(lease), leave).and(served)
-    }
-
-    /// Until the lease ends.
-    fn run_errands<'py>(
-        &mut self,
-        py: Python<'py>,
-        lease: &Arc<Lease>,
-        namespace: &Namespace<'py>,
-    ) -> Result<(), Exit> {
-        self.turn.borrow().leave_desk(&self.pool);
-        lease.seat(self.turn.borrow().seat());
-        while !lease.is_ended() {
-            for id in lease.take_closing() {
-                self.clean(py, Some(lease), || {
-                    iterators::close(py, id);
-                    Vec::new()
-                })?;
-            }
-            let job = if self.turn.borrow_mut().goes_on() {
-                lease.next()
-            } else {
-                None
-            };
-            let Some(job) = job else {
-                if lease.board().is_empty() || lease.wants_worker() {
-                    let turn = &mut *self.turn.borrow_mut();
-                    switch::detach(py, || turn.rest::<Pool>(None, || lease.wants_worker()));
-                } else {
-                    self.run_loop(py, lease, namespace, false)?;
-                }
-                continue;
-            };
-            let (station, outbox) = (&self.station, &mut self.outbox);
-            let Some(taken) = station.take(py, &job, Some(lease), outbox)? else {
-                lease.finish_job();
-                continue;
-            };
-            let finish = || lease.finish_job();
-            if let Err(exit) = station.execute(py, taken, namespace, outbox, finish) {
-                if matches!(exit, Exit::Crashed) {
-                    // In this order, so that the caller finds its binding gone.
-                    lease.end();
-                    lease.tell_ended(&mut self.outbox);
-                    lease.finish_job();
-                    self.outbox.refuse(&job, Error::WorkerCrashed);
-                }
-                return Err(exit);
-            }
-            if job.frees_lease() {
-                lease.end();
-            }
-            if !lease.board().is_empty() {
-                // However many jobs come, the tasks go on.
-                self.run_loop(py, lease, namespace, true)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs the tasks of a lease, until there is something else to do; or, `once`, for a moment.
-    fn run_loop<'py>(
-        &mut self,
-        py: Python<'py>,
-        lease: &Arc<Lease>,
-        namespace: &Namespace<'py>,
-        once: bool,
-    ) -> Result<(), Exit> {
-        if !once {
-            self.turn.borrow_mut().give_up();
-        }
-        let station = Rc::clone(&self.station);
-        self.guard(py, |this| {
-            this.slot.begin(Task::Flights(Arc::clone(lease)));
-            station.within(None, Some(lease), namespace, || {
-                flights::cancel_unwanted(py, lease.board());
-                let run = || {
-                    if once || lease.enter_loop(&flights::bell(py)?) {
-                        flights::run(py, once)?;
-                    }
-                    Ok(())
-                };
-                let ran: PyResult<()> = run();
-                lease.leave_loop();
-                if let Err(error) = ran
-                    && !error.is_instance_of::<Interrupted>(py)
-                {
-                    error.write_unraisable(py, None);
-                }
-            });
-            Ok(())
-        })
     }
 
     /// Undoes what somebody left behind, under the eyes of the watchdog.
