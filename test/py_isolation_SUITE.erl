@@ -189,7 +189,8 @@ async def wait():
 suspended = wait()
 suspended.send(None)
 ">>),
-        {ok, Held} = py:eval(<<"suspended">>),
+        %% By itself it would be awaited.
+        {ok, [Held]} = py:eval(<<"[suspended]">>),
         Held
     end),
     {ok, none} = py:eval(<<"c.cr_frame">>, #{c => Coroutine}).
