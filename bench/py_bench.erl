@@ -6,7 +6,8 @@
 -export([main/1, start/1, stop/0]).
 
 -define(GROUPS, [{calls, py_bench_calls}, {wake, py_bench_wake}, {load, py_bench_load},
-                 {lease, py_bench_lease}, {data, py_bench_data}, {memory, py_bench_memory}]).
+                 {lease, py_bench_lease}, {data, py_bench_data}, {memory, py_bench_memory},
+                 {talk, py_bench_talk}]).
 
 %% @doc `ok' when the groups of these names have been measured and written; none names them all.
 -spec main([string()]) -> ok.
@@ -108,5 +109,5 @@ print_machine(#{cpu := Cpu, cores := Cores, schedulers := Schedulers, otp := Otp
     io:format("~ts, ~b cores, ~b schedulers; OTP ~ts; Python ~ts (~ts)~n"
               "Each time includes the clock's own ~b ns. 'judged' is the figure that the target "
               "is about.~n"
-              "In 'calls' and 'lease' only rounds count in which the floor is near its best: n.~n",
+              "In 'calls', 'lease' and 'talk' only rounds count in which the floor is near its best: n.~n",
               [Cpu, Cores, Schedulers, Otp, Python, Abi, Clock]).
