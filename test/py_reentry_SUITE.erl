@@ -55,6 +55,9 @@ end_per_testcase(_Case, _Config) ->
         end
     end).
 
+erlang(Code) ->
+    py:eval(<<"__import__('erlang').", Code/binary>>).
+
 erlang(Code, X) ->
     py:eval(<<"__import__('erlang').", Code/binary>>, #{x => X}, 30000).
 
@@ -153,7 +156,7 @@ an_interrupted_function_goes_on(_Config) ->
         {ok, 2} = py:eval(<<"1 + 1">>),
         done
     end),
-    Call = py_test:start_call(fun() -> erlang(<<"nested()">>, none) end),
+    Call = py_test:start_call(fun() -> erlang(<<"nested()">>) end),
     Pid = receive {runs, P} -> P after 5000 -> error(never_ran) end,
     ok = py_test:wait_until(fun() -> ok =:= py:interrupt(Pid) end),
     {ok, <<"done">>} = py_test:result(Call).
@@ -183,18 +186,18 @@ the_pool_dies_under_callbacks(_Config) ->
     ok = py:register_function(hang, fun([]) -> Self ! {runs, self()}, receive never -> ok end end),
     Calls = [py_test:start_call(fun() ->
                  _ = Bind andalso py:bind(),
-                 erlang(<<"hang()">>, none)
+                 erlang(<<"hang()">>)
              end) || Bind <- [true, true, false]],
     Functions = [receive {runs, Pid} -> Pid after 5000 -> error(never_ran) end || _ <- Calls],
-    ok = logger:set_primary_config(level, none),
+    ok = logger:set_module_level(supervisor, none),
     exit(whereis(py_pool), kill),
     [{error, interrupted} = py_test:result(Call) || Call <- Calls],
     ok = are_gone(Functions),
-    ok = logger:set_primary_config(level, notice).
+    ok = logger:unset_module_level(supervisor).
 
 the_application_stops_under_fifty_levels(_Config) ->
     ok = register_levels(),
-    Call = py_test:start_call(fun() -> erlang(<<"level(50)">>, none) end),
+    Call = py_test:start_call(fun() -> erlang(<<"level(50)">>) end),
     Levels = levels(50),
     ok = py_test:stop(),
     %% Whichever comes first: the end of the functions, or that of the pool.
@@ -227,17 +230,25 @@ everybody_calls_at_once(_Config) ->
              end) || N <- lists:seq(1, 16)],
     [ok = py_test:result(Call) || Call <- Calls].
 
+%% No locals, which are variables of the one namespace that the threads share.
 many_threads_of_python_reenter(_Config) ->
+    ok = py:register_function(reenter_plain, fun([N]) ->
+        value(erlang(<<"id(", (integer_to_binary(N))/binary, ") + 1">>))
+    end),
     ok = py:bind(),
     ok = py:exec(<<"
 import erlang, threading
-out = []
+out, failed = [], []
 def work():
-    for i in range(20): out.append(erlang.reenter(i))
+    try:
+        for i in range(20): out.append(erlang.reenter_plain(i))
+    except BaseException as e:
+        failed.append(repr(e))
 for _ in range(3):
     threads = [threading.Thread(target=work) for _ in range(40)]
     for t in threads: t.start()
     for t in threads: t.join()
+assert not failed, failed
 assert len(out) == 2400 and sum(out) == 120 * 210
 ">>).
 
@@ -257,7 +268,7 @@ lists = [[i] for i in range(2000)]
     ok = py:exec(<<"import gc; gc.collect()">>).
 
 endless_recursion_is_an_error_and_no_crash(_Config) ->
-    ok = py:register_function(endless, fun([]) -> erlang(<<"endless()">>, none) end),
+    ok = py:register_function(endless, fun([]) -> erlang(<<"endless()">>) end),
     Deep = <<"
 import erlang, sys, threading
 limit = sys.getrecursionlimit()
@@ -276,7 +287,7 @@ finally:
 
 what_is_no_process_does_no_harm(_Config) ->
     Server = whereis(py_callback),
-    ok = logger:set_primary_config(level, none),
+    ok = logger:set_module_level(py_callback, none),
     Terms = [fun() -> 1 end, make_ref(), <<1:3>>, hd(erlang:ports())],
     [case py:eval(<<"(getattr(__import__('erlang'), f)(*args), None)[1]">>,
                   #{f => Function, args => [Term | Rest]}) of
@@ -288,7 +299,7 @@ what_is_no_process_does_no_harm(_Config) ->
         {error, {'TypeError', _}} -> ok
     end,
     {ok, 1} = erlang(<<"id(x)">>, 1),
-    ok = logger:set_primary_config(level, notice),
+    ok = logger:unset_module_level(py_callback),
     Server = whereis(py_callback),
     ok.
 
@@ -328,16 +339,16 @@ what_has_no_form_is_an_error(_Config) ->
     ok = py:register_function(improper, fun([]) -> [1 | 2] end),
     Deep = lists:foldl(fun(_, List) -> [List] end, [], lists:seq(1, 3000)),
     ok = py:register_function(deep, fun([]) -> Deep end),
-    [{error, {'ValueError', _}} = erlang(Code, none)
+    [{error, {'ValueError', _}} = erlang(Code)
      || Code <- [<<"improper()">>, <<"deep()">>, <<"id([x.append(x) or x for x in [[]]][0])">>]],
-    [{error, {'TypeError', _}} = erlang(Code, none)
+    [{error, {'TypeError', _}} = erlang(Code)
      || Code <- [<<"call()">>, <<"call(1)">>, <<"id(x=1)">>, <<"send(1)">>, <<"monitor(1)">>]],
-    [{error, {'UnicodeEncodeError', _}} = erlang(Code, none)
+    [{error, {'UnicodeEncodeError', _}} = erlang(Code)
      || Code <- [<<"call('\\ud800')">>, <<"atom('\\ud800')">>]].
 
 a_reason_without_a_form_stays_as_it_is(_Config) ->
     ok = py:register_function(fail, fun([]) -> error([1 | 2]) end),
-    {error, {'Exception', #{erlang := {error, [1 | 2], _}}}} = erlang(<<"fail()">>, none),
+    {error, {'Exception', #{erlang := {error, [1 | 2], _}}}} = erlang(<<"fail()">>),
     ok = py:exec(<<"
 import erlang
 try:
