@@ -39,7 +39,7 @@ server() ->
 -spec empty(py_nif:pool() | py_nif:lease() | py_nif:context()) -> ok.
 empty(Target) ->
     Ref = make_ref(),
-    {ok, _Ticket} = py_nif:submit(Target, Ref, empty),
+    {ok, _Ticket} = py_nif:submit(Target, Ref, empty, undefined),
     receive {Ref, ok} -> ok after ?TIMEOUT -> error(timeout) end.
 
 %% @doc `ok' when a thread has been woken and has answered.
