@@ -10,7 +10,6 @@ mod to_python;
 mod to_term;
 mod view;
 
-pub(crate) use names::forget;
 pub(crate) use to_python::{to_arguments, to_kwargs, to_name, to_object};
 pub(crate) use to_term::{to_message, to_term};
 
