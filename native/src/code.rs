@@ -1,24 +1,27 @@
-//! Compiled code, kept per worker and found again by its source; and the source lines of the
+//! Compiled code, kept for all workers and found again by its source; and the source lines of the
 //! frames that run it.
 //!
-//! Runs on workers, attached. The cache is thread-local, so it needs no lock, and no borrow of
-//! it lasts while Python code runs.
+//! Runs on workers, attached. Whoever locks the cache has the GIL and keeps it until the lock is
+//! free again, so nobody ever waits for the lock.
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyString, PyTuple};
-use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+
+use crate::release;
 
 /// The file name of the code that Erlang passed in.
 pub(crate) const FILE: &str = "<erlang>";
 
-/// Sources kept by a worker: more than a program's distinct snippets, few enough to scan.
-const MAX_ENTRIES: usize = 256;
-/// Bytes of source kept by a worker.
-const MAX_BYTES: usize = 1 << 20;
+/// More than a program's distinct snippets, few enough to scan.
+const MAX_ENTRIES: usize = 512;
+/// Bytes of source.
+const MAX_BYTES: usize = 1 << 21;
+/// When that is too much, one part in so many goes at once: the releaser is woken once for many.
+const GOES: usize = 5;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Mode {
@@ -33,8 +36,8 @@ struct Entry {
 
 #[derive(Default)]
 struct Cache {
-    eval: HashMap<Rc<str>, Entry>,
-    exec: HashMap<Rc<str>, Entry>,
+    eval: HashMap<Arc<str>, Entry>,
+    exec: HashMap<Arc<str>, Entry>,
     bytes: usize,
     clock: u64,
 }
@@ -46,13 +49,11 @@ pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
     COMPILE.import(py, "builtins", "compile").map(|_| ())
 }
 
-thread_local! {
-    static CACHE: RefCell<Cache> = RefCell::default();
-}
+static CACHE: LazyLock<Mutex<Cache>> = LazyLock::new(Mutex::default);
 
-/// Drops what this worker has compiled; runs at its end.
-pub(crate) fn forget() {
-    drop(CACHE.take());
+fn cache() -> MutexGuard<'static, Cache> {
+    // A map is whole whatever panicked.
+    CACHE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The code object of `source`, compiled at its first use.
@@ -61,7 +62,8 @@ pub(crate) fn compile<'py>(
     mode: Mode,
     source: &str,
 ) -> PyResult<Bound<'py, PyAny>> {
-    if let Some(code) = CACHE.with_borrow_mut(|cache| cache.find(py, mode, source)) {
+    let known = cache().find(py, mode, source);
+    if let Some(code) = known {
         return Ok(code);
     }
     let compile = COMPILE.import(py, "builtins", "compile")?;
@@ -72,27 +74,23 @@ pub(crate) fn compile<'py>(
     };
     // No flags, and `dont_inherit`: the future statements of one snippet end with it.
     let code = compile.call1((text, FILE, mode_name, 0, true))?;
-    // What the cache drops may run Python code, so it is dropped after the borrow.
-    let dropped = CACHE.with_borrow_mut(|cache| cache.insert(mode, source, &code));
-    drop(dropped);
+    let dropped = cache().insert(mode, source, &code);
+    // Somebody may have asked to hear of its end, and that code is no business of this job's.
+    dropped
+        .into_iter()
+        .for_each(|entry| release::release(entry.code));
     Ok(code)
 }
 
-/// Line `line` of the source that `code` was compiled from, if this worker still has it.
+/// Line `line` of the source that `code` was compiled from, if it is still kept.
 pub(crate) fn source_line(code: &Bound<'_, PyAny>, line: u32) -> Option<String> {
     let index = usize::try_from(line).ok()?.checked_sub(1)?;
     let file = code.getattr(intern!(code.py(), "co_filename")).ok()?;
     if file.cast::<PyString>().ok()? != FILE {
         return None;
     }
-    let known: Vec<(Py<PyAny>, Rc<str>)> = CACHE.with_borrow(|cache| {
-        let entries = cache.exec.iter().chain(cache.eval.iter());
-        let clone = |(source, entry): (&Rc<str>, &Entry)| {
-            (entry.code.clone_ref(code.py()), Rc::clone(source))
-        };
-        entries.map(clone).collect()
-    });
-    let is_home = |(root, _): &&(Py<PyAny>, Rc<str>)| contains(root.bind(code.py()), code);
+    let known = cache().all(code.py());
+    let is_home = |(root, _): &&(Py<PyAny>, Arc<str>)| contains(root.bind(code.py()), code);
     let (_, source) = known.iter().find(is_home)?;
     source.lines().nth(index).map(str::to_owned)
 }
@@ -112,7 +110,14 @@ fn contains(root: &Bound<'_, PyAny>, code: &Bound<'_, PyAny>) -> bool {
 }
 
 impl Cache {
-    fn entries(&mut self, mode: Mode) -> &mut HashMap<Rc<str>, Entry> {
+    fn all(&self, py: Python<'_>) -> Vec<(Py<PyAny>, Arc<str>)> {
+        let entries = self.exec.iter().chain(self.eval.iter());
+        entries
+            .map(|(source, entry)| (entry.code.clone_ref(py), Arc::clone(source)))
+            .collect()
+    }
+
+    fn entries(&mut self, mode: Mode) -> &mut HashMap<Arc<str>, Entry> {
         match mode {
             Mode::Eval => &mut self.eval,
             Mode::Exec => &mut self.exec,
@@ -144,16 +149,25 @@ impl Cache {
             .entries(mode)
             .insert(source.into(), Entry { code, last_use });
         dropped.extend(old.inspect(|_| self.bytes -= source.len()));
-        while self.eval.len() + self.exec.len() > MAX_ENTRIES || self.bytes > MAX_BYTES {
-            dropped.extend(self.evict());
+        if self.exceeds(MAX_ENTRIES, MAX_BYTES) {
+            while self.exceeds(
+                MAX_ENTRIES - MAX_ENTRIES / GOES,
+                MAX_BYTES - MAX_BYTES / GOES,
+            ) {
+                dropped.extend(self.evict());
+            }
         }
         dropped
     }
 
+    fn exceeds(&self, entries: usize, bytes: usize) -> bool {
+        self.eval.len() + self.exec.len() > entries || self.bytes > bytes
+    }
+
     fn evict(&mut self) -> Option<Entry> {
-        let oldest = |entries: &HashMap<Rc<str>, Entry>| {
+        let oldest = |entries: &HashMap<Arc<str>, Entry>| {
             let oldest = entries.iter().min_by_key(|(_, entry)| entry.last_use);
-            oldest.map(|(source, entry)| (entry.last_use, Rc::clone(source)))
+            oldest.map(|(source, entry)| (entry.last_use, Arc::clone(source)))
         };
         let mode = match (oldest(&self.eval), oldest(&self.exec)) {
             (Some((eval, source)), Some((exec, _))) if eval <= exec => (Mode::Eval, source),

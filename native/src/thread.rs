@@ -16,7 +16,7 @@ use crate::reply::Outbox;
 use crate::slot::{Role, Task};
 use crate::station::Exit;
 use crate::worker::Worker;
-use crate::{code, threads, watchdog};
+use crate::{threads, watchdog};
 
 /// What a recursion of [`crate::tidy::MAX_RECURSION`] calls needs in the worst case that was
 /// measured: 23.6 KB a call, numpy's functions on arrays of Python objects that call such
@@ -55,7 +55,6 @@ fn run(pool: Arc<Pool>, id: u64) {
             // What the thread has kept is dropped here or with its thread state, and finalizers
             // run.
             slot.begin(Task::Cleaning(None));
-            code::forget();
             threads::forget();
             exit
         })
