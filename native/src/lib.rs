@@ -39,12 +39,14 @@
 //! - [`error`], [`exception`] and [`kind`]: what went wrong, and how Erlang sees it.
 //! - [`fatal`]: what is written before the VM dies.
 //! - [`exit`]: the end of the VM while Python code runs.
+//! - [`arenas`]: keeps memory that Python gives back.
 //! - [`census`]: how many of our things are alive.
 //! - [`atoms`]: the one table of atoms.
 //!
 //! No thread holds a lock while it attaches to Python, attaches while it holds one, or keeps
 //! one across Python code. See `docs/architecture.md` for the threads and what each may do.
 
+mod arenas;
 mod atoms;
 mod audit;
 mod bell;

@@ -118,6 +118,7 @@ fn setup_or_text(py: Python<'_>) -> Result<(), String> {
 }
 
 fn setup(py: Python<'_>) -> PyResult<()> {
+    crate::arenas::init();
     kind::init(py)?;
     erlang::init(py)?;
     let sys = py.import("sys")?;
