@@ -13,6 +13,7 @@ use std::ffi::c_char;
 use std::slice;
 
 use super::judge::is_worthwhile;
+use super::raw::{float_value, list_item};
 use super::{CHECK_INTERVAL, MAX_BYTES, MAX_DEPTH, MAX_TERMS, check_wanted};
 use crate::error::{Error, Why};
 use crate::ticket::Ticket;
@@ -251,29 +252,5 @@ impl Encoder<'_> {
         } else {
             self.put_atom(b"neg_infinity")
         }
-    }
-}
-
-/// # Safety
-/// Attached, a `list`, and an index in it.
-unsafe fn list_item(list: *mut ffi::PyObject, index: isize) -> *mut ffi::PyObject {
-    // SAFETY: the caller's.
-    unsafe {
-        #[cfg(not(feature = "abi3"))]
-        return ffi::PyList_GET_ITEM(list, index);
-        #[cfg(feature = "abi3")]
-        ffi::PyList_GetItem(list, index)
-    }
-}
-
-/// # Safety
-/// Attached, and a `float`.
-unsafe fn float_value(number: *mut ffi::PyObject) -> f64 {
-    // SAFETY: the caller's.
-    unsafe {
-        #[cfg(not(feature = "abi3"))]
-        return ffi::PyFloat_AS_DOUBLE(number);
-        #[cfg(feature = "abi3")]
-        ffi::PyFloat_AsDouble(number)
     }
 }

@@ -1,4 +1,4 @@
-//! Terms made of terms, off a scheduler thread.
+//! Terms made of terms, off a scheduler thread; and what `rustler` would read too generously.
 
 use rustler::sys::{self, ErlNifTerm};
 use rustler::{Encoder, Env, Term};
@@ -60,4 +60,13 @@ pub(super) fn float<'a>(env: Env<'a>, value: f64) -> Term<'a> {
     } else {
         atoms::neg_infinity().encode(env)
     }
+}
+
+/// The value of a float. `decode` would take an integer for one.
+pub(super) fn as_float(term: Term<'_>) -> Option<f64> {
+    let mut value = 0.0;
+    // SAFETY: a term and its environment; writes to `value` when 1 is returned.
+    let found =
+        unsafe { sys::enif_get_double(term.get_env().as_c_arg(), term.as_c_arg(), &mut value) };
+    (found == 1).then_some(value)
 }

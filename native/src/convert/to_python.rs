@@ -8,8 +8,7 @@ use rustler::sys::ErlNifTermType as Kind;
 use rustler::{Atom, Binary, MapIterator, ResourceArc, Term};
 
 use super::describe::describe;
-use super::view;
-use super::{CHECK_INTERVAL, MAX_DEPTH, check_wanted, integer, names};
+use super::{CHECK_INTERVAL, MAX_DEPTH, check_wanted, integer, names, terms, text, view};
 use crate::atoms;
 use crate::error::{Error, Why};
 use crate::object::{ErlangTerm, Object};
@@ -52,7 +51,7 @@ pub(crate) fn to_object<'py>(py: Python<'py>, term: Term<'_>, ticket: &Ticket) -
 /// A name: the text of an atom or of a binary.
 pub(crate) fn to_name<'py>(py: Python<'py>, term: Term<'_>) -> Result<Bound<'py, PyString>, Error> {
     if term.is_atom() {
-        return Ok(names::find(py, term, || atom_text(term)));
+        return Ok(names::find(py, term, || text::of_atom(term)));
     }
     let invalid = || Error::unconvertible(Why::NotUnicode, describe(term));
     let binary = Binary::from_term(term).map_err(|_| invalid())?;
@@ -78,12 +77,43 @@ pub(crate) fn to_kwargs<'py>(
 }
 
 fn convert<'py>(py: Python<'py>, term: Term<'_>, place: Place<'_>) -> Converted<'py> {
-    match term.get_erl_type() {
+    convert_kind(py, term, term.get_erl_type(), place)
+}
+
+/// As `convert`, for one of many of a kind: to ask for the number costs as much as to ask what it
+/// is. `last` is what the one before was.
+fn convert_next<'py>(
+    py: Python<'py>,
+    term: Term<'_>,
+    last: &mut Kind,
+    place: Place<'_>,
+) -> Converted<'py> {
+    if matches!(*last, Kind::ERL_NIF_TERM_TYPE_INTEGER)
+        && let Ok(small) = term.decode::<i64>()
+    {
+        return Ok(PyInt::new(py, small).into_any());
+    }
+    if matches!(*last, Kind::ERL_NIF_TERM_TYPE_FLOAT)
+        && let Some(value) = terms::as_float(term)
+    {
+        return Ok(PyFloat::new(py, value).into_any());
+    }
+    *last = term.get_erl_type();
+    convert_kind(py, term, *last, place)
+}
+
+fn convert_kind<'py>(
+    py: Python<'py>,
+    term: Term<'_>,
+    kind: Kind,
+    place: Place<'_>,
+) -> Converted<'py> {
+    match kind {
         Kind::ERL_NIF_TERM_TYPE_INTEGER => integer(py, term),
         Kind::ERL_NIF_TERM_TYPE_ATOM => Ok(atom(py, term)),
         Kind::ERL_NIF_TERM_TYPE_FLOAT => float(py, term),
         Kind::ERL_NIF_TERM_TYPE_BITSTRING => match Binary::from_term(term) {
-            Ok(binary) => Ok(binary_object(py, &binary)),
+            Ok(binary) => Ok(text::of_binary(py, &binary)),
             Err(_) => ErlangTerm::wrap(py, term),
         },
         Kind::ERL_NIF_TERM_TYPE_LIST => list(py, term, place),
@@ -115,9 +145,9 @@ fn integer<'py>(py: Python<'py>, term: Term<'_>) -> Converted<'py> {
 }
 
 fn float<'py>(py: Python<'py>, term: Term<'_>) -> Converted<'py> {
-    match term.decode::<f64>() {
-        Ok(value) => Ok(PyFloat::new(py, value).into_any()),
-        Err(_) => Err(Error::unconvertible(Why::TooLarge, "float")),
+    match terms::as_float(term) {
+        Some(value) => Ok(PyFloat::new(py, value).into_any()),
+        None => Err(Error::unconvertible(Why::TooLarge, "float")),
     }
 }
 
@@ -130,59 +160,8 @@ fn atom<'py>(py: Python<'py>, term: Term<'_>) -> Bound<'py, PyAny> {
     } else if is(atoms::none()) || is(atoms::nil()) || is(atoms::undefined()) {
         PyNone::get(py).to_owned().into_any()
     } else {
-        names::find(py, term, || atom_text(term)).into_any()
+        names::find(py, term, || text::of_atom(term)).into_any()
     }
-}
-
-/// `enif_get_atom` knows Latin-1 only before NIF 2.17; other atoms take the way over the
-/// external term format: `131, 118, Length:16, Utf8` or `131, 119, Length:8, Utf8`.
-fn atom_text(term: Term<'_>) -> String {
-    if let Ok(text) = term.atom_to_string() {
-        return text;
-    }
-    let external = term.to_binary();
-    let text = match &*external {
-        [131, 118, _, _, text @ ..] | [131, 119, _, text @ ..] => text,
-        _ => &[],
-    };
-    String::from_utf8_lossy(text).into_owned()
-}
-
-fn binary_object<'py>(py: Python<'py>, binary: &Binary<'_>) -> Bound<'py, PyAny> {
-    let bytes = binary.as_slice();
-    if bytes.is_ascii() {
-        return ascii(py, bytes);
-    }
-    match std::str::from_utf8(bytes) {
-        Ok(text) => PyString::new(py, text).into_any(),
-        Err(_) => PyBytes::new(py, bytes).into_any(),
-    }
-}
-
-/// Copies what has been looked through already.
-#[cfg(not(feature = "abi3"))]
-fn ascii<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyAny> {
-    const LAST_ASCII: ffi::Py_UCS4 = 127;
-    // SAFETY: attached. A new string of so many bytes, which is shared once it has been returned;
-    // the one character of a short one may be shared already, and is not written to.
-    unsafe {
-        if bytes.len() > 1 {
-            let text = ffi::PyUnicode_New(bytes.len().cast_signed(), LAST_ASCII);
-            if !text.is_null() {
-                let data = ffi::PyUnicode_1BYTE_DATA(text);
-                data.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
-                return Bound::from_owned_ptr(py, text);
-            }
-            ffi::PyErr_Clear();
-        }
-        PyString::new(py, std::str::from_utf8_unchecked(bytes)).into_any()
-    }
-}
-
-#[cfg(feature = "abi3")]
-fn ascii<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyAny> {
-    // SAFETY: ASCII is UTF-8.
-    PyString::new(py, unsafe { std::str::from_utf8_unchecked(bytes) }).into_any()
 }
 
 /// Filled in place: a second list of the items would be as big as the first.
@@ -196,11 +175,12 @@ fn list<'py>(py: Python<'py>, term: Term<'_>, place: Place<'_>) -> Converted<'py
         Bound::from_owned_ptr_or_err(py, list)?
     };
     let items = term.into_list_iterator().map_err(|_| improper())?;
+    let mut kind = Kind::ERL_NIF_TERM_TYPE_LIST;
     for (index, item) in items.enumerate() {
         if index.is_multiple_of(CHECK_INTERVAL) {
             check_wanted(place.ticket)?;
         }
-        let item = convert(py, item, place)?.into_ptr();
+        let item = convert_next(py, item, &mut kind, place)?.into_ptr();
         // SAFETY: a list that nobody else has seen, and an index in it that is set once; takes the
         // reference.
         unsafe {

@@ -13,8 +13,8 @@ use pyo3::types::{
 use rustler::sys;
 use rustler::{Encoder, Env, NewBinary, Term};
 use std::borrow::Cow;
-use std::ptr;
 
+use super::raw::{float_value, items, list_item};
 use super::terms::{float, make_list, make_map};
 use super::{Answer, CHECK_INTERVAL, check_wanted};
 use super::{LIST_CELL, MAX_BYTES, MAX_DEPTH, MAX_MAP_FROM_ARRAYS, MAX_TERMS, MIN_SHARED};
@@ -78,13 +78,7 @@ struct Encoding<'a, 't> {
 
 impl<'a> Encoding<'a, '_> {
     fn convert(&mut self, object: &Bound<'_, PyAny>) -> Result<Term<'a>, Error> {
-        self.terms += 1;
-        if self.terms > MAX_TERMS {
-            return Err(Error::unconvertible(Why::TooLarge, type_name(object)));
-        }
-        if self.terms.is_multiple_of(CHECK_INTERVAL) {
-            check_wanted(self.ticket)?;
-        }
+        self.count_term(object)?;
         let env = self.env;
         // By frequency; `bool` before `int`, whose subclass it is.
         if let Ok(number) = object.cast_exact::<PyInt>() {
@@ -112,6 +106,17 @@ impl<'a> Encoding<'a, '_> {
         } else {
             self.rare(object)
         }
+    }
+
+    fn count_term(&mut self, object: &Bound<'_, PyAny>) -> Result<(), Error> {
+        self.terms += 1;
+        if self.terms > MAX_TERMS {
+            return Err(Error::unconvertible(Why::TooLarge, type_name(object)));
+        }
+        if self.terms.is_multiple_of(CHECK_INTERVAL) {
+            check_wanted(self.ticket)?;
+        }
+        Ok(())
     }
 
     fn rare(&mut self, object: &Bound<'_, PyAny>) -> Result<Term<'a>, Error> {
@@ -152,10 +157,46 @@ impl<'a> Encoding<'a, '_> {
 
     fn list(&mut self, list: &Bound<'_, PyList>) -> Result<Term<'a>, Error> {
         let mut items = Vec::with_capacity(list.len());
-        for item in list.iter() {
-            items.push(self.convert(&item)?.as_c_arg());
+        let mut index = 0;
+        // Its length may change in between.
+        while index < list.len() {
+            // SAFETY: attached, a list, and an index in it.
+            let item = unsafe { list_item(list.as_ptr(), index.cast_signed()) };
+            let term = if let Some(number) = self.number(list, item)? {
+                number
+            } else {
+                // SAFETY: attached, and a live object: nothing has run since it was in the list.
+                let item = unsafe { Bound::from_borrowed_ptr(list.py(), item) };
+                self.convert(&item)?
+            };
+            items.push(term.as_c_arg());
+            index += 1;
         }
         make_list(self.env, &items)
+    }
+
+    /// What most big lists are full of, without a reference of its own to each item.
+    fn number(
+        &mut self,
+        list: &Bound<'_, PyList>,
+        item: *mut ffi::PyObject,
+    ) -> Result<Option<Term<'a>>, Error> {
+        // SAFETY: attached, a live object, and its type is known before it is read.
+        let number = unsafe {
+            if ffi::PyLong_CheckExact(item) != 0 {
+                let mut overflow = 0;
+                let small = ffi::PyLong_AsLongLongAndOverflow(item, &mut overflow);
+                (overflow == 0).then(|| small.encode(self.env))
+            } else if ffi::PyFloat_CheckExact(item) != 0 {
+                Some(float(self.env, float_value(item)))
+            } else {
+                None
+            }
+        };
+        if number.is_some() {
+            self.count_term(list)?;
+        }
+        Ok(number)
     }
 
     fn set(&mut self, set: &Bound<'_, PyAny>) -> Result<Term<'a>, Error> {
@@ -249,24 +290,6 @@ impl<'a> Encoding<'a, '_> {
         let term = self.env.binary_to_term(&external).map(|(term, _)| term);
         term.ok_or_else(|| Error::unconvertible(Why::TooLarge, "int"))
     }
-}
-
-/// The entries of a dict as they are now.
-fn items<'py>(dict: &Bound<'py, PyDict>) -> Vec<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
-    let mut entries = Vec::with_capacity(dict.len());
-    let (mut position, mut key, mut value) = (0, ptr::null_mut(), ptr::null_mut());
-    // SAFETY: attached, `dict` is a dict, and nothing here runs Python code between two steps.
-    while unsafe { ffi::PyDict_Next(dict.as_ptr(), &mut position, &mut key, &mut value) } != 0 {
-        // SAFETY: PyDict_Next returned borrowed references to live objects.
-        let (key, value) = unsafe {
-            (
-                Bound::from_borrowed_ptr(dict.py(), key),
-                Bound::from_borrowed_ptr(dict.py(), value),
-            )
-        };
-        entries.push((key, value));
-    }
-    entries
 }
 
 fn type_name(object: &Bound<'_, PyAny>) -> String {
