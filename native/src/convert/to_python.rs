@@ -8,6 +8,7 @@ use rustler::sys::ErlNifTermType as Kind;
 use rustler::{Atom, Binary, MapIterator, ResourceArc, Term};
 
 use super::describe::describe;
+use super::raw::new_dict;
 use super::{CHECK_INTERVAL, MAX_DEPTH, check_wanted, integer, names, terms, text, view};
 use crate::atoms;
 use crate::error::{Error, Why};
@@ -238,7 +239,7 @@ fn tuple_elements<'a>(term: Term<'a>) -> Vec<Term<'a>> {
 
 fn map<'py>(py: Python<'py>, term: Term<'_>, place: Place<'_>) -> Converted<'py> {
     let place = place.inside()?;
-    let dict = PyDict::new(py);
+    let dict = new_dict(py, term.map_size().unwrap_or(0))?;
     let mut entries = 0;
     for (key, value) in MapIterator::new(term).into_iter().flatten() {
         if usize::is_multiple_of(entries, CHECK_INTERVAL) {
