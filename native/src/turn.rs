@@ -17,15 +17,17 @@
 
 mod monitor;
 mod rest;
+mod seat;
 
 use std::collections::VecDeque;
 use std::io;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Thread};
+use std::thread::Thread;
 
 pub(crate) use rest::Turn;
+pub(crate) use seat::{Crew, Seat};
 
 /// One interpreter, one GIL.
 static TURNS: Turns = Turns::new();
@@ -34,31 +36,6 @@ static TURNS: Turns = Turns::new();
 pub(crate) trait Desk: Send + Sync {
     fn has_work(&self) -> bool;
     fn crew(&self) -> &Crew;
-}
-
-/// The workers of a desk.
-#[derive(Default)]
-pub(crate) struct Crew {
-    /// Used under the lock of the turns only.
-    idle: Mutex<Vec<Arc<Seat>>>,
-    /// The desk is among those who wait for the turn.
-    waits: AtomicBool,
-}
-
-/// A worker, for those who call it.
-pub(crate) struct Seat {
-    turns: &'static Turns,
-    thread: Thread,
-    /// It looks for work before it rests: nobody needs to call it. Changes under the lock.
-    awake: AtomicBool,
-    /// Its turn has come. Set under the lock, taken by the worker.
-    granted: AtomicBool,
-    /// It has the turn. Changes under the lock.
-    is_holder: AtomicBool,
-    /// It has the turn, no work, and its eyes open.
-    spins: AtomicBool,
-    /// How many jobs it has begun.
-    begun: AtomicU64,
 }
 
 enum Waiter {
@@ -277,31 +254,6 @@ impl State {
         self.desk
             .as_ref()
             .is_some_and(|own| ptr::addr_eq(&**own, desk))
-    }
-}
-
-impl Crew {
-    fn idle(&self) -> MutexGuard<'_, Vec<Arc<Seat>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Seat {
-    /// Of the calling thread.
-    fn new(turns: &'static Turns) -> Arc<Self> {
-        Arc::new(Self {
-            turns,
-            thread: thread::current(),
-            awake: AtomicBool::new(true),
-            granted: AtomicBool::new(false),
-            is_holder: AtomicBool::new(false),
-            spins: AtomicBool::new(false),
-            begun: AtomicU64::new(0),
-        })
-    }
-
-    fn is_holder(&self) -> bool {
-        self.is_holder.load(Ordering::Relaxed)
     }
 }
 
