@@ -8,7 +8,7 @@ suite() ->
     [{timetrap, {seconds, 60}}].
 
 all() ->
-    [{group, stops}, {group, places}, {group, server}, {group, values}].
+    [{group, stops}, {group, places}, {group, stuck}, {group, server}, {group, values}].
 
 groups() ->
     [{stops, [], [interrupts_at_any_moment_hit_their_call_only, short_timeouts_leave_nothing,
@@ -18,6 +18,13 @@ groups() ->
                   the_vm_halts_in_a_callback]},
      {places, [], [everybody_calls_at_once, many_threads_of_python_reenter, finalizers_reenter,
                    endless_recursion_is_an_error_and_no_crash]},
+     {stuck, [], [nobody_waits_for_a_thread_that_has_crashed,
+                  code_that_calls_while_it_swallows_interrupts_is_abandoned,
+                  a_finalizer_that_calls_for_ever_is_stopped,
+                  a_finalizer_whose_nested_code_hangs_costs_no_worker,
+                  a_finalizer_of_an_object_of_erlang_is_stopped,
+                  a_finalizer_may_ask_why_a_process_is_down,
+                  the_first_error_may_be_one_of_recursion]},
      {server, [], [what_is_no_process_does_no_harm, a_long_wait_is_no_error,
                    watched_processes_cost_callbacks_nothing,
                    garbage_is_collected_whoever_looks]},
@@ -282,6 +289,125 @@ finally:
     sys.setrecursionlimit(limit)
 ">>,
     ok = py:exec(Deep, #{}, 50000).
+
+%%% What is stuck
+
+%% Its callback stayed open, and what the function submitted next was never answered.
+nobody_waits_for_a_thread_that_has_crashed(_Config) ->
+    Self = self(),
+    ok = logger:set_module_level(py_pool, none),
+    ok = py:register_function(crash, fun([]) ->
+        process_flag(trap_exit, true),
+        {error, worker_crashed} = py:exec(<<"
+raise [c for c in BaseException.__subclasses__() if c.__name__ == 'PanicException'][0]('no')
+">>),
+        Self ! {then, catch py:eval(<<"1">>, #{}, infinity)}
+    end),
+    {error, worker_crashed} = erlang(<<"crash()">>),
+    {then, {'EXIT', {context_not_bound, _}}} = received(),
+    ok = logger:unset_module_level(py_pool).
+
+%% Each nested call put off the end of the grace.
+code_that_calls_while_it_swallows_interrupts_is_abandoned(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    ok = logger:set_module_level(py_pool, none),
+    {error, timeout} = py:ctx_exec(Ctx, <<"
+import erlang, time
+end = time.monotonic() + 3
+while time.monotonic() < end:
+    try:
+        erlang.reenter(1)
+    except BaseException:
+        pass
+">>, #{}, 50),
+    ok = py_test:wait_for_abandoned(1),
+    ok = py_test:wait_for_abandoned(0),
+    ok = logger:unset_module_level(py_pool).
+
+a_finalizer_that_calls_for_ever_is_stopped(_Config) ->
+    ok = exec_in_context(<<"
+class Last:
+    def __del__(self, reenter=erlang.reenter):
+        while True: reenter(1)
+last = Last()
+">>),
+    py_test:wait_until(fun() ->
+        true = garbage_collect(whereis(py_pool)),
+        #{resources := #{contexts := Contexts}} = py_pool:get_stats(),
+        Contexts =:= 0 orelse Contexts
+    end).
+
+exec_in_context(Code) ->
+    py:with_context(fun() -> py:exec(<<"import erlang\n", Code/binary>>) end).
+
+%% The context ended with its job, and only the worker could give it back; the watchdog took the
+%% nested job for all there was.
+a_finalizer_whose_nested_code_hangs_costs_no_worker(_Config) ->
+    Self = self(),
+    ok = logger:set_module_level(py_pool, none),
+    ok = py:register_function(hang, fun([]) ->
+        py:exec(<<"__import__('time').sleep(2)">>, #{}, 50)
+    end),
+    Owner = spawn(fun() ->
+        ok = py:bind(),
+        ok = py:exec(<<"
+import erlang
+class Last:
+    def __del__(self, hang=erlang.hang): hang()
+last = Last()
+">>),
+        Self ! bound,
+        py:exec(<<"import sys\nsys.py_test_mark = 1\nwhile True: pass">>)
+    end),
+    bound = received(),
+    ok = py_test:wait_for_mark(),
+    exit(Owner, kill),
+    ok = py_test:wait_for_abandoned(1),
+    ok = py_test:wait_available(?WORKERS),
+    ok = py_test:wait_for_abandoned(0),
+    ok = logger:unset_module_level(py_pool).
+
+%% It waited in a slot that nobody looked at.
+a_finalizer_of_an_object_of_erlang_is_stopped(_Config) ->
+    Self = self(),
+    ok = py:register_function(hang, fun([]) -> Self ! {runs, self()}, receive never -> ok end end),
+    _ = py_test:in_process(fun() ->
+        {ok, Object} = py:eval(<<"type('Last', (), {'__del__': "
+                                 "lambda self, hang=__import__('erlang').hang: hang()})()">>),
+        is_reference(Object)
+    end),
+    {runs, Pid} = received(),
+    ok = are_gone([Pid]),
+    0 = py_test:abandoned(),
+    ok = py:exec(<<"import gc; gc.collect()">>).
+
+%% The lock of the answer was held while its Python form was made.
+a_finalizer_may_ask_why_a_process_is_down(_Config) ->
+    ok = py:bind(),
+    Pid = spawn(fun() -> receive Reason -> exit(Reason) end end),
+    ok = py:exec(<<"import erlang\nm = erlang.monitor(p)">>, #{p => Pid}),
+    Pid ! [[[N]] || N <- lists:seq(1, 5000)],
+    ok = py:exec(<<"
+assert m.wait(5)
+class Cycle:
+    def __init__(self): self.me = self
+    def __del__(self): m.is_down
+for _ in range(100): Cycle()
+assert len(m.reason) == 5000
+">>).
+
+%% PyO3 made a class at the first error, could not at the limit, and waited for itself.
+the_first_error_may_be_one_of_recursion(_Config) ->
+    Peer = py_peer:start(#{"ERLANG_PYTHON" => py_peer:interpreter()}),
+    {ok, _} = py_peer:start_python(Peer, []),
+    ok = py_peer:run(Peer, fun() ->
+        ok = py:register_function(down, fun([N]) -> py:eval(<<"1 + down(n)">>, #{n => N + 1}) end),
+        ok = py:bind(),
+        ok = py:exec(<<"import erlang\ndef down(n): return erlang.down(n)">>),
+        {error, {'TypeError', _}} = py:eval(<<"1 + down(0)">>),
+        ok
+    end),
+    ok = py_peer:stop(Peer).
 
 %%% The server
 

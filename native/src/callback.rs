@@ -127,7 +127,8 @@ impl Callback {
 
     /// A look at the outcome, which stays.
     pub(crate) fn peek<T>(&self, look: impl FnOnce(&Outcome) -> T) -> Option<T> {
-        // Locked meanwhile: `look` runs no Python code.
+        // Locked meanwhile: `look` makes no Python object either, since a garbage collection may come
+        // up in that, and with it anybody's finalizer.
         self.state().outcome.as_ref().map(look)
     }
 

@@ -166,13 +166,21 @@ impl Job {
             job: self,
             ticket: &self.ticket,
         };
-        self.env.run(|own| {
+        let done = self.env.run(|own| {
             let (_, job, _) = self.order(own);
             // Checked before it was queued.
             let malformed = |_| Error::unconvertible(Why::NotUnicode, "job");
             match Shape::decode(job).map_err(malformed)? {
                 Shape::Empty => Ok(Answer::compact(atoms::ok().encode(env))),
                 shape => namespace.run(|| python.execute(shape, env)),
+            }
+        });
+        // Whatever the code made of an interruption, also of one that was for an outer job.
+        done.map_err(|error| {
+            if self.is_unwanted() {
+                Error::Interrupted
+            } else {
+                error
             }
         })
     }

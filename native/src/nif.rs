@@ -215,9 +215,6 @@ fn stream_next<'a>(
     if handle.is_over() {
         return Ok(Ok(atoms::done()));
     }
-    let Some(ticket) = Ticket::open(&handle.lease.pool().pending) else {
-        return Ok(Err(Refusal(Error::Overloaded)));
-    };
     let job = (atoms::next(), stream, count);
     let order = (stream, job, callers).encode(env);
     // The consumer answers a callback of that very lease: it is met in the middle of what waits.
@@ -225,6 +222,13 @@ fn stream_next<'a>(
     let within = within.ok().filter(|(_, lease)| *lease == handle.lease.id);
     let within = within.map(|(callback, _)| Arc::clone(&callback.0));
     let parent = within.as_ref().and_then(|callback| callback.job.clone());
+    let ticket = match &within {
+        Some(callback) => Some(Ticket::admit(&callback.pending)),
+        None => Ticket::open(&handle.lease.pool().pending),
+    };
+    let Some(ticket) = ticket else {
+        return Ok(Err(Refusal(Error::Overloaded)));
+    };
     let home = Home::Demand(handle.demand(&ticket, parent));
     let job = Job::accept(env, order, ticket, home);
     let submitted = match within {

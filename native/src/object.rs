@@ -142,7 +142,7 @@ impl ErlangTerm {
         self.with(|a| other.with(|b| identical(a, b)))
     }
 
-    fn with<R>(&self, f: impl FnOnce(Term<'_>) -> R) -> R {
+    pub(crate) fn with<R>(&self, f: impl FnOnce(Term<'_>) -> R) -> R {
         self.env.run(|env| f(self.term.load(env)))
     }
 }

@@ -15,6 +15,7 @@ use std::{io, thread};
 
 use crate::fatal::SignalStack;
 use crate::slot::{Role, Slot, Task};
+use crate::station::Station;
 use crate::thread::STACK_SIZE;
 use crate::watchdog;
 
@@ -47,6 +48,7 @@ fn run() {
     let _stack = SignalStack::install();
     let slot = watchdog::register(Role::Releaser);
     // Its caller is a finalizer that panicked; what it left is released by the successor.
+    Station::adopt(&slot);
     let ended = catch_unwind(AssertUnwindSafe(|| Python::attach(|py| serve(py, &slot))));
     if watchdog::unregister(&slot) && ended.is_err() {
         // Without a thread for it objects are kept: there is no memory for one.

@@ -56,14 +56,13 @@ pub(crate) struct Slot {
 
 #[derive(Default)]
 struct State {
-    /// `None` while the thread waits, or does what cannot get stuck.
-    task: Option<Task>,
+    /// Each in the middle of the one before. None while the thread waits, or does what cannot get
+    /// stuck.
+    tasks: Vec<Watched>,
     /// What the code waits for, in the middle of its task.
     callback: Option<Arc<Callback>>,
     /// Of the event loop that runs here, if one does.
     bell: Option<Arc<Bell>>,
-    /// The watchdog's notes on this task.
-    alarm: Option<Alarm>,
     /// The interrupter is to raise an exception in the thread.
     due: bool,
     /// It has, and the exception may be pending still.
@@ -72,6 +71,12 @@ struct State {
     held: bool,
     /// The thread has lost its place, and ends when its task does.
     abandoned: bool,
+}
+
+struct Watched {
+    task: Task,
+    /// The watchdog's notes on it.
+    alarm: Option<Alarm>,
 }
 
 /// What the interrupter did about a slot.
@@ -93,22 +98,24 @@ impl Slot {
         })
     }
 
-    /// From here on the thread can be interrupted, and cleaning is watched. Returns the task in the
-    /// middle of which this one runs, for `resume`. Attached.
-    pub(crate) fn begin(&self, task: Task) -> Option<Task> {
+    /// From here on the thread can be interrupted, and cleaning is watched. Returns in the middle of
+    /// how many others the task runs, for `resume`. Attached.
+    pub(crate) fn begin(&self, task: Task) -> usize {
         let is_cleaning = matches!(task, Task::Cleaning(_));
         let mut state = self.state();
-        state.alarm = None;
-        state.due = false;
-        state.held = false;
-        let outer = state.task.replace(task);
+        let depth = state.tasks.len();
+        if depth == 0 {
+            state.due = false;
+            state.held = false;
+        }
+        state.tasks.push(Watched { task, alarm: None });
         drop(state);
         if is_cleaning {
             watchdog::watch();
         }
         // Shown first, then looked: whoever ends the VM looks for what is shown.
         exit::stop_if_exiting();
-        outer
+        depth
     }
 
     /// As `end`, for a thread that Python does not know any more. Its identity may be another's
@@ -119,33 +126,36 @@ impl Slot {
         if std::mem::take(&mut state.raised) {
             interrupt::forget_raised();
         }
-        let task = state.task.take();
+        let tasks = std::mem::take(&mut state.tasks);
         drop(state);
-        drop(task);
+        drop(tasks);
     }
 
     /// From here on it cannot. `false`: the thread has been abandoned; it owns nothing of the
     /// pool any more and must end. Idempotent.
     pub(crate) fn end(&self, py: Attached<'_>) -> bool {
-        self.resume(py, None)
+        self.resume(py, 0)
     }
 
-    /// As `end`, but an outer task goes on.
-    pub(crate) fn resume(&self, py: Attached<'_>, outer: Option<Task>) -> bool {
-        let goes_on = outer.is_some();
+    /// As `end`, but so many outer tasks go on.
+    pub(crate) fn resume(&self, py: Attached<'_>, depth: usize) -> bool {
         let mut state = self.state();
         if std::mem::take(&mut state.raised) {
             // What was raised too late must not hit what comes next.
             self.thread.unraise(py);
         }
-        state.alarm = None;
         state.due = false;
-        let task = std::mem::replace(&mut state.task, outer);
+        for watched in state.tasks.iter_mut().take(depth) {
+            // It may have been meant for this one.
+            watched.alarm.iter_mut().for_each(Alarm::repeat);
+        }
+        let rest = depth.min(state.tasks.len());
+        let ended = state.tasks.split_off(rest);
         let abandoned = state.abandoned;
         drop(state);
         // What a task refers to may be dropped here: not under the lock.
-        drop(task);
-        if goes_on {
+        drop(ended);
+        if depth > 0 {
             // It may have to stop as well.
             watchdog::ring();
         }
@@ -166,7 +176,7 @@ impl Slot {
     }
 
     pub(crate) fn is_busy(&self) -> bool {
-        self.state().task.is_some()
+        !self.state().tasks.is_empty()
     }
 
     pub(crate) fn is_abandoned(&self) -> bool {
@@ -176,7 +186,7 @@ impl Slot {
     /// Interrupts the job here if it is the one; `true` when its caller will hear of it.
     pub(crate) fn interrupt(&self, is_it: impl Fn(&Job, Option<&Lease>) -> bool) -> bool {
         let state = self.state();
-        let Some(task) = &state.task else {
+        let Some(task) = state.tasks.last().map(|watched| &watched.task) else {
             return false;
         };
         let lease = task.lease().map(|lease| &**lease);

@@ -65,8 +65,8 @@ pub(crate) struct Frame {
 pub(crate) struct Taken<'a> {
     job: &'a Arc<Job>,
     lease: Option<&'a Arc<Lease>>,
-    /// In the middle of this one.
-    outer: Option<Task>,
+    /// In the middle of so many others.
+    depth: usize,
 }
 
 impl Station {
@@ -81,6 +81,11 @@ impl Station {
         let station = Rc::new(Self { post, slot, frames });
         STATION.set(Some(Rc::clone(&station)));
         station
+    }
+
+    /// Of the calling thread, which is the releaser.
+    pub(crate) fn adopt(slot: &Arc<Slot>) {
+        Self::new(None, Arc::clone(slot));
     }
 
     /// The worker ends.
@@ -142,7 +147,7 @@ impl Station {
         if let Some(post) = &self.post {
             post.turn.borrow_mut().begin();
         }
-        let outer = self.slot.begin(Task::Job(Arc::clone(job), lease.cloned()));
+        let depth = self.slot.begin(Task::Job(Arc::clone(job), lease.cloned()));
         let refusal = if !job.ticket.start() {
             None
         } else if lease.is_some_and(|lease| lease.is_ended()) {
@@ -150,13 +155,14 @@ impl Station {
         } else if self.post.as_ref().is_some_and(|post| post.pool.is_closed()) {
             Some(Error::NoWorkersAvailable)
         } else {
-            return Ok(Some(Taken { job, lease, outer }));
+            return Ok(Some(Taken { job, lease, depth }));
         };
-        if !self.slot.resume(py.into(), outer) {
-            return Err(Exit::Abandoned);
-        }
+        let has_place = self.slot.resume(py.into(), depth);
         if let Some(error) = refusal {
             outbox.refuse(job, error);
+        }
+        if !has_place {
+            return Err(Exit::Abandoned);
         }
         Ok(None)
     }
@@ -165,7 +171,7 @@ impl Station {
     pub(crate) fn execute<'py>(
         &self,
         py: Python<'py>,
-        Taken { job, lease, outer }: Taken<'_>,
+        Taken { job, lease, depth }: Taken<'_>,
         namespace: &Namespace<'py>,
         outbox: &mut Outbox,
         before_reply: impl FnOnce(),
@@ -176,8 +182,9 @@ impl Station {
             catch_unwind(AssertUnwindSafe(run))
         });
         clear_indicator();
-        if !self.slot.resume(py.into(), outer) {
-            outbox.clear();
+        if !self.slot.resume(py.into(), depth) {
+            // Whoever was here when the thread lost its place has been told; others come later.
+            outbox.refuse(&job, Error::Interrupted);
             return Err(Exit::Abandoned);
         }
         let Ok(letter) = written else {
@@ -227,8 +234,7 @@ impl Station {
             match &own {
                 Ok(namespace) => namespace,
                 Err(error) => {
-                    let Taken { outer, .. } = taken;
-                    self.slot.resume(py.into(), outer);
+                    self.slot.resume(py.into(), taken.depth);
                     outbox.refuse(job, error.clone_ref(py).into());
                     return Ok(());
                 }
@@ -262,7 +268,7 @@ impl Station {
 
 impl Drop for Station {
     fn drop(&mut self) {
-        if self.post.is_none() {
+        if matches!(self.slot.role, Role::Guest) {
             // A guest ends: nobody will raise anything in it any more.
             self.slot.leave();
             watchdog::unregister(&self.slot);

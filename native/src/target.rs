@@ -48,7 +48,7 @@ impl Target {
             Self::Context(context) => Ticket::open(&context.0.pool().pending),
             Self::Lease(lease) => Ticket::open(&lease.pool().pending),
             Self::Pool(pool) => Ticket::open(&pool.pending),
-            Self::Callback(callback) => Ticket::open(&callback.pending),
+            Self::Callback(callback) => Some(Ticket::admit(&callback.pending)),
         }
     }
 

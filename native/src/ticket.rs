@@ -74,10 +74,20 @@ impl Ticket {
             pending.count.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
-        Some(Arc::new(Self {
+        Some(Self::queued(pending))
+    }
+
+    /// As `open`, also beyond `max`: for a job without which another, which is running, cannot end.
+    pub(crate) fn admit(pending: &Arc<Pending>) -> Arc<Self> {
+        pending.count.fetch_add(1, Ordering::Relaxed);
+        Self::queued(pending)
+    }
+
+    fn queued(pending: &Arc<Pending>) -> Arc<Self> {
+        Arc::new(Self {
             state: AtomicU8::new(QUEUED),
             pending: Arc::clone(pending),
-        }))
+        })
     }
 
     /// For what is done for nobody in particular, and is always wanted.

@@ -160,8 +160,8 @@ fn round(now: Instant, limits: Limits) -> Option<Instant> {
         let verdict = slot.inspect(now, limits.grace);
         raise |= verdict.raise;
         again = earliest(again, verdict.again);
-        if let Some(task) = verdict.abandoned {
-            abandon(&slot, task, limits);
+        if let Some(tasks) = verdict.abandoned {
+            abandon(&slot, &tasks, limits);
         }
     }
     if raise {
@@ -194,12 +194,15 @@ fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     }
 }
 
-/// The thread of `slot` goes on in `task` as long as it likes; what it owned is set free.
-fn abandon(slot: &Slot, task: Task, limits: Limits) {
+/// The thread of `slot` goes on in `tasks` as long as it likes; what it owned is set free.
+fn abandon(slot: &Slot, tasks: &[Task], limits: Limits) {
     let (id, pool) = match &slot.role {
         Role::Worker(id, pool) => (*id, pool),
-        Role::Releaser => return RELEASER_IS_MISSING.store(true, Ordering::SeqCst),
-        Role::Guest => return refuse(&task, &mut Outbox::new()),
+        Role::Releaser => {
+            refuse(tasks, &mut Outbox::new());
+            return RELEASER_IS_MISSING.store(true, Ordering::SeqCst);
+        }
+        Role::Guest => return refuse(tasks, &mut Outbox::new()),
     };
     let fate = if pool.is_closed() {
         None
@@ -212,25 +215,25 @@ fn abandon(slot: &Slot, task: Task, limits: Limits) {
         Some(atoms::not_replaced())
     };
     let mut outbox = Outbox::new();
-    if let Some(lease) = task.lease() {
-        if matches!(task, Task::Job(..)) {
+    if let Some(lease) = tasks.iter().find_map(Task::lease) {
+        if matches!(tasks.first(), Some(Task::Job(..))) {
             lease.finish_job();
         }
         flights::refuse(lease, &mut outbox);
         lease.end();
         lease.leave(&mut outbox, || Error::ContextNotBound);
     }
-    refuse(&task, &mut outbox);
+    refuse(tasks, &mut outbox);
     pool.refuse_excess(&mut outbox);
     if let Some(fate) = fate {
         outbox.note(&pool.manager, (atoms::py_worker(), id, fate));
     }
 }
 
-/// Whoever waits for the task has waited in vain.
-fn refuse(task: &Task, outbox: &mut Outbox) {
-    if let Task::Job(job, _) = task {
-        for job in job.chain() {
+/// Whoever waits for the tasks has waited in vain.
+fn refuse(tasks: &[Task], outbox: &mut Outbox) {
+    for task in tasks {
+        if let Task::Job(job, _) = task {
             outbox.refuse(job, Error::Interrupted);
         }
     }

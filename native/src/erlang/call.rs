@@ -69,9 +69,26 @@ fn ask<'py>(function: Function<'_>, args: &Bound<'py, PyTuple>) -> PyResult<Boun
         .map_or_else(Ticket::unlimited, |job| Arc::clone(&job.ticket));
     let callback = Callback::new(job, Arc::clone(ticket.pending()), station.waker());
     submit(&station, &callback, function, args, &ticket)?;
+    let mut asked = Asked {
+        callback: &callback,
+        is_answered: false,
+    };
     let outcome = wait(py, &station, &callback);
-    close(&callback, outcome.is_ok());
+    asked.is_answered = outcome.is_ok();
+    drop(asked);
     value(py, function, &outcome?, &ticket)
+}
+
+/// Somebody waits for the answer, until this is dropped, if need be by a panic.
+struct Asked<'a> {
+    callback: &'a Callback,
+    is_answered: bool,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        close(self.callback, self.is_answered);
+    }
 }
 
 /// Nobody waits any more: refuses the jobs that came too late, and has the process ended, if it has

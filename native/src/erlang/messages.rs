@@ -240,14 +240,18 @@ impl Watch {
     /// `None` while the process lives, then a tuple of its exit reason.
     fn reason<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let ticket = Ticket::unlimited();
-        let found = self.0.peek(|outcome| match outcome {
-            Outcome::Said(env, term) => env.run(|env| {
-                // `{ok, Reason}`.
-                let (_ok, reason) = term.load(env).decode::<(Term<'_>, Term<'_>)>().ok()?;
-                to_object(py, reason, &ticket).ok()
+        let copy = self.0.peek(|outcome| match outcome {
+            Outcome::Said(env, term) => ErlangTerm::make(|own| {
+                env.run(|env| {
+                    // `{ok, Reason}`.
+                    let (_ok, reason) = term.load(env).decode::<(Term<'_>, Term<'_>)>().ok()?;
+                    Some(reason.in_env(own))
+                })
             }),
             Outcome::Lost => None,
         });
+        let form = |copy: ErlangTerm| copy.with(|reason| to_object(py, reason, &ticket).ok());
+        let found = copy.map(|copy| copy.and_then(form));
         match found {
             None => Ok(None),
             Some(Some(reason)) => Ok(Some(PyTuple::new(py, [reason])?)),

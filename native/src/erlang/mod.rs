@@ -6,6 +6,7 @@ mod call;
 mod messages;
 
 use pyo3::exceptions::PyRuntimeError;
+use pyo3::panic::PanicException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyModule};
@@ -38,6 +39,9 @@ static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
 
 /// Makes the module. Runs once.
 pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
+    // PyO3 makes it when it first looks at an error. If that happens at the recursion limit, which a
+    // callback may meet, the making fails, looks at an error itself, and waits for itself for ever.
+    let _ = py.get_type::<PanicException>();
     let module = namespace::load(py, "erlang", include_str!("module.py"))?;
     module.setattr("__name__", "erlang")?;
     for name in ["ErlangError", "NotRegistered", "Monitor"] {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Slot, Task};
+use super::{Slot, Task, Watched};
 use crate::context::Lease;
 use crate::watchdog;
 
@@ -21,6 +21,13 @@ pub(super) struct Alarm {
     raised: u32,
 }
 
+impl Alarm {
+    /// What was raised last has been taken back.
+    pub(super) fn repeat(&mut self) {
+        self.next = self.since;
+    }
+}
+
 /// What the watchdog has to do about a slot.
 #[derive(Default)]
 pub(crate) struct Verdict {
@@ -28,8 +35,8 @@ pub(crate) struct Verdict {
     pub(crate) again: Option<Instant>,
     /// Have the interrupter raise an exception in the thread.
     pub(crate) raise: bool,
-    /// The thread was just abandoned in the middle of this.
-    pub(crate) abandoned: Option<Task>,
+    /// The thread was just abandoned in the middle of these, outermost first.
+    pub(crate) abandoned: Option<Vec<Task>>,
 }
 
 impl Slot {
@@ -37,64 +44,80 @@ impl Slot {
     pub(crate) fn inspect(&self, now: Instant, grace: Duration) -> Verdict {
         let mut guard = self.state();
         let state = &mut *guard;
-        let patience = match &state.task {
-            Some(Task::Job(job, lease)) => {
-                if self.is_closed(lease.as_deref()) {
-                    job.chain().for_each(|job| _ = job.ticket.interrupt());
-                }
-                // Whoever waited for an abandoned thread has had its reply.
-                if !state.abandoned && !job.is_unwanted() {
-                    return Verdict::default();
-                }
-                Duration::ZERO
-            }
-            Some(Task::Flights(lease)) => {
-                if self.is_closed(Some(lease)) {
-                    lease.board().interrupt_all();
-                }
-                if !state.abandoned && !lease.board().has_unwanted() {
-                    // The loop has taken notice of what was unwanted.
-                    state.alarm = None;
-                    return Verdict::default();
-                }
-                // A loop that goes round cancels its task. One that does not is stopped.
-                lease.ring();
-                grace / 2
-            }
-            Some(Task::Cleaning(_)) => grace,
-            None => return Verdict::default(),
-        };
         let is_abandoned = state.abandoned;
-        let alarm = state.alarm.get_or_insert_with(|| Alarm {
-            since: now,
-            next: now + patience,
-            raised: 0,
-        });
-        let deadline = alarm.since + patience + grace;
         let mut verdict = Verdict::default();
-        if alarm.next <= now {
-            verdict.raise = true;
-            state.due = true;
-            if alarm.raised > 0 {
-                // The exception waits in the thread by now: let a blocking call end for it.
-                self.thread.signal();
+        let mut is_late = false;
+        // From the outermost: what it is in the middle of does not put it off.
+        let mut is_within_job = false;
+        for Watched { task, alarm } in &mut state.tasks {
+            let is_nested = std::mem::replace(&mut is_within_job, matches!(task, Task::Job(..)));
+            let patience = match task {
+                Task::Job(job, lease) => {
+                    if self.is_closed(lease.as_deref()) {
+                        job.ticket.interrupt();
+                    }
+                    // The job that this one belongs to was looked at, or is one of the flights.
+                    let is_unwanted = if is_nested {
+                        job.ticket.is_unwanted()
+                    } else {
+                        job.is_unwanted()
+                    };
+                    // Whoever waited for an abandoned thread has had its reply.
+                    if !is_abandoned && !is_unwanted {
+                        continue;
+                    }
+                    Duration::ZERO
+                }
+                Task::Flights(lease) => {
+                    if self.is_closed(Some(lease)) {
+                        lease.board().interrupt_all();
+                    }
+                    if !is_abandoned && !lease.board().has_unwanted() {
+                        // The loop has taken notice of what was unwanted.
+                        *alarm = None;
+                        continue;
+                    }
+                    // A loop that goes round cancels its task. One that does not is stopped.
+                    lease.ring();
+                    grace / 2
+                }
+                Task::Cleaning(_) => grace,
+            };
+            let alarm = alarm.get_or_insert_with(|| Alarm {
+                since: now,
+                next: now + patience,
+                raised: 0,
+            });
+            if alarm.next <= now {
+                verdict.raise = true;
+                if alarm.raised > 0 {
+                    // The exception waits in the thread by now: let a blocking call end for it.
+                    self.thread.signal();
+                }
+                alarm.raised += 1;
+                alarm.next = now
+                    + if is_abandoned {
+                        LAST_INTERVAL
+                    } else {
+                        grace / INTERRUPTIONS
+                    };
             }
-            alarm.raised += 1;
-            alarm.next = now
-                + if is_abandoned {
-                    LAST_INTERVAL
-                } else {
-                    grace / INTERRUPTIONS
-                };
+            let deadline = alarm.since + patience + grace;
+            is_late |= deadline <= now;
+            let next = if is_abandoned || deadline <= now {
+                alarm.next
+            } else {
+                alarm.next.min(deadline)
+            };
+            verdict.again = Some(verdict.again.map_or(next, |again| again.min(next)));
         }
-        verdict.again = Some(alarm.next);
-        if !is_abandoned && deadline <= now {
+        state.due |= verdict.raise;
+        if is_late && !is_abandoned {
             state.abandoned = true;
             watchdog::count_abandoned();
             self.thread.rename(c"py_abandoned");
-            verdict.abandoned = state.task.clone();
-        } else if !is_abandoned {
-            verdict.again = Some(alarm.next.min(deadline));
+            let tasks = state.tasks.iter().map(|watched| watched.task.clone());
+            verdict.abandoned = Some(tasks.collect());
         }
         verdict
     }
