@@ -13,7 +13,7 @@ all() ->
 groups() ->
     [{stops, [], [a_timeout_stops_the_code, the_context_keeps_its_state,
                   an_unbound_call_is_stopped_too, code_that_catches_everything_is_stopped,
-                  except_exception_does_not_catch_it, a_blocking_system_call_is_broken,
+                  except_exception_does_not_catch_it, a_blocking_system_call_is_broken, a_loop_that_waits_is_woken,
                   big_conversions_are_stopped, the_next_call_is_not_hit,
                   a_queued_call_that_times_out_disturbs_nobody,
                   a_hundred_thousand_short_timeouts, the_death_of_the_caller_stops_the_code,
@@ -124,6 +124,32 @@ a_blocking_system_call_is_broken(_Config) ->
     ok = py:unbind(Ctx).
 
 %% No Python code runs meanwhile that an exception could stop.
+%% A loop waits on after a signal, and looked for no exception: its context was lost.
+a_loop_that_waits_is_woken(_Config) ->
+    Peer = py_peer:start(#{"ERLANG_PYTHON" => py_peer:interpreter()}),
+    {ok, _} = py_peer:start_python(Peer, []),
+    ok = py_peer:run(Peer, fun() ->
+        ok = py:bind(),
+        %% Also the very first.
+        [begin
+             {error, timeout} = py:exec(<<"
+x = 1
+import asyncio
+async def main():
+    try:
+        await asyncio.sleep(60)
+    finally:
+        global x
+        x = 2
+asyncio.run(main())
+">>, #{}, 500),
+             {ok, 2} = py:eval(<<"x">>)
+         end || _ <- [1, 2]],
+        #{abandoned := 0} = py_pool:get_stats(),
+        ok
+    end),
+    ok = py_peer:stop(Peer).
+
 big_conversions_are_stopped(_Config) ->
     {ok, Ctx} = py:bind(new),
     %% 32 million terms, which no machine converts within the timeout.

@@ -14,6 +14,8 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::coroutines;
+
 const FORK: &str = "os.fork() would copy the whole VM into the child: use subprocess, or \
                     multiprocessing with the start method 'spawn'";
 pub(crate) const SIGNAL_REFUSED: &str = "the signal would hit the VM that this code runs in";
@@ -89,6 +91,10 @@ unsafe fn hear(py: Python<'_>, event: &CStr, args: *mut ffi::PyObject) -> PyResu
         b"os.kill" | b"os.killpg" | b"signal.pthread_kill" => check_signal(event, &args()),
         b"sys.settrace" | b"sys.setprofile" => {
             HAS_TRACED.set(true);
+            Ok(())
+        }
+        b"socket.__new__" => {
+            coroutines::hear_of_socket(py);
             Ok(())
         }
         b"import" => {

@@ -52,7 +52,8 @@ impl Bell {
 #[pyfunction]
 pub(crate) fn attend(bell: Option<&Bound<'_, PyBell>>) -> Option<PyBell> {
     let bell = bell.map(|bell| Arc::clone(&bell.get().0));
-    Station::here().slot.attend(bell).map(PyBell)
+    // Nobody interrupts a thread that has none.
+    Station::existing()?.slot.attend(bell).map(PyBell)
 }
 
 /// For Python code.

@@ -7,6 +7,7 @@ bound to a loop stays valid from call to call. It is the current loop of the wor
 
 import asyncio
 import contextvars
+import functools
 import inspect
 import threading
 import weakref
@@ -28,9 +29,26 @@ def loop() -> asyncio.AbstractEventLoop:
     if found is None or found.is_closed():
         found = _here.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(found)
-        # Rung when the code must stop, until there is another: also when the loop is being closed.
-        _attend(bell(found))
     return found
+
+
+def watch_loops() -> None:
+    """Has the bell of each loop rung when its thread is to be interrupted.
+
+    An interruption breaks system calls, but a loop goes back to waiting for its descriptors (PEP
+    475), and never looks whether an exception is pending.
+    """
+    run_forever = asyncio.BaseEventLoop.run_forever
+
+    @functools.wraps(run_forever)
+    def attended_run_forever(self: asyncio.BaseEventLoop) -> None:
+        before = _attend(bell(self))
+        try:
+            run_forever(self)
+        finally:
+            _attend(before)
+
+    asyncio.BaseEventLoop.run_forever = attended_run_forever
 
 
 def bell(of: asyncio.AbstractEventLoop | None = None) -> object:
@@ -60,11 +78,9 @@ def complete(awaitable: Awaitable) -> object:
     # In the middle of a coroutine, which has called Erlang and waits for it: its loop goes on after.
     asyncio._set_running_loop(None)
     own = asyncio.new_event_loop()
-    outer = _attend(bell(own))
     try:
         return _run(own, awaitable)
     finally:
-        _attend(outer)
         own.close()
         asyncio._set_running_loop(running)
 

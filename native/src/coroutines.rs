@@ -28,9 +28,32 @@ pub(crate) fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
         module.setattr("_Bell", py.get_type::<PyBell>())?;
         module.setattr("_attend", wrap_pyfunction!(bell::attend, &module)?)?;
         module.setattr("_start_call", erlang::start_call_function(&module)?)?;
+        module.call_method0("watch_loops")?;
         Ok::<_, PyErr>(module.unbind())
     };
     Ok(MODULE.get_or_try_init(py, load)?.bind(py))
+}
+
+/// A socket is being made: if it is the first event loop's, which wakes itself by one, it is time to
+/// watch loops. Called by the audit hook, on any thread.
+pub(crate) fn hear_of_socket(py: Python<'_>) {
+    if MODULE.get(py).is_some() {
+        return;
+    }
+    let is_loaded = || {
+        let modules = py
+            .import(intern!(py, "sys"))?
+            .getattr(intern!(py, "modules"))?;
+        let asyncio = modules.call_method1(intern!(py, "get"), (intern!(py, "asyncio"),))?;
+        // One of the last names that it gets.
+        asyncio.hasattr(intern!(py, "run"))
+    };
+    let loaded: PyResult<bool> = is_loaded();
+    if loaded.unwrap_or(false)
+        && let Err(error) = module(py)
+    {
+        error.write_unraisable(py, None);
+    }
 }
 
 /// The job of the running task, if it belongs to one.

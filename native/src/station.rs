@@ -93,10 +93,14 @@ impl Station {
         drop(STATION.take());
     }
 
+    /// Of the calling thread, if it has one.
+    pub(crate) fn existing() -> Option<Rc<Self>> {
+        STATION.with_borrow(Option::clone)
+    }
+
     /// Of the calling thread, whatever it is.
     pub(crate) fn here() -> Rc<Self> {
-        let here = STATION.with_borrow(Option::clone);
-        here.unwrap_or_else(|| Self::new(None, watchdog::register(Role::Guest)))
+        Self::existing().unwrap_or_else(|| Self::new(None, watchdog::register(Role::Guest)))
     }
 
     /// The job that the running code belongs to: that of its task, if it is one, or the innermost of
