@@ -489,7 +489,7 @@ async_await(Pending, Timeout) ->
 -spec async_gather([pending() | {name(), name(), args()} | {name(), name(), args(), kwargs()}]) ->
     result([term()]).
 async_gather(Calls) ->
-    py_call:gather([under_way(Call) || Call <- Calls], ?DEFAULT).
+    py_call:gather(fun under_way/1, Calls, ?DEFAULT).
 
 %% @doc The values of all calls, in their order, or the first error that comes.
 %%
@@ -498,7 +498,7 @@ async_gather(Calls) ->
 -spec async_gather([pending() | {name(), name(), args()} | {name(), name(), args(), kwargs()}],
                    timeout()) -> result([term()]).
 async_gather(Calls, Timeout) ->
-    py_call:gather([under_way(Call) || Call <- Calls], Timeout).
+    py_call:gather(fun under_way/1, Calls, Timeout).
 
 under_way({Module, Function, Args}) when is_list(Args) ->
     async_call(Module, Function, Args);

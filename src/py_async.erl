@@ -35,9 +35,17 @@ start(Job, {ok, Lease}) ->
         error:context_not_bound -> start(Job, none)
     end;
 start(Job, none) ->
-    case gen_server:call(server(), bind, infinity) of
+    case bind() of
         {ok, Lease} -> py_call:start_at(Lease, Job);
-        {error, Reason} -> py_call:failed(Reason)
+        {error, no_workers_available} -> py_call:failed(no_workers_available);
+        {error, NotStarted} -> error(NotStarted)
+    end.
+
+bind() ->
+    try
+        gen_server:call(server(), bind, infinity)
+    catch
+        exit:{_, {gen_server, call, _}} -> {error, {not_started, erlang_python}}
     end.
 
 server() ->
@@ -51,11 +59,23 @@ init([]) ->
     {ok, #state{}}.
 
 -spec handle_call(bind, gen_server:from(), #state{}) ->
-    {reply, {ok, py_nif:lease()} | {error, no_workers_available}, #state{}, timeout()}.
+    {reply, {ok, py_nif:lease()} | {error, term()}, #state{}, timeout()}.
 handle_call(bind, _From, _State) ->
-    case py:bind() of
-        ok -> {reply, py_pool:binding(self()), #state{}, ?ROUND};
-        {error, Reason} -> {reply, {error, Reason}, #state{}, ?ROUND}
+    {reply, bound(), #state{}, ?ROUND}.
+
+bound() ->
+    try py:bind() of
+        ok ->
+            case py_pool:binding(self()) of
+                {ok, Lease} -> {ok, Lease};
+                %% The pool has died since.
+                none -> {error, {not_started, erlang_python}}
+            end;
+        {error, Reason} ->
+            {error, Reason}
+    catch
+        %% The pool has died, and starts again.
+        error:{not_started, _} = NotStarted -> {error, NotStarted}
     end.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}, timeout()}.

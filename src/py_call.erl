@@ -3,7 +3,7 @@
 %% once for those under way.
 -module(py_call).
 
--export([job/4, run/2, run_in/3, submit/3, start/1, start_in/2, start_at/2, within/1, failed/1, await/2, gather/2,
+-export([job/4, run/2, run_in/3, submit/3, start/1, start_in/2, start_at/2, within/1, failed/1, await/2, gather/3,
          name/1, code/1]).
 
 -export_type([pending/0]).
@@ -149,10 +149,12 @@ discard({py_pending, Ref, Ticket}) ->
         replied -> receive {Ref, Result} -> {replied, Result} after ?MOMENT -> nothing end
     end.
 
--spec gather([pending()], timeout() | ?DEFAULT) -> py:result([term()]).
-gather(Calls, Timeout0) ->
+%% @doc The values of what Start makes of each item.
+-spec gather(fun((Item) -> pending()), [Item], timeout() | ?DEFAULT) -> py:result([term()]).
+gather(Start, Items, Timeout0) ->
     Deadline = deadline(timeout(Timeout0)),
-    Refs = [reference(Call) || Call <- Calls],
+    Calls = start_all(Start, Items, []),
+    Refs = [Ref || {py_pending, Ref, _} <- Calls],
     case [Reason || {py_pending, _Ref, {error, Reason}} <- Calls] of
         [] ->
             Open = maps:from_list(lists:zip(Refs, Calls)),
@@ -168,9 +170,15 @@ gather(Open0, Refs, Deadline, Values) ->
     receive
         {Ref, Result} when is_map_key(Ref, Open0) ->
             Open = maps:remove(Ref, Open0),
-            case result(Result) of
-                {ok, Value} -> gather(Open, Refs, Deadline, Values#{Ref => Value});
-                {error, Reason} -> give_up(Open, Reason)
+            case Result of
+                {error, Reason} ->
+                    give_up(Open, Reason);
+                {raise, Reason} ->
+                    _ = give_up(Open, Reason),
+                    error(Reason);
+                _ ->
+                    {ok, Value} = result(Result),
+                    gather(Open, Refs, Deadline, Values#{Ref => Value})
             end
     after left(Deadline) ->
         give_up(Open0, timeout)
@@ -180,8 +188,23 @@ give_up(Open, Reason) ->
     lists:foreach(fun discard/1, maps:values(Open)),
     {error, Reason}.
 
-reference({py_pending, Ref, _}) -> Ref;
-reference(_) -> error(badarg).
+call({py_pending, _, _} = Call) -> Call;
+call(_) -> error(badarg).
+
+%% One that cannot be started leaves nothing of those before it: their results would come later.
+start_all(_Start, [], Started) ->
+    lists:reverse(Started);
+start_all(Start, [Item | Items], Started) ->
+    try call(Start(Item)) of
+        Call -> start_all(Start, Items, [Call | Started])
+    catch
+        Class:Reason:Stacktrace ->
+            lists:foreach(fun discard/1, Started),
+            erlang:raise(Class, Reason, Stacktrace)
+    end;
+start_all(_Start, _, Started) ->
+    lists:foreach(fun discard/1, Started),
+    error(badarg).
 
 deadline(infinity) -> infinity;
 deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.

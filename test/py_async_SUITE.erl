@@ -23,7 +23,9 @@ groups() ->
      {unbound, [], [the_common_context_is_given_back, no_worker_is_an_error | Awaited ++ Flying]},
      {under_way, [], [calls_are_awaited_later, calls_of_a_binding_keep_their_order,
                       awaited_twice_is_badarg, a_timeout_stops_the_call,
-                      a_forgotten_call_is_cancelled, what_is_no_call_is_badarg]},
+                      a_forgotten_call_is_cancelled, a_gather_that_cannot_start_leaves_nothing,
+                      a_gather_in_a_context_that_ends_leaves_nothing,
+                      what_is_no_call_is_badarg]},
      {erlang, [], [acall_does_not_block_the_loop, acall_raises_what_fails,
                    acall_is_cancelled, acall_lands_in_the_same_context,
                    a_blocking_call_in_a_coroutine, a_coroutine_within_a_coroutine, an_asynchronous_call_within_a_callback,
@@ -339,6 +341,31 @@ what_is_no_call_is_badarg(_Config) ->
            fun() -> py:ctx_async_call(x, math, sqrt, [4]) end],
     [{'EXIT', {badarg, _}} = (catch Wrong()) || Wrong <- Bad],
     {ok, 2.0} = py:await(Call).
+
+%% The results of those before it would come to nobody.
+a_gather_that_cannot_start_leaves_nothing(_Config) ->
+    ok = py:bind(),
+    [{'EXIT', {badarg, _}} = (catch py:async_gather([{math, sqrt, [4]}, {math, sqrt, [9]} | Rest]))
+     || Rest <- [[{math, sqrt, no_list}], [x], x]],
+    {ok, 2.0} = py:call(math, sqrt, [4]),
+    ok = py_test:assert_empty_mailbox().
+
+%% What is raised for one of them must not leave the others.
+a_gather_in_a_context_that_ends_leaves_nothing(_Config) ->
+    ok = forget_notes(),
+    {ok, Ctx} = py:bind(new),
+    %% Its worker is busy, so that the others have not begun.
+    Calls = [py:ctx_call_async(Ctx, ?MODULE_NAME, loop_forever, [])
+             | [py:ctx_async_call(Ctx, ?MODULE_NAME, nap, [30]) || _ <- lists:seq(1, 5)]],
+    ok = py_test:wait_pending(6),
+    ok = py:unbind(Ctx),
+    %% The first that is told decides: the one that ran, or one that waited.
+    case catch py:async_gather(Calls) of
+        {error, interrupted} -> ok;
+        {'EXIT', {context_not_bound, _}} -> ok
+    end,
+    ok = py_test:wait_available(?WORKERS),
+    ok = py_test:assert_empty_mailbox().
 
 %%% Erlang
 

@@ -108,7 +108,9 @@ guard(N, End) ->
     end),
     receive
         {'DOWN', Monitor, process, Pid, normal} -> ok;
-        {'DOWN', Monitor, process, Pid, killed} -> guard(N, End)
+        {'DOWN', Monitor, process, Pid, killed} -> guard(N, End);
+        {'DOWN', Monitor, process, Pid, Reason} ->
+            ets:insert(?MODULE, {{unexpected, N}, {actor_died, Reason}})
     end.
 
 await(Pid) ->
@@ -144,7 +146,7 @@ is_expected({error, {Class, _}}) ->
 is_expected(_) -> false.
 
 deeds() ->
-    plain_deeds() ++ talking_deeds().
+    plain_deeds() ++ talking_deeds() ++ flowing_deeds().
 
 plain_deeds() ->
     [{eval, fun() -> py:eval(<<"[x, {'k': x}]">>, #{x => self()}) end},
@@ -227,6 +229,65 @@ for i in range(10):
 ">>, #{p => other_function()}) end},
      {watch, fun() -> py:eval(<<"(lambda m: (m.wait(0.002), m.reason))"
                                 "(__import__('erlang').monitor(p))">>, #{p => other()}) end}].
+
+%% Streams and coroutines, to their ends or abandoned half-way.
+flowing_deeds() ->
+    [{stream, fun() -> with_stream(fun(S) -> items(S, rand:uniform(5)) end) end},
+     {stream_closed, fun() -> with_stream(fun(S) -> py:stream_next(S, 100) end) end},
+     {stream_of_a_loop, fun() -> with_stream(<<"iter(int, 1)">>, fun(S) ->
+          py:stream_next(S, 1 bsl 20)
+      end) end},
+     {stream_abandoned, fun() -> abandon(fun() ->
+          with_stream(fun(S) -> _ = items(S, 2), py:stream_next(S, 3), exit(abandoned) end)
+      end) end},
+     {collect, fun() -> py:stream_eval(<<"(x for x in range(100))">>) end},
+     {coroutine, fun() -> py:call(asyncio, sleep, [0.001]) end},
+     {gather, fun() -> py:async_gather([{asyncio, sleep, [N / 1000, N]} || N <- [3, 1, 2]]) end},
+     {gather_too_long, fun() -> py:async_gather([{asyncio, sleep, [N]} || N <- [0.001, 5]], 5) end},
+     {gather_and_fail, fun() -> py:async_gather([{asyncio, sleep, [5]}, {asyncio, sleep, [x]}]) end},
+     {flight_abandoned, fun() -> abandon(fun() ->
+          _ = py:async_call(asyncio, sleep, [5]), exit(abandoned)
+      end) end},
+     {call_abandoned, fun() -> abandon(fun() ->
+          _ = py:call_async(builtins, sum, [lists:seq(1, 1000)]), exit(abandoned)
+      end) end},
+     {acall, fun() -> py:exec(<<"
+import asyncio, erlang
+async def all():
+    return await asyncio.gather(*(erlang.acall(f, *a) for f, a in (
+        ('echo', (1,)), ('crash', ()), ('die', ()), ('down', (2, 'echo(1)')))),
+        return_exceptions=True)
+asyncio.run(all())
+">>, #{}, 1000) end}].
+
+with_stream(Use) ->
+    with_stream(<<"(x for x in range(10))">>, Use).
+
+with_stream(Code, Use) ->
+    case py:eval(Code) of
+        {ok, Iterator} ->
+            case py:stream_start(builtins, iter, [Iterator]) of
+                {ok, Stream} -> try Use(Stream) after py:stream_close(Stream) end;
+                {error, Reason} -> {error, Reason}
+            end;
+        {error, Reason} ->
+            {error, Reason}
+    end.
+
+items(Stream, Count) ->
+    ok = py:stream_next(Stream, Count),
+    receive
+        {py_stream, Stream, {items, _}} -> ok;
+        {py_stream, Stream, done} -> ok;
+        {py_stream, Stream, {error, Reason}} -> {error, Reason}
+    after 5000 ->
+        error(no_items)
+    end.
+
+%% In a process that ends in the middle of it.
+abandon(Do) ->
+    {Pid, Monitor} = spawn_monitor(fun() -> try Do() catch error:_ -> ok end end),
+    receive {'DOWN', Monitor, process, Pid, _} -> ok end.
 
 erlang(Code) ->
     erlang(Code, 5000).

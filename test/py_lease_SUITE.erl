@@ -351,10 +351,11 @@ a_killed_pool_comes_back_whole(_Config) ->
              New = whereis(py_pool),
              is_pid(New) andalso New =/= Pool
                  andalso maps:get(available_workers, py_pool:get_stats()) =:= 2
+                 %% Until it has its workers, the old pool refuses.
+                 andalso {ok, 2} =:= py:eval(<<"1 + 1">>)
          end),
          {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),
-         false = py:is_bound(),
-         {ok, 2} = py:eval(<<"1 + 1">>)
+         false = py:is_bound()
      end || _ <- lists:seq(1, 5)].
 
 a_call_without_the_application_says_so(_Config) ->
