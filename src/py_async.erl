@@ -83,7 +83,8 @@ handle_cast(Message, State) ->
     ?LOG_WARNING(#{what => unexpected_cast, message => Message}),
     {noreply, State, ?ROUND}.
 
--spec handle_info(term(), #state{}) -> {noreply, #state{}} | {noreply, #state{}, timeout()}.
+-spec handle_info(term(), #state{}) ->
+    {noreply, #state{}} | {noreply, #state{}, timeout() | hibernate}.
 handle_info(timeout, #state{is_quiet = WasQuiet}) ->
     case py_pool:binding(self()) of
         none ->
@@ -92,7 +93,8 @@ handle_info(timeout, #state{is_quiet = WasQuiet}) ->
             case py_nif:is_idle(Lease) of
                 true when WasQuiet ->
                     ok = py:unbind(),
-                    {noreply, #state{}};
+                    %% What it knew of the lease is garbage, which holds it.
+                    {noreply, #state{}, hibernate};
                 IsIdle ->
                     {noreply, #state{is_quiet = IsIdle}, ?ROUND}
             end

@@ -1,4 +1,4 @@
-%% Are coroutines awaited, do many run at once, and do they end when nobody wants them?
+%% Are coroutines awaited, and do many run at once?
 -module(py_async_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -8,8 +8,7 @@ suite() ->
     [{timetrap, {seconds, 60}}].
 
 all() ->
-    [{group, bound}, {group, context}, {group, unbound}, {group, under_way}, {group, erlang},
-     {group, ends}].
+    [{group, bound}, {group, context}, {group, unbound}, {group, under_way}, {group, erlang}].
 
 groups() ->
     Awaited = [a_coroutine_is_awaited, its_exception_is_an_error,
@@ -29,12 +28,7 @@ groups() ->
      {erlang, [], [acall_does_not_block_the_loop, acall_raises_what_fails,
                    acall_is_cancelled, acall_lands_in_the_same_context,
                    a_blocking_call_in_a_coroutine, a_coroutine_within_a_coroutine, an_asynchronous_call_within_a_callback,
-                   self_is_the_caller_of_the_task, acall_in_a_loop_of_a_thread]},
-     {ends, [], [unbind_ends_what_is_in_flight, an_interrupt_ends_what_is_in_flight,
-                 the_death_of_the_caller_cancels, a_coroutine_that_blocks_is_stopped,
-                 a_coroutine_that_swallows_its_cancel_harms_nobody,
-                 a_coroutine_that_cannot_be_stopped_costs_the_context,
-                 the_application_stops_under_it, an_idle_loop_uses_no_cpu, nothing_is_left]}].
+                   self_is_the_caller_of_the_task, acall_in_a_loop_of_a_thread]}].
 
 init_per_suite(Config) ->
     Config.
@@ -501,96 +495,3 @@ t.start()
 t.join()
 ">>),
     {ok, [0, 2, 4, 6, 8]} = py:eval(<<"out">>).
-
-%%% Ends
-
-unbind_ends_what_is_in_flight(_Config) ->
-    ok = forget_notes(),
-    ok = py:bind(),
-    Nap = py:async_call(?MODULE_NAME, nap, [30]),
-    ok = py_test:in_process(fun() -> wait_for_note(<<"started">>) end),
-    ok = py:unbind(),
-    {error, interrupted} = py:async_await(Nap),
-    ok = wait_for_note(<<"cancelled">>).
-
-an_interrupt_ends_what_is_in_flight(_Config) ->
-    {ok, Ctx} = py:bind(new),
-    Nap = py:ctx_async_call(Ctx, ?MODULE_NAME, nap, [30]),
-    ok = py_test:wait_until(fun() -> py:interrupt(Ctx) =:= ok end),
-    {error, interrupted} = py:async_await(Nap),
-    {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
-    ok = py:unbind(Ctx).
-
-the_death_of_the_caller_cancels(_Config) ->
-    ok = forget_notes(),
-    {ok, Ctx} = py:bind(new),
-    Self = self(),
-    Pid = spawn(fun() ->
-        Nap = py:ctx_async_call(Ctx, ?MODULE_NAME, nap, [30]),
-        Self ! started,
-        py:async_await(Nap)
-    end),
-    receive started -> ok end,
-    ok = wait_for_note(<<"started">>),
-    exit(Pid, kill),
-    ok = wait_for_note(<<"cancelled">>),
-    {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
-    ok = py:unbind(Ctx).
-
-a_coroutine_that_blocks_is_stopped(_Config) ->
-    {ok, Ctx} = py:bind(new),
-    {error, timeout} = py:async_await(py:ctx_async_call(Ctx, ?MODULE_NAME, spin, []), 100),
-    {ok, 3} = py:async_await(py:ctx_async_call(Ctx, ?MODULE_NAME, add, [1, 2])),
-    0 = py_test:abandoned(),
-    ok = py:unbind(Ctx).
-
-a_coroutine_that_swallows_its_cancel_harms_nobody(_Config) ->
-    ok = forget_notes(),
-    {ok, Ctx} = py:bind(new),
-    {error, timeout} = py:async_await(py:ctx_async_call(Ctx, ?MODULE_NAME, swallow, [2]), 100),
-    ok = wait_for_note(<<"swallowed">>),
-    {ok, 3} = py:async_await(py:ctx_async_call(Ctx, ?MODULE_NAME, add, [1, 2])),
-    {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
-    ok = py:unbind(Ctx),
-    0 = py_test:abandoned().
-
-a_coroutine_that_cannot_be_stopped_costs_the_context(_Config) ->
-    {ok, Ctx} = py:bind(new),
-    Nap = py:ctx_async_call(Ctx, ?MODULE_NAME, nap, [30]),
-    {error, timeout} = py:async_await(py:ctx_async_call(Ctx, ?MODULE_NAME, block, [3]), 100),
-    {error, interrupted} = py:async_await(Nap),
-    1 = py_test:abandoned(),
-    {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),
-    ok = py_test:wait_for_abandoned(0).
-
-the_application_stops_under_it(Config) ->
-    ok = forget_notes(),
-    ok = py:bind(),
-    Nap = py:async_call(?MODULE_NAME, nap, [30]),
-    ok = py_test:in_process(fun() -> wait_for_note(<<"started">>) end),
-    ok = py_test:stop(),
-    {error, interrupted} = py:async_await(Nap),
-    _ = init_per_group(ends, Config),
-    ok.
-
-an_idle_loop_uses_no_cpu(_Config) ->
-    {ok, Ctx} = py:bind(new),
-    Nap = py:ctx_async_call(Ctx, ?MODULE_NAME, nap, [1, none]),
-    {ok, Before} = py:eval(<<"__import__('time').process_time()">>),
-    {ok, none} = py:async_await(Nap),
-    {ok, After} = py:eval(<<"__import__('time').process_time()">>),
-    %% A loop that goes round all the time uses all of it.
-    true = After - Before < 0.5,
-    ok = py:unbind(Ctx).
-
-nothing_is_left(_Config) ->
-    [{ok, 3} = py:async_await(py:async_call(?MODULE_NAME, add, [1, 2])) || _ <- lists:seq(1, 200)],
-    ok = py_test:wait_available(?WORKERS),
-    py_test:wait_until(fun() ->
-        {ok, _} = py:call(gc, collect, []),
-        [erlang:garbage_collect(Pid) || Pid <- [self(), whereis(py_pool), whereis(py_async)]],
-        case py_pool:get_stats() of
-            #{resources := #{jobs := 0, contexts := 0, callbacks := 0}} -> true;
-            Stats -> Stats
-        end
-    end).

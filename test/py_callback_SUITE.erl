@@ -1,4 +1,4 @@
-%% Does Python code call Erlang functions, and is nothing lost when either side fails?
+%% Does Python code call Erlang functions, wherever it runs?
 -module(py_callback_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -11,7 +11,7 @@ suite() ->
 %% The same cases from a bound process, in a context and unbound.
 all() ->
     [{group, bound}, {group, context}, {group, unbound}, {group, names}, {group, places},
-     {group, threads}, {group, ends}].
+     {group, threads}].
 
 groups() ->
     Anywhere = [three_ways_to_call, arguments_and_values_cross, big_arguments_and_values_cross,
@@ -31,13 +31,7 @@ groups() ->
                    nested_calls_are_not_refused]},
      {threads, [], [threads_of_python_call, a_thread_pool_calls,
                     a_thread_lands_in_the_namespace_of_its_context,
-                    a_nested_call_in_a_thread_is_stopped]},
-     {ends, [], [a_killed_function_is_an_exit, a_function_that_exits_is_an_exit,
-                 a_hanging_function_ends_with_its_call, a_function_that_traps_exits_is_killed,
-                 the_death_of_the_caller_ends_the_function,
-                 an_interrupt_ends_the_function, code_that_swallows_interrupts_is_abandoned,
-                 unbind_under_a_callback, the_server_crashes_under_a_callback,
-                 the_application_stops_under_a_callback, no_callback_is_left]}].
+                    a_nested_call_in_a_thread_is_stopped]}].
 
 init_per_suite(Config) ->
     Config.
@@ -401,129 +395,3 @@ t.start()
 t.join()
 ">>),
     {ok, [2]} = py:eval(<<"out">>).
-
-%%% Ends
-
-a_killed_function_is_an_exit(_Config) ->
-    ok = py:register_function(die, fun([]) -> exit(self(), kill), receive never -> ok end end),
-    {error, {'Exception', #{erlang := {exit, killed, []}}}} = call(die).
-
-a_function_that_exits_is_an_exit(_Config) ->
-    ok = py:register_function(leave, fun([]) -> exit({because, self()}) end),
-    {error, {'Exception', #{erlang := {exit, {because, _}, _}}}} = call(leave),
-    ok = py:register_function(linked, fun([]) ->
-        spawn_link(fun() -> exit(other) end),
-        receive never -> ok end
-    end),
-    {error, {'Exception', #{erlang := {exit, other, []}}}} = call(linked).
-
-call(Name) ->
-    py:eval(<<"__import__('erlang').call(name)">>, #{name => Name}).
-
-a_hanging_function_ends_with_its_call(_Config) ->
-    Self = self(),
-    ok = py:register_function(hang, fun([]) -> Self ! {runs, self()}, receive never -> ok end end),
-    ok = py:bind(),
-    ok = py:exec(<<"x = 1">>),
-    {error, timeout} = py:eval(<<"__import__('erlang').hang()">>, #{}, 200),
-    ok = ends_with(shutdown),
-    {ok, 1} = py:eval(<<"x">>).
-
-%% The function that has said `{runs, Pid}'.
-ends_with(Reason) ->
-    Pid = receive {runs, P} -> P after 5000 -> error(never_ran) end,
-    Monitor = monitor(process, Pid),
-    receive
-        {'DOWN', Monitor, process, Pid, R} when R =:= Reason; R =:= noproc -> ok
-    after 10000 ->
-        error(still_runs)
-    end.
-
-a_function_that_traps_exits_is_killed(_Config) ->
-    Self = self(),
-    ok = py:register_function(hang, fun([]) ->
-        process_flag(trap_exit, true),
-        Self ! {runs, self()},
-        receive never -> ok end
-    end),
-    {error, timeout} = py:eval(<<"__import__('erlang').hang()">>, #{}, 100),
-    ok = ends_with(killed).
-
-the_death_of_the_caller_ends_the_function(_Config) ->
-    Self = self(),
-    ok = py:register_function(hang, fun([]) -> Self ! {runs, self()}, receive never -> ok end end),
-    Caller = spawn(fun() -> py:eval(<<"__import__('erlang').hang()">>) end),
-    Pid = receive {runs, P} -> P after 5000 -> error(never_ran) end,
-    exit(Caller, kill),
-    self() ! {runs, Pid},
-    ok = ends_with(shutdown).
-
-an_interrupt_ends_the_function(_Config) ->
-    Self = self(),
-    ok = py:register_function(hang, fun([]) -> Self ! {runs, self()}, receive never -> ok end end),
-    {ok, Ctx} = py:bind(new),
-    Call = py_test:start_call(fun() -> py:ctx_eval(Ctx, <<"__import__('erlang').hang()">>) end),
-    Pid = receive {runs, P} -> P after 5000 -> error(never_ran) end,
-    ok = py:interrupt(Ctx),
-    {error, interrupted} = py_test:result(Call),
-    self() ! {runs, Pid},
-    ok = ends_with(shutdown),
-    {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
-    ok = py:unbind(Ctx).
-
-code_that_swallows_interrupts_is_abandoned(_Config) ->
-    ok = py:register_function(hang, fun([]) -> receive never -> ok end end),
-    {ok, Ctx} = py:bind(new),
-    {error, timeout} = py:ctx_exec(Ctx, <<"
-import erlang, time
-end = time.monotonic() + 3
-while time.monotonic() < end:
-    try:
-        erlang.hang()
-    except BaseException:
-        pass
-">>, #{}, 100),
-    ok = py_test:wait_for_abandoned(1),
-    {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),
-    ok = py_test:wait_for_abandoned(0).
-
-unbind_under_a_callback(_Config) ->
-    {ok, Ctx} = py:bind(new),
-    ok = py:register_function(unbind, fun([]) -> py:unbind(Ctx), receive never -> ok end end),
-    {error, interrupted} = py:ctx_eval(Ctx, <<"__import__('erlang').unbind()">>).
-
-the_server_crashes_under_a_callback(_Config) ->
-    ok = py:register_function(crash, fun([]) ->
-        exit(whereis(py_callback), kill),
-        receive never -> ok end
-    end),
-    {error, {'Exception', #{erlang := {exit, killed, []}}}} = call(crash),
-    ok = py_test:wait_until(fun() -> is_pid(whereis(py_callback)) end).
-
-the_application_stops_under_a_callback(_Config) ->
-    Self = self(),
-    ok = py:register_function(hang, fun([]) -> Self ! {runs, self()}, receive never -> ok end end),
-    Call = py_test:start_call(fun() -> call(hang) end),
-    Pid = receive {runs, P} -> P after 5000 -> error(never_ran) end,
-    ok = py_test:stop(),
-    %% Whichever comes first: the end of the function, or that of the pool.
-    case py_test:result(Call) of
-        {error, interrupted} -> ok;
-        {error, {'Exception', #{erlang := {exit, _, []}}}} -> ok
-    end,
-    self() ! {runs, Pid},
-    ok = ends_with(shutdown),
-    ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, ?GRACE}]),
-    %% What was registered is gone with the application.
-    {error, {'LookupError', _}} = call(hang).
-
-no_callback_is_left(_Config) ->
-    ok = py:register_function(add, fun([A, B]) -> A + B end),
-    [{ok, 3} = py:eval(<<"__import__('erlang').add(1, 2)">>) || _ <- lists:seq(1, 1000)],
-    py_test:wait_until(fun() ->
-        erlang:garbage_collect(),
-        case py_pool:get_stats() of
-            #{resources := #{callbacks := 0, jobs := 0}} -> true;
-            Stats -> Stats
-        end
-    end).

@@ -25,6 +25,8 @@ init_per_testcase(_Case, Config) ->
     ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 200}]),
     ok = logger:set_module_level(py_pool, none),
     ok = register_functions(),
+    %% An interruption may leave the lock of a module that is being imported: see docs/reliability.md.
+    ok = py:exec(<<"import asyncio">>),
     Config.
 
 end_per_testcase(_Case, _Config) ->
@@ -383,6 +385,13 @@ kill(Name) ->
 %%% What is left
 
 nothing_is_left() ->
+    %% Exceptions of tasks refer to them, and they to their exceptions.
+    ok = py_test:wait_until(fun() ->
+        case py:call(gc, collect, []) of
+            {ok, _} -> true;
+            {error, Reason} -> Reason
+        end
+    end),
     [true = garbage_collect(Pid) || Pid <- processes(), is_process_alive(Pid)],
     try
         wait_for_nothing()
@@ -398,6 +407,8 @@ nothing_is_left() ->
 
 wait_for_nothing() ->
     py_test:wait_until(fun() ->
+        %% It has just heard of the last of them.
+        true = garbage_collect(whereis(py_pool)),
         case py_pool:get_stats() of
             #{num_workers := ?WORKERS, available_workers := ?WORKERS, checked_out := 0,
               pending_requests := 0, abandoned := 0,

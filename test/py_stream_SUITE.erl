@@ -1,4 +1,4 @@
-%% Do streams bring what is asked for, nothing else, and end whatever happens?
+%% Do streams bring what is asked for, and nothing else?
 -module(py_stream_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -9,7 +9,7 @@ suite() ->
 
 %% The same cases from a bound process, in a context and unbound.
 all() ->
-    [{group, bound}, {group, context}, {group, unbound}, {group, collect}, {group, ends}].
+    [{group, bound}, {group, context}, {group, unbound}, {group, collect}].
 
 groups() ->
     Anywhere = [items_come_in_batches, a_short_batch_comes_before_done, nothing_is_produced_unasked,
@@ -22,11 +22,7 @@ groups() ->
      {context, [], [other_calls_run_in_between, a_stream_keeps_its_context | Anywhere]},
      {unbound, [], [a_stream_has_a_worker_until_it_is_done, no_worker_is_an_error | Anywhere]},
      {collect, [], [items_are_collected, locals_are_seen, asynchronous_items_are_collected,
-                    collecting_may_fail, what_is_asked_wrongly_is_badarg]},
-     {ends, [], [the_death_of_the_consumer_closes_it, a_collected_handle_closes_it,
-                 unbind_closes_it, an_unbound_context_says_so, an_interrupt_ends_it,
-                 a_finally_that_hangs_costs_the_context, close_that_fails_is_no_harm,
-                 the_application_stops_under_it, a_callback_within_a_stream, a_stream_within_a_callback, no_stream_is_left]}].
+                    collecting_may_fail, what_is_asked_wrongly_is_badarg]}].
 
 init_per_suite(Config) ->
     Config.
@@ -349,176 +345,3 @@ what_is_asked_wrongly_is_badarg(_Config) ->
            fun() -> py:stream_start(1, range, []) end],
     [{'EXIT', {badarg, _}} = (catch Call()) || Call <- Bad],
     ok = py:stream_close(S).
-
-%%% Ends
-
-the_death_of_the_consumer_closes_it(Config) ->
-    {ok, Ctx} = py:bind(new),
-    [begin
-         Pid = spawn(fun() ->
-             {ok, S} = case Where of
-                 unbound -> start(Config, ?NOTES, [10]);
-                 context -> py:ctx_stream(Ctx, '__main__', make, [10])
-             end,
-             ok = py:stream_next(S, 1),
-             receive never -> S end
-         end),
-         ok = py_test:wait_until(fun() -> notes_or_none() =:= [0] end),
-         exit(Pid, kill),
-         ok = wait_closed(),
-         ok = py:exec(<<"del __import__('sys').py_stream_notes">>)
-     end || Where <- [unbound, context], Where =:= unbound orelse ok =:= py:ctx_exec(Ctx, ?NOTES)],
-    %% The context goes on.
-    {ok, 2} = py:ctx_eval(Ctx, <<"1 + 1">>),
-    ok = py:unbind(Ctx).
-
-notes_or_none() ->
-    {ok, Notes} = py:eval(<<"getattr(__import__('sys'), 'py_stream_notes', None)">>),
-    Notes.
-
-a_collected_handle_closes_it(Config) ->
-    start_and_forget(Config),
-    true = erlang:garbage_collect(),
-    ok = wait_closed().
-
-start_and_forget(Config) ->
-    {ok, S} = start(Config, ?NOTES, [10]),
-    {items, [0]} = next(S, 1),
-    ok.
-
-unbind_closes_it(_Config) ->
-    ok = py:bind(),
-    ok = py:exec(?NOTES),
-    {ok, S} = py:stream_start('__main__', make, [10]),
-    {items, [0]} = next(S, 1),
-    ok = py:unbind(),
-    ok = wait_closed(),
-    ok = py:stream_next(S, 1),
-    {error, context_not_bound} = message(S).
-
-an_unbound_context_says_so(_Config) ->
-    {ok, Ctx} = py:bind(new),
-    ok = py:unbind(Ctx),
-    {'EXIT', {context_not_bound, _}} = (catch py:ctx_stream(Ctx, builtins, range, [3])),
-    ok.
-
-an_interrupt_ends_it(_Config) ->
-    {ok, Ctx} = py:bind(new),
-    ok = py:ctx_exec(Ctx, <<"
-def gen():
-    __import__('sys').py_test_mark = 1
-    while True: pass
-    yield
-">>),
-    {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
-    ok = py:stream_next(S, 1),
-    ok = py_test:wait_for_mark(),
-    ok = py:interrupt(Ctx),
-    {error, interrupted} = message(S),
-    done = next(S, 1),
-    {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
-    ok = py:unbind(Ctx).
-
-a_finally_that_hangs_costs_the_context(_Config) ->
-    {ok, Ctx} = py:bind(new),
-    ok = py:ctx_exec(Ctx, <<"
-import time
-def gen():
-    try:
-        yield 1
-    finally:
-        time.sleep(3)
-">>),
-    {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
-    {items, [1]} = next(S, 1),
-    ok = py:stream_close(S),
-    ok = py_test:wait_for_abandoned(1),
-    {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),
-    ok = py_test:wait_for_abandoned(0).
-
-close_that_fails_is_no_harm(_Config) ->
-    {ok, Ctx} = py:bind(new),
-    ok = py:ctx_exec(Ctx, <<"
-import sys
-seen = []
-sys.unraisablehook = lambda u: seen.append(str(u.exc_value))
-def gen():
-    try:
-        yield 1
-    finally:
-        raise ValueError('on purpose')
-">>),
-    {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
-    {items, [1]} = next(S, 1),
-    ok = py:stream_close(S),
-    {ok, [<<"on purpose">>]} = py:ctx_eval(Ctx, <<"(seen, setattr(sys, 'unraisablehook', "
-                                                   "sys.__unraisablehook__))[0]">>),
-    ok = py:unbind(Ctx).
-
-the_application_stops_under_it(Config) ->
-    {ok, S} = start(Config, ?NOTES, [10]),
-    {items, [0]} = next(S, 1),
-    ok = py_test:stop(),
-    ok = py:stream_next(S, 1),
-    {error, context_not_bound} = message(S),
-    ok = py:stream_close(S),
-    ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 500}]),
-    ok = wait_closed().
-
-a_callback_within_a_stream(_Config) ->
-    ok = py:bind(),
-    ok = py:register_function(double, fun([N]) -> {ok, V} = py:eval(<<"k * n">>, #{n => N}), V end),
-    ok = py:exec(<<"
-import erlang
-k = 2
-def gen(n):
-    for i in range(n): yield erlang.double(i)
-">>),
-    {ok, S} = py:stream_start('__main__', gen, [4]),
-    {items, [0, 2, 4]} = next(S, 3),
-    {items, [6]} = next(S, 3),
-    ok = py:stream_close(S).
-
-a_stream_within_a_callback(_Config) ->
-    {ok, Ctx} = py:bind(new),
-    ok = py:register_function(within, fun([]) ->
-        {ok, S} = py:ctx_stream(Ctx, '__main__', gen, [3]),
-        {items, [0, 1]} = next(S, 2),
-        ok = py:stream_close(S),
-        ok
-    end),
-    ok = py:ctx_exec(Ctx, <<"
-import erlang
-def gen(n): yield from range(n)
-erlang.within()
-">>),
-    %% The timeout of the call that waits bounds the demand.
-    ok = py:register_function(endless, fun([]) ->
-        {ok, S} = py:ctx_stream(Ctx, '__main__', stuck, []),
-        next(S, 1)
-    end),
-    {error, timeout} = py:ctx_exec(Ctx, <<"
-def stuck():
-    while True: pass
-    yield
-erlang.endless()
-">>, #{}, 200),
-    {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
-    %% They hold the context.
-    [ok = py:unregister_function(Name) || Name <- [within, endless]],
-    ok = py:unbind(Ctx).
-
-no_stream_is_left(Config) ->
-    [begin
-         {ok, S} = start(Config, ?COUNT, [3]),
-         {items, [0]} = next(S, 1),
-         ok = py:stream_close(S)
-     end || _ <- lists:seq(1, 100)],
-    py_test:wait_until(fun() ->
-        erlang:garbage_collect(),
-        erlang:garbage_collect(whereis(py_pool)),
-        case py_pool:get_stats() of
-            #{resources := #{streams := 0, jobs := 0, contexts := 0}} -> true;
-            Stats -> Stats
-        end
-    end).

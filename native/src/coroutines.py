@@ -19,8 +19,27 @@ _here = threading.local()
 _job = contextvars.ContextVar("erlang_job", default=None)
 #: What wakes a loop: one bell each.
 _bells = weakref.WeakKeyDictionary()
-#: Calls of Erlang that some loop waits for.
-_pending = {}
+#: Calls of Erlang that some loop waits for, by their numbers: as long as they are awaited.
+_pending = weakref.WeakValueDictionary()
+
+
+class _Call:
+    """A call of Erlang, and the future that gets its answer."""
+
+    __slots__ = ("__weakref__", "future", "native")
+
+    def __init__(self, native: object, future: asyncio.Future):
+        """Kept by the coroutine that awaits it only."""
+        self.native = native
+        self.future = future
+        _pending[native.number] = self
+
+    def end(self) -> None:
+        """Nobody awaits it any more."""
+        del _pending[self.native.number]
+        self.native.end(self.future.done() and not self.future.cancelled())
+        # An exception of the future refers to the frame that awaited it.
+        self.future = None
 
 
 def loop() -> asyncio.AbstractEventLoop:
@@ -30,6 +49,11 @@ def loop() -> asyncio.AbstractEventLoop:
         found = _here.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(found)
     return found
+
+
+def forget() -> None:
+    """The context ends: the next one on this thread has a loop of its own, whatever became of this."""
+    _here.__dict__.clear()
 
 
 def watch_loops() -> None:
@@ -63,9 +87,9 @@ def bell(of: asyncio.AbstractEventLoop | None = None) -> object:
 
 def _answer(of: asyncio.AbstractEventLoop, rung: object) -> None:
     for number in rung.answer():
-        call, future = _pending.get(number, (None, None))
+        call = _pending.get(number)
         if call is not None:
-            call.deliver(future)
+            call.native.deliver(call.future)
     if getattr(_here, "pumping", None) is of:
         of.stop()
 
@@ -150,13 +174,8 @@ def pump(once: bool) -> None:
 async def acall(name: str, args: tuple) -> object:
     """As ``erlang.call``, while the loop goes on."""
     where = asyncio.get_running_loop()
-    future = where.create_future()
-    call = _start_call(name, args, bell(where))
-    _pending[call.number] = call, future
+    call = _Call(_start_call(name, args, bell(where)), where.create_future())
     try:
-        return await future
+        return await call.future
     finally:
-        del _pending[call.number]
-        call.end(future.done() and not future.cancelled())
-        # An exception of the future refers to this frame.
-        del call, future
+        call.end()

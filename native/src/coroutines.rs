@@ -34,6 +34,14 @@ pub(crate) fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     Ok(MODULE.get_or_try_init(py, load)?.bind(py))
 }
 
+/// The context of the calling thread ends, after its loop was closed.
+pub(crate) fn forget(py: Python<'_>) -> PyResult<()> {
+    if let Some(module) = MODULE.get(py) {
+        module.bind(py).call_method0(intern!(py, "forget"))?;
+    }
+    Ok(())
+}
+
 /// A socket is being made: if it is the first event loop's, which wakes itself by one, it is time to
 /// watch loops. Called by the audit hook, on any thread.
 pub(crate) fn hear_of_socket(py: Python<'_>) {
@@ -95,16 +103,4 @@ pub(crate) fn next_items(
     module(py)?
         .call_method1(intern!(py, "next_items"), args)?
         .extract()
-}
-
-/// The items of an iterable, asynchronous or not.
-pub(crate) fn collect<'py>(iterator: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
-    let py = iterator.py();
-    let items = PyList::empty(py);
-    if iterator.hasattr(intern!(py, "__anext__"))? {
-        next_items(iterator, &items, usize::MAX >> 1)?;
-    } else {
-        items.call_method1(intern!(py, "extend"), (iterator,))?;
-    }
-    Ok(items)
 }

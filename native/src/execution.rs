@@ -44,7 +44,7 @@ impl<'py> Execution<'py, '_> {
             Shape::Next { stream, count } => self.next(&stream, count, env),
             Shape::Collect { source } => {
                 let all = |value| {
-                    let items = coroutines::collect(&iterators::iterate(&value)?)?;
+                    let items = iterators::collect(&value, self.job)?;
                     self.answer(env, items.as_any())
                 };
                 self.with_value(source, all)
@@ -117,7 +117,7 @@ impl<'py> Execution<'py, '_> {
 
     /// `{items, Items}` or `done`.
     fn next<'a>(&self, stream: &Stream, count: usize, env: Env<'a>) -> Result<Answer<'a>, Error> {
-        let batch = match iterators::next_batch(self.py, stream.id, count) {
+        let batch = match iterators::next_batch(self.py, stream.id, count, self.job) {
             Ok(Batch::Items(items)) => to_message(env, items.as_any(), self.ticket),
             Ok(Batch::Done) => {
                 self.job.finish(stream);

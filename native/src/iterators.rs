@@ -1,14 +1,17 @@
 //! The iterators behind streams, kept by the worker whose lease they belong to. Runs on workers,
 //! attached. No borrow of the table lasts while Python code runs.
 
+use pyo3::exceptions::PyOverflowError;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use std::cell::RefCell;
 
+use crate::convert::{CHECK_INTERVAL, MAX_TERMS};
 use crate::coroutines;
 use crate::interrupt::Interrupted;
+use crate::job::Job;
 
 thread_local! {
     /// Oldest first.
@@ -42,7 +45,12 @@ pub(crate) fn keep(id: u64, iterator: Bound<'_, PyAny>) {
 }
 
 /// So many items, or fewer if there are no more. What has ended is forgotten.
-pub(crate) fn next_batch(py: Python<'_>, id: u64, count: usize) -> PyResult<Batch<'_>> {
+pub(crate) fn next_batch<'py>(
+    py: Python<'py>,
+    id: u64,
+    count: usize,
+    job: &Job,
+) -> PyResult<Batch<'py>> {
     let iterator = match take(id) {
         None => return Ok(Batch::Done),
         Some(State::Failed(error)) => return Err(error),
@@ -54,7 +62,7 @@ pub(crate) fn next_batch(py: Python<'_>, id: u64, count: usize) -> PyResult<Batc
     let ended = if is_asynchronous {
         coroutines::next_items(bound, &items, count)
     } else {
-        next_items(bound, &items, count)
+        next_items(bound, &items, count, job)
     };
     match ended {
         Ok(true) if items.is_empty() => return Ok(Batch::Done),
@@ -73,9 +81,18 @@ fn next_items(
     iterator: &Bound<'_, PyAny>,
     items: &Bound<'_, PyList>,
     count: usize,
+    job: &Job,
 ) -> PyResult<bool> {
     let py = iterator.py();
-    for _ in 0..count {
+    for index in 0..count {
+        // An iterator of C code runs no Python code, which alone can be interrupted; and nobody can
+        // have so many.
+        if index.is_multiple_of(CHECK_INTERVAL) && job.is_unwanted() {
+            return Err(Interrupted::new_err(()));
+        }
+        if index > MAX_TERMS {
+            return Err(PyOverflowError::new_err("too many items for one reply"));
+        }
         // SAFETY: attached, and an iterator, or an object that raises; a new reference, or null with
         // or without an exception set.
         let item = unsafe {
@@ -88,6 +105,18 @@ fn next_items(
         items.append(item)?;
     }
     Ok(false)
+}
+
+/// All items of an iterable, asynchronous or not.
+pub(crate) fn collect<'py>(value: &Bound<'py, PyAny>, job: &Job) -> PyResult<Bound<'py, PyList>> {
+    let iterator = iterate(value)?;
+    let items = PyList::empty(value.py());
+    if iterator.hasattr(intern!(value.py(), "__anext__"))? {
+        coroutines::next_items(&iterator, &items, MAX_TERMS)?;
+    } else {
+        next_items(&iterator, &items, usize::MAX, job)?;
+    }
+    Ok(items)
 }
 
 /// Closes one that nobody will ask any more, so that its `finally` runs.

@@ -11,7 +11,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::stdio::{self, Streams};
-use crate::{interrupt, tidy};
+use crate::{coroutines, interrupt, tidy};
 
 /// What every namespace needs, found once: a lookup later would meet whatever code of a context
 /// has left in `builtins.__import__`.
@@ -189,6 +189,7 @@ impl<'py> Namespace<'py> {
         // What the code has raised for its own thread.
         interrupt::flush(py.into());
         report(py, tidy::close_loop(py));
+        report(py, coroutines::forget(py));
     }
 
     fn take_off(self, py: Python<'py>) -> Vec<String> {

@@ -37,7 +37,7 @@ pub(crate) const LIST_CELL: usize = 16;
 pub(crate) const MAX_BYTES: usize = 1 << 31;
 
 /// Terms between two looks at the ticket: no Python code runs meanwhile that could be interrupted.
-const CHECK_INTERVAL: usize = 1 << 14;
+pub(crate) const CHECK_INTERVAL: usize = 1 << 14;
 
 /// `enif_make_map_from_arrays` with 129 keys or more crashes the VM when called off a scheduler
 /// thread (OTP 25, in `erts_qsort`). Bigger maps are grown by `enif_make_map_put`, which is safe.

@@ -1,0 +1,151 @@
+%% Do coroutines end when nobody wants them, and is nothing left of them?
+-module(py_async_ends_SUITE).
+-compile([export_all, nowarn_export_all]).
+
+-define(WORKERS, 4).
+-define(MODULE_NAME, py_async_helpers).
+
+suite() ->
+    [{timetrap, {seconds, 60}}].
+
+all() ->
+    [unbind_ends_what_is_in_flight, an_interrupt_ends_what_is_in_flight,
+     the_death_of_the_caller_cancels, a_coroutine_that_blocks_is_stopped,
+     a_coroutine_that_swallows_its_cancel_harms_nobody,
+     a_coroutine_that_cannot_be_stopped_costs_the_context,
+     a_loop_that_does_not_close_is_left_behind, the_application_stops_under_it,
+     an_idle_loop_uses_no_cpu, nothing_is_left].
+
+init_per_suite(Config) ->
+    py_async_SUITE:init_per_group(ends, Config).
+
+end_per_suite(_Config) ->
+    py_test:stop().
+
+init_per_testcase(_Case, Config) ->
+    ok = py_test:begin_case(?WORKERS),
+    Config.
+
+end_per_testcase(_Case, _Config) ->
+    py_test:end_case(?WORKERS).
+
+unbind_ends_what_is_in_flight(_Config) ->
+    ok = py_async_SUITE:forget_notes(),
+    ok = py:bind(),
+    Nap = py:async_call(?MODULE_NAME, nap, [30]),
+    ok = py_test:in_process(fun() -> py_async_SUITE:wait_for_note(<<"started">>) end),
+    ok = py:unbind(),
+    {error, interrupted} = py:async_await(Nap),
+    ok = py_async_SUITE:wait_for_note(<<"cancelled">>).
+
+an_interrupt_ends_what_is_in_flight(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    Nap = py:ctx_async_call(Ctx, ?MODULE_NAME, nap, [30]),
+    ok = py_test:wait_until(fun() -> py:interrupt(Ctx) =:= ok end),
+    {error, interrupted} = py:async_await(Nap),
+    {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
+    ok = py:unbind(Ctx).
+
+the_death_of_the_caller_cancels(_Config) ->
+    ok = py_async_SUITE:forget_notes(),
+    {ok, Ctx} = py:bind(new),
+    Self = self(),
+    Pid = spawn(fun() ->
+        Nap = py:ctx_async_call(Ctx, ?MODULE_NAME, nap, [30]),
+        Self ! started,
+        py:async_await(Nap)
+    end),
+    receive started -> ok end,
+    ok = py_async_SUITE:wait_for_note(<<"started">>),
+    exit(Pid, kill),
+    ok = py_async_SUITE:wait_for_note(<<"cancelled">>),
+    {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
+    ok = py:unbind(Ctx).
+
+a_coroutine_that_blocks_is_stopped(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    {error, timeout} = py:async_await(py:ctx_async_call(Ctx, ?MODULE_NAME, spin, []), 100),
+    {ok, 3} = py:async_await(py:ctx_async_call(Ctx, ?MODULE_NAME, add, [1, 2])),
+    0 = py_test:abandoned(),
+    ok = py:unbind(Ctx).
+
+a_coroutine_that_swallows_its_cancel_harms_nobody(_Config) ->
+    ok = py_async_SUITE:forget_notes(),
+    {ok, Ctx} = py:bind(new),
+    {error, timeout} = py:async_await(py:ctx_async_call(Ctx, ?MODULE_NAME, swallow, [2]), 100),
+    ok = py_async_SUITE:wait_for_note(<<"swallowed">>),
+    {ok, 3} = py:async_await(py:ctx_async_call(Ctx, ?MODULE_NAME, add, [1, 2])),
+    {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
+    ok = py:unbind(Ctx),
+    0 = py_test:abandoned().
+
+a_coroutine_that_cannot_be_stopped_costs_the_context(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    Nap = py:ctx_async_call(Ctx, ?MODULE_NAME, nap, [30]),
+    {error, timeout} = py:async_await(py:ctx_async_call(Ctx, ?MODULE_NAME, block, [3]), 100),
+    {error, interrupted} = py:async_await(Nap),
+    1 = py_test:abandoned(),
+    {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),
+    ok = py_test:wait_for_abandoned(0).
+
+%% The next context on the thread went on in it, among the tasks of the one before.
+a_loop_that_does_not_close_is_left_behind(Config) ->
+    ok = py_test:start_with([{num_workers, 1}, {interrupt_grace, 500}]),
+    ok = py:bind(),
+    ok = py:exec(<<"
+import asyncio
+async def stay():
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+async def begin():
+    global task
+    task = asyncio.ensure_future(stay())
+    return id(asyncio.get_running_loop())
+">>),
+    {ok, _} = py:eval(<<"begin()">>),
+    ok = py:unbind(),
+    ok = py_test:wait_until(fun() -> py:bind() =:= ok end),
+    ok = py:exec(<<"
+import asyncio
+async def tasks(): return len(asyncio.all_tasks())
+">>),
+    {ok, 1} = py:eval(<<"tasks()">>),
+    ok = py:unbind(),
+    ok = py_test:wait_for_abandoned(0),
+    _ = init_per_suite(Config),
+    ok.
+
+the_application_stops_under_it(Config) ->
+    ok = py_async_SUITE:forget_notes(),
+    ok = py:bind(),
+    Nap = py:async_call(?MODULE_NAME, nap, [30]),
+    ok = py_test:in_process(fun() -> py_async_SUITE:wait_for_note(<<"started">>) end),
+    ok = py_test:stop(),
+    {error, interrupted} = py:async_await(Nap),
+    _ = init_per_suite(Config),
+    ok.
+
+an_idle_loop_uses_no_cpu(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    Nap = py:ctx_async_call(Ctx, ?MODULE_NAME, nap, [1, none]),
+    {ok, Before} = py:eval(<<"__import__('time').process_time()">>),
+    {ok, none} = py:async_await(Nap),
+    {ok, After} = py:eval(<<"__import__('time').process_time()">>),
+    %% A loop that goes round all the time uses all of it.
+    true = After - Before < 0.5,
+    ok = py:unbind(Ctx).
+
+nothing_is_left(_Config) ->
+    [{ok, 3} = py:async_await(py:async_call(?MODULE_NAME, add, [1, 2])) || _ <- lists:seq(1, 200)],
+    ok = py_test:wait_available(?WORKERS),
+    py_test:wait_until(fun() ->
+        {ok, _} = py:call(gc, collect, []),
+        [erlang:garbage_collect(Pid) || Pid <- [self(), whereis(py_pool), whereis(py_async)]],
+        case py_pool:get_stats() of
+            #{resources := #{jobs := 0, contexts := 0, callbacks := 0}} -> true;
+            Stats -> Stats
+        end
+    end).
