@@ -9,6 +9,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use rustler::Encoder;
 use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::bell::{Bell, PyBell};
@@ -151,15 +152,22 @@ impl Landing {
             return;
         }
         let mut outbox = Outbox::new();
-        let letter = outbox.write(&self.job, |env| {
-            let value = result(py, task)?;
-            let answer = to_term(env, &value, &self.job.ticket)?;
-            let tag = answer.tag();
-            Ok(answer.map(|value| (tag, value).encode(env)))
-        });
+        let write = || {
+            outbox.write(&self.job, |env| {
+                let value = result(py, task)?;
+                let answer = to_term(env, &value, &self.job.ticket)?;
+                let tag = answer.tag();
+                Ok(answer.map(|value| (tag, value).encode(env)))
+            })
+        };
+        let written = catch_unwind(AssertUnwindSafe(write));
+        // Whatever has happened: the lease waits for it at its end.
         self.lease.finish_job();
-        if let Some(letter) = letter {
-            outbox.post(&self.job, letter);
+        match written {
+            Ok(Some(letter)) => outbox.post(&self.job, letter),
+            Ok(None) => {}
+            // The loop would catch a panic, and go on.
+            Err(_) => outbox.refuse(&self.job, Error::WorkerCrashed),
         }
     }
 }

@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 use std::panic;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::call::{Function, check_registered, close, submit, value};
 use crate::bell::PyBell;
@@ -21,6 +22,7 @@ pub(crate) struct Pending {
     name: String,
     callback: Arc<Callback>,
     ticket: Arc<Ticket>,
+    ended: AtomicBool,
 }
 
 /// Asks Erlang to run the function.
@@ -45,6 +47,7 @@ pub(crate) fn start_call(
         name,
         callback,
         ticket,
+        ended: AtomicBool::new(false),
     })
 }
 
@@ -89,6 +92,15 @@ impl Pending {
 
     /// Nobody awaits it any more.
     fn end(&self, is_answered: bool) {
-        close(&self.callback, is_answered);
+        if !self.ended.swap(true, Ordering::SeqCst) {
+            close(&self.callback, is_answered);
+        }
+    }
+}
+
+/// A coroutine that is interrupted before it awaits, or that is never run again, ends nothing.
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.end(false);
     }
 }
