@@ -274,7 +274,7 @@ def gen():
 a_stream_keeps_its_context(_Config) ->
     S = py_test:in_process(fun() -> one_in_a_context() end),
     %% Its consumer has ended, and so has the context.
-    done = next(S, 1),
+    true = lists:member(next(S, 1), [done, {error, context_not_bound}]),
     Mine = one_in_a_context(),
     true = erlang:garbage_collect(),
     {items, [0]} = next(Mine, 1),

@@ -194,6 +194,15 @@ pub(crate) fn cancel_unwanted(py: Python<'_>, board: &Board) {
     }
 }
 
+/// Cancels every task, as far as their loop is whole.
+pub(crate) fn cancel_all(py: Python<'_>) {
+    for (_, task) in TASKS.take() {
+        if let Err(error) = task.call_method0(py, intern!(py, "cancel")) {
+            error.write_unraisable(py, None);
+        }
+    }
+}
+
 /// The lease is over, and its loop closed. Runs on the worker.
 pub(crate) fn forget() {
     drop(TASKS.take());

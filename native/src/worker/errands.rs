@@ -86,7 +86,7 @@ impl Worker {
         let station = Rc::clone(&self.station);
         self.guard(py, |this| {
             this.slot.begin(Task::Flights(Arc::clone(lease)));
-            station.within(None, Some(lease), namespace, || {
+            let is_whole = station.within(None, Some(lease), namespace, || {
                 flights::cancel_unwanted(py, lease.board());
                 let run = || {
                     if once || lease.enter_loop(&flights::bell(py)?) {
@@ -96,12 +96,20 @@ impl Worker {
                 };
                 let ran: PyResult<()> = run();
                 lease.leave_loop();
-                if let Err(error) = ran
-                    && !error.is_instance_of::<Interrupted>(py)
-                {
+                let Err(error) = ran else {
+                    return true;
+                };
+                if !error.is_instance_of::<Interrupted>(py) {
                     error.write_unraisable(py, None);
                 }
+                flights::cancel_all(py);
+                false
             });
+            if !is_whole {
+                // The loop itself was hit, and may have lost what it was about to run: whoever waits
+                // for one of its tasks might wait for ever.
+                flights::refuse(lease, &mut this.outbox);
+            }
             Ok(())
         })
     }
