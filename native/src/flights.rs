@@ -11,6 +11,7 @@ use rustler::Encoder;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::bell::{Bell, PyBell};
 use crate::context::Lease;
@@ -24,14 +25,24 @@ thread_local! {
     static TASKS: RefCell<Vec<(Arc<Job>, Py<PyAny>)>> = const { RefCell::new(Vec::new()) };
 }
 
+/// How long a task that was cancelled may take to end, and keep its lease from being idle.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+
 /// The flights of one lease.
 #[derive(Default)]
 pub(crate) struct Board(Mutex<Vec<Flight>>);
 
 struct Flight {
     job: Arc<Job>,
-    /// The loop knows that nobody wants it any more.
-    is_noticed: bool,
+    /// Since when the loop knows that nobody wants it any more.
+    noticed: Option<Instant>,
+}
+
+impl Flight {
+    fn is_lost(&self) -> bool {
+        self.noticed
+            .is_some_and(|since| since.elapsed() >= PATIENCE)
+    }
 }
 
 impl Board {
@@ -41,8 +52,8 @@ impl Board {
 
     pub(crate) fn add(&self, job: &Arc<Job>) {
         let job = Arc::clone(job);
-        let is_noticed = false;
-        self.flights().push(Flight { job, is_noticed });
+        let noticed = None;
+        self.flights().push(Flight { job, noticed });
     }
 
     /// `true` for who takes it off, and has to end its job.
@@ -76,15 +87,39 @@ impl Board {
 
     /// There is one that nobody wants, and the loop does not know.
     pub(crate) fn has_unwanted(&self) -> bool {
-        let is_news = |flight: &Flight| !flight.is_noticed && flight.job.is_unwanted();
+        let is_news = |flight: &Flight| flight.noticed.is_none() && flight.job.is_unwanted();
         self.flights().iter().any(is_news)
+    }
+
+    /// There is one that is being cancelled.
+    pub(crate) fn has_noticed(&self) -> bool {
+        self.flights().iter().any(|flight| flight.noticed.is_some())
+    }
+
+    /// There is one that was cancelled in vain.
+    pub(crate) fn has_lost(&self) -> bool {
+        self.flights().iter().any(Flight::is_lost)
+    }
+
+    /// Takes off what does not land though it was cancelled a while ago: its task swallows that, or
+    /// an exception has hit the loop where it would have gone on.
+    fn take_lost(&self) -> Vec<Arc<Job>> {
+        let mut lost = Vec::new();
+        self.flights().retain(|flight| {
+            let is_lost = flight.is_lost();
+            if is_lost {
+                lost.push(Arc::clone(&flight.job));
+            }
+            !is_lost
+        });
+        lost
     }
 
     fn take_notice(&self) -> Vec<Arc<Job>> {
         let mut unwanted = Vec::new();
         for flight in &mut *self.flights() {
-            if !flight.is_noticed && flight.job.is_unwanted() {
-                flight.is_noticed = true;
+            if flight.noticed.is_none() && flight.job.is_unwanted() {
+                flight.noticed = Some(Instant::now());
                 unwanted.push(Arc::clone(&flight.job));
             }
         }
@@ -179,9 +214,13 @@ fn result<'py>(py: Python<'py>, task: &Bound<'py, PyAny>) -> Result<Bound<'py, P
     Ok(task.call_method0(intern!(py, "result"))?)
 }
 
-/// Cancels the tasks that nobody wants any more.
-pub(crate) fn cancel_unwanted(py: Python<'_>, board: &Board) {
-    for unwanted in board.take_notice() {
+/// Cancels the tasks that nobody wants any more, and gives up those that were cancelled in vain.
+pub(crate) fn cancel_unwanted(py: Python<'_>, lease: &Lease, outbox: &mut Outbox) {
+    for job in lease.board().take_lost() {
+        lease.finish_job();
+        outbox.refuse(&job, Error::Interrupted);
+    }
+    for unwanted in lease.board().take_notice() {
         let find = |(job, task): &(Arc<Job>, Py<PyAny>)| {
             Arc::ptr_eq(job, &unwanted).then(|| task.clone_ref(py))
         };

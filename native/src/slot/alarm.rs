@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Slot, Task, Watched};
 use crate::context::Lease;
-use crate::watchdog;
+use crate::{flights, watchdog};
 
 /// Code that swallows an interruption is interrupted again, so many times before its thread is
 /// abandoned. In between it has time to clean up after itself.
@@ -75,6 +75,14 @@ impl Slot {
                     if !is_abandoned && !lease.board().has_unwanted() {
                         // The loop has taken notice of what was unwanted.
                         *alarm = None;
+                        if lease.board().has_noticed() {
+                            if lease.board().has_lost() {
+                                lease.ring();
+                            }
+                            let next = now + flights::PATIENCE;
+                            verdict.again =
+                                Some(verdict.again.map_or(next, |again| again.min(next)));
+                        }
                         continue;
                     }
                     // A loop that goes round cancels its task. One that does not is stopped.

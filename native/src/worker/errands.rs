@@ -12,7 +12,7 @@ use crate::namespace::Namespace;
 use crate::pool::Pool;
 use crate::slot::Task;
 use crate::station::Exit;
-use crate::{flights, iterators, switch};
+use crate::{flights, iterators, switch, watchdog};
 
 impl Worker {
     /// Until the lease ends.
@@ -86,8 +86,13 @@ impl Worker {
         let station = Rc::clone(&self.station);
         self.guard(py, |this| {
             this.slot.begin(Task::Flights(Arc::clone(lease)));
+            let outbox = &mut this.outbox;
             let is_whole = station.within(None, Some(lease), namespace, || {
-                flights::cancel_unwanted(py, lease.board());
+                flights::cancel_unwanted(py, lease, outbox);
+                if lease.board().has_noticed() {
+                    // Somebody has to look what becomes of it, while this thread waits.
+                    watchdog::ring();
+                }
                 let run = || {
                     if once || lease.enter_loop(&flights::bell(py)?) {
                         flights::run(py, once)?;
