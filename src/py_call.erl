@@ -3,8 +3,8 @@
 %% once for those under way.
 -module(py_call).
 
--export([job/4, run/2, run_in/3, submit/3, start/1, start_in/2, start_at/2, within/1, failed/1, await/2, gather/3,
-         name/1, code/1]).
+-export([job/4, run/2, run_in/3, submit/3, start/1, start_in/2, start_at/2, within/1, failed/1,
+         await/2, gather/3, name/1, code/1]).
 
 -export_type([pending/0]).
 
@@ -67,8 +67,15 @@ submit(_Target, _Job, _Timeout) ->
     error(badarg).
 
 %% Looked up here, the default costs nothing: the worker is busy meanwhile.
-await(Ref, Ticket, Timeout0) ->
-    Timeout = timeout(Timeout0),
+await(Ref, Ticket, ?DEFAULT) ->
+    try timeout(?DEFAULT) of
+        Timeout -> await(Ref, Ticket, Timeout)
+    catch
+        error:badarg ->
+            _ = discard({py_pending, Ref, Ticket}),
+            error(badarg)
+    end;
+await(Ref, Ticket, Timeout) ->
     receive
         {Ref, Result} -> result(Result)
     after Timeout ->
@@ -125,28 +132,26 @@ failed(Reason) ->
 -spec await(pending(), timeout() | ?DEFAULT) -> py:result().
 await({py_pending, _Ref, {error, Reason}}, _Timeout) ->
     {error, Reason};
-await({py_pending, Ref, Ticket} = Pending, Timeout0) ->
+await({py_pending, Ref, Ticket}, Timeout0) ->
     Timeout = timeout(Timeout0),
-    receive
-        {Ref, Result} -> result(Result)
-    after Timeout ->
-        case discard(Pending) of
-            cancelled -> {error, timeout};
-            {replied, Result} -> result(Result);
-            %% It was awaited before.
-            nothing when is_reference(Ticket) -> error(badarg)
-        end
+    case py_nif:is_pending(Ticket) of
+        true -> await(Ref, Ticket, Timeout);
+        false -> result(settled(Ref))
     end;
 await(_, _) ->
     error(badarg).
 
+%% The result of a call that is not pending any more: it is there, or was taken by an await before.
+settled(Ref) ->
+    receive {Ref, Result} -> Result after ?MOMENT -> error(badarg) end.
+
 %% Nothing will come for it any more.
 discard({py_pending, _Ref, {error, _}}) ->
-    cancelled;
+    ok;
 discard({py_pending, Ref, Ticket}) ->
     case py_nif:cancel(Ticket) of
-        cancelled -> cancelled;
-        replied -> receive {Ref, Result} -> {replied, Result} after ?MOMENT -> nothing end
+        cancelled -> ok;
+        replied -> receive {Ref, _} -> ok after ?MOMENT -> ok end
     end.
 
 %% @doc The values of what Start makes of each item.
@@ -166,22 +171,43 @@ gather(Start, Items, Timeout0) ->
 
 gather(Open, Refs, _Deadline, Values) when map_size(Open) =:= 0 ->
     {ok, [maps:get(Ref, Values) || Ref <- Refs]};
-gather(Open0, Refs, Deadline, Values) ->
+gather(Open, Refs, Deadline, Values) ->
     receive
-        {Ref, Result} when is_map_key(Ref, Open0) ->
-            Open = maps:remove(Ref, Open0),
-            case Result of
-                {error, Reason} ->
-                    give_up(Open, Reason);
-                {raise, Reason} ->
-                    _ = give_up(Open, Reason),
-                    error(Reason);
-                _ ->
-                    {ok, Value} = result(Result),
-                    gather(Open, Refs, Deadline, Values#{Ref => Value})
+        {Ref, Result} when is_map_key(Ref, Open) ->
+            landed(Ref, Result, Open, Refs, Deadline, Values)
+    after min(left(Deadline), ?MOMENT) ->
+        case left(Deadline) of
+            0 -> give_up(Open, timeout);
+            _ -> look_around(Open, Refs, Deadline, Values)
+        end
+    end.
+
+%% One that somebody has awaited before would be waited for in vain.
+look_around(Open, Refs, Deadline, Values) ->
+    case [Ref || {Ref, {_, _, Ticket}} <- maps:to_list(Open), not py_nif:is_pending(Ticket)] of
+        [] ->
+            gather(Open, Refs, Deadline, Values);
+        [Ref | _] ->
+            try settled(Ref) of
+                Result -> landed(Ref, Result, Open, Refs, Deadline, Values)
+            catch
+                error:badarg ->
+                    _ = give_up(Open, badarg),
+                    error(badarg)
             end
-    after left(Deadline) ->
-        give_up(Open0, timeout)
+    end.
+
+landed(Ref, Result, Open0, Refs, Deadline, Values) ->
+    Open = maps:remove(Ref, Open0),
+    case Result of
+        {error, Reason} ->
+            give_up(Open, Reason);
+        {raise, Reason} ->
+            _ = give_up(Open, Reason),
+            error(Reason);
+        _ ->
+            {ok, Value} = result(Result),
+            gather(Open, Refs, Deadline, Values#{Ref => Value})
     end.
 
 give_up(Open, Reason) ->

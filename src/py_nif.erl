@@ -8,7 +8,8 @@
 -export([load/1]).
 -export([start_python/1, open_pool/4, close_pool/1, start_worker/2, pool_info/1, resources/0,
          lease/1, end_lease/1, lease_id/1, is_leased/1, is_idle/1, context/1, submit/4, cancel/1,
-         interrupt/1, serve_callbacks/1, answer/2, stream/2, stream_next/4, stream_close/1]).
+         is_pending/1, interrupt/1, serve_callbacks/1, answer/2, stream/2, stream_next/4,
+         stream_close/1]).
 
 -export_type([pool/0, lease/0, context/0, ticket/0, callback/0, stream/0,
               job/0, source/0, outcome/0, refusal/0,
@@ -105,6 +106,10 @@ submit(_Target, _Ref, _Job, _Callers) ->
 
 -spec cancel(ticket()) -> cancelled | replied.
 cancel(_Ticket) ->
+    erlang:nif_error(not_loaded).
+
+-spec is_pending(ticket()) -> boolean().
+is_pending(_Ticket) ->
     erlang:nif_error(not_loaded).
 
 -spec interrupt(lease() | context() | pid()) -> boolean().

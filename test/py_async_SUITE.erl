@@ -27,7 +27,8 @@ groups() ->
                       what_is_no_call_is_badarg]},
      {erlang, [], [acall_does_not_block_the_loop, acall_raises_what_fails,
                    acall_is_cancelled, acall_lands_in_the_same_context,
-                   a_blocking_call_in_a_coroutine, a_coroutine_within_a_coroutine, an_asynchronous_call_within_a_callback,
+                   a_blocking_call_in_a_coroutine, a_coroutine_within_a_coroutine,
+                   an_asynchronous_call_within_a_callback,
                    self_is_the_caller_of_the_task, acall_in_a_loop_of_a_thread]}].
 
 init_per_suite(Config) ->
@@ -174,10 +175,7 @@ gather_keeps_the_order(Config) ->
                                        start(Config, nap, [0.03, 3])]),
     {ok, []} = py:async_gather([]),
     {ok, [3, <<"v">>]} = py:async_gather([{?MODULE_NAME, add, [1, 2]},
-                                          {?MODULE_NAME, nap, [0], #{value => v}}]),
-    %% Whatever this has bound.
-    ok = py:unbind(),
-    ok = settle(Config).
+                                          {?MODULE_NAME, nap, [0], #{value => v}}]).
 
 gather_tells_the_first_error(Config) ->
     ok = forget_notes(),
@@ -185,12 +183,10 @@ gather_tells_the_first_error(Config) ->
     ok = py_test:in_process(fun() -> wait_for_note(<<"started">>) end),
     {error, {'ValueError', #{message := <<"one">>}}} =
         py:async_gather([Nap, start(Config, add, [1, 2]), start(Config, fail, [one])]),
-    ok = wait_for_note(<<"cancelled">>),
-    ok = settle(Config).
+    ok = wait_for_note(<<"cancelled">>).
 
 gather_has_one_timeout(Config) ->
-    {error, timeout} = py:async_gather([start(Config, nap, [30]) || _ <- lists:seq(1, 10)], 100),
-    ok = settle(Config).
+    {error, timeout} = py:async_gather([start(Config, nap, [30]) || _ <- lists:seq(1, 10)], 100).
 
 a_timeout_cancels_the_coroutine(Config) ->
     ok = forget_notes(),
@@ -209,10 +205,6 @@ errors_come_back(Config) ->
 big_values_come_back(Config) ->
     Big = [integer_to_binary(N) || N <- lists:seq(1, 5000)],
     {ok, Big} = py:async_await(start(Config, nap, [0, Big])).
-
-%% The common context has gone, if there was one.
-settle(_Config) ->
-    ok.
 
 %%% Bound
 
@@ -310,7 +302,11 @@ awaited_twice_is_badarg(_Config) ->
     Call = py:call_async(math, sqrt, [4]),
     {ok, 2.0} = py:await(Call),
     {'EXIT', {badarg, _}} = (catch py:await(Call, 10)),
-    ok.
+    %% Nor for ever, which would be long.
+    {'EXIT', {badarg, _}} = (catch py:await(Call, infinity)),
+    {'EXIT', {badarg, _}} = (catch py:async_gather([Call], infinity)),
+    {'EXIT', {badarg, _}} = (catch py:async_gather([{math, sqrt, [9]}, Call], infinity)),
+    py_test:assert_empty_mailbox().
 
 a_timeout_stops_the_call(_Config) ->
     Call = py:call_async(?MODULE_NAME, loop_forever, []),

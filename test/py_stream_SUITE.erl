@@ -19,7 +19,8 @@ groups() ->
                 a_stream_that_is_over_says_done, close_runs_finally,
                 close_stops_what_runs, close_leaves_no_message],
     [{bound, [], Anywhere},
-     {context, [], [other_calls_run_in_between, a_stream_keeps_its_context | Anywhere]},
+     {context, [], [other_calls_run_in_between, a_stream_keeps_its_context,
+                    an_error_comes_before_the_done_after_it | Anywhere]},
      {unbound, [], [a_stream_has_a_worker_until_it_is_done, no_worker_is_an_error | Anywhere]},
      {collect, [], [items_are_collected, locals_are_seen, asynchronous_items_are_collected,
                     collecting_may_fail, what_is_asked_wrongly_is_badarg]}].
@@ -65,14 +66,16 @@ apply_to(Make) ->
     {ok, Apply} = py:eval(<<"(lambda make: lambda _, args: make(*args))(make)">>, #{make => Make}),
     Apply.
 
--define(COUNT, <<"
+count() ->
+    <<"
 def make(n):
     for i in range(n):
         yield i
-">>).
+">>.
 
 %% A generator that notes in `sys' what it does.
--define(NOTES, <<"
+noting() ->
+    <<"
 import sys
 sys.py_stream_notes = notes = []
 def make(n):
@@ -82,7 +85,7 @@ def make(n):
             yield i
     finally:
         notes.append('closed')
-">>).
+">>.
 
 notes() ->
     {ok, Notes} = py:eval(<<"__import__('sys').py_stream_notes">>),
@@ -112,7 +115,7 @@ leave() ->
 %%% From anywhere
 
 items_come_in_batches(Config) ->
-    {ok, S} = start(Config, ?COUNT, [5]),
+    {ok, S} = start(Config, count(), [5]),
     {items, [0, 1]} = next(S, 2),
     {items, [2, 3]} = next(S, 2),
     {items, [4]} = next(S, 2),
@@ -120,16 +123,16 @@ items_come_in_batches(Config) ->
     close(S).
 
 a_short_batch_comes_before_done(Config) ->
-    {ok, S} = start(Config, ?COUNT, [3]),
+    {ok, S} = start(Config, count(), [3]),
     {items, [0, 1, 2]} = next(S, 100),
     done = next(S, 100),
     close(S),
-    {ok, Empty} = start(Config, ?COUNT, [0]),
+    {ok, Empty} = start(Config, count(), [0]),
     done = next(Empty, 1),
     close(Empty).
 
 nothing_is_produced_unasked(Config) ->
-    {ok, S} = start(Config, ?NOTES, [10]),
+    {ok, S} = start(Config, noting(), [10]),
     [] = notes(),
     {items, [0, 1]} = next(S, 2),
     [0, 1] = notes(),
@@ -138,7 +141,7 @@ nothing_is_produced_unasked(Config) ->
     [0, 1, <<"closed">>] = notes().
 
 demands_are_met_in_order(Config) ->
-    {ok, S} = start(Config, ?COUNT, [100]),
+    {ok, S} = start(Config, count(), [100]),
     [ok = py:stream_next(S, 1) || _ <- lists:seq(1, 100)],
     Items = [N || _ <- lists:seq(1, 100), {items, [N]} <- [message(S)]],
     Items = lists:seq(0, 99),
@@ -206,14 +209,14 @@ async def make():
     close(Whole).
 
 a_stream_that_is_over_says_done(Config) ->
-    {ok, S} = start(Config, ?COUNT, [0]),
+    {ok, S} = start(Config, count(), [0]),
     [done = next(S, 1) || _ <- lists:seq(1, 3)],
     close(S),
     done = next(S, 1),
     ok.
 
 close_runs_finally(Config) ->
-    {ok, S} = start(Config, ?NOTES, [10]),
+    {ok, S} = start(Config, noting(), [10]),
     {items, [0]} = next(S, 1),
     close(S),
     close(S),
@@ -241,7 +244,7 @@ def make():
 
 close_leaves_no_message(Config) ->
     [begin
-         {ok, S} = start(Config, ?COUNT, [100]),
+         {ok, S} = start(Config, count(), [100]),
          [ok = py:stream_next(S, 3) || _ <- lists:seq(1, 5)],
          close(S),
          ok = py_test:assert_empty_mailbox(),
@@ -288,12 +291,12 @@ one_in_a_context() ->
 %%% Unbound
 
 a_stream_has_a_worker_until_it_is_done(Config) ->
-    {ok, S} = start(Config, ?COUNT, [1]),
+    {ok, S} = start(Config, count(), [1]),
     #{checked_out := 1} = py_pool:get_stats(),
     {items, [0]} = next(S, 10),
     done = next(S, 10),
     ok = py_test:wait_available(?WORKERS),
-    {ok, T} = start(Config, ?COUNT, [1]),
+    {ok, T} = start(Config, count(), [1]),
     ok = py:stream_close(T),
     ok = py_test:wait_available(?WORKERS),
     {error, {'AttributeError', _}} = py:stream_start(math, nothing, []),
@@ -303,6 +306,32 @@ no_worker_is_an_error(_Config) ->
     Contexts = [begin {ok, Ctx} = py:bind(new), Ctx end || _ <- lists:seq(1, ?WORKERS)],
     {error, no_workers_available} = py:stream_start(builtins, range, [3]),
     [ok = py:unbind(Ctx) || Ctx <- Contexts].
+
+%% One that comes of what is known already must not overtake one that is on its way.
+an_error_comes_before_the_done_after_it(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    %% Its traceback takes a while to write.
+    {ok, Fail} = py:eval(<<"(lambda f: lambda x: f(f, x))(lambda f, x: f(f, x))">>),
+    {Time, ok} = timer:tc(fun() -> fail_and_ask_again(Ctx, Fail, 0) end),
+    [ok = fail_and_ask_again(Ctx, Fail, N rem (2 * Time)) || N <- lists:seq(1, 20000, 20)],
+    ok = py:unbind(Ctx).
+
+%% Asks a second time so many microseconds after the first.
+fail_and_ask_again(Ctx, Fail, Delay) ->
+    {ok, S} = py:ctx_stream(Ctx, builtins, map, [Fail, [1]]),
+    ok = py:stream_next(S, 1),
+    ok = spin_until(erlang:monotonic_time(microsecond) + Delay),
+    ok = py:stream_next(S, 1),
+    {error, {'RecursionError', _}} = message(S),
+    done = message(S),
+    py:stream_close(S).
+
+%% A sleep is a millisecond at least.
+spin_until(End) ->
+    case erlang:monotonic_time(microsecond) < End of
+        true -> spin_until(End);
+        false -> ok
+    end.
 
 %%% Collect
 

@@ -2,28 +2,9 @@
 -module(py_stream_ends_SUITE).
 -compile([export_all, nowarn_export_all]).
 
--import(py_stream_SUITE, [start/3, next/2, message/1, wait_closed/0]).
+-import(py_stream_SUITE, [count/0, noting/0, start/3, next/2, message/1, wait_closed/0]).
 
 -define(WORKERS, 4).
-
--define(COUNT, <<"
-def make(n):
-    for i in range(n):
-        yield i
-">>).
-
-%% A generator that notes in `sys' what it does.
--define(NOTES, <<"
-import sys
-sys.py_stream_notes = notes = []
-def make(n):
-    try:
-        for i in range(n):
-            notes.append(i)
-            yield i
-    finally:
-        notes.append('closed')
-">>).
 
 suite() ->
     [{timetrap, {seconds, 60}}].
@@ -57,7 +38,7 @@ the_death_of_the_consumer_closes_it(Config) ->
     [begin
          Pid = spawn(fun() ->
              {ok, S} = case Where of
-                 unbound -> start(Config, ?NOTES, [10]);
+                 unbound -> start(Config, noting(), [10]);
                  context -> py:ctx_stream(Ctx, '__main__', make, [10])
              end,
              ok = py:stream_next(S, 1),
@@ -67,7 +48,8 @@ the_death_of_the_consumer_closes_it(Config) ->
          exit(Pid, kill),
          ok = wait_closed(),
          ok = py:exec(<<"del __import__('sys').py_stream_notes">>)
-     end || Where <- [unbound, context], Where =:= unbound orelse ok =:= py:ctx_exec(Ctx, ?NOTES)],
+     end || Where <- [unbound, context],
+            Where =:= unbound orelse ok =:= py:ctx_exec(Ctx, noting())],
     %% The context goes on.
     {ok, 2} = py:ctx_eval(Ctx, <<"1 + 1">>),
     ok = py:unbind(Ctx).
@@ -82,13 +64,13 @@ a_collected_handle_closes_it(Config) ->
     ok = wait_closed().
 
 start_and_forget(Config) ->
-    {ok, S} = start(Config, ?NOTES, [10]),
+    {ok, S} = start(Config, noting(), [10]),
     {items, [0]} = next(S, 1),
     ok.
 
 unbind_closes_it(_Config) ->
     ok = py:bind(),
-    ok = py:exec(?NOTES),
+    ok = py:exec(noting()),
     {ok, S} = py:stream_start('__main__', make, [10]),
     {items, [0]} = next(S, 1),
     ok = py:unbind(),
@@ -168,7 +150,7 @@ def gen():
     ok = py:unbind(Ctx).
 
 the_application_stops_under_it(Config) ->
-    {ok, S} = start(Config, ?NOTES, [10]),
+    {ok, S} = start(Config, noting(), [10]),
     {items, [0]} = next(S, 1),
     ok = py_test:stop(),
     ok = py:stream_next(S, 1),
@@ -222,7 +204,7 @@ erlang.endless()
 
 no_stream_is_left(Config) ->
     [begin
-         {ok, S} = start(Config, ?COUNT, [3]),
+         {ok, S} = start(Config, count(), [3]),
          {items, [0]} = next(S, 1),
          ok = py:stream_close(S)
      end || _ <- lists:seq(1, 100)],

@@ -14,7 +14,7 @@ all() ->
      timeouts_of_zero_and_one_leave_nothing,
      replies_and_timeouts_race_without_a_loss,
      infinity_waits,
-     the_default_timeout_is_configured,
+     the_default_timeout_is_configured, a_default_that_is_none_leaves_nothing,
      pending_requests_count_every_job,
      a_sleeping_worker_delays_nobody].
 
@@ -103,6 +103,14 @@ replies_and_timeouts_race_without_a_loss(_Config) ->
 
 infinity_waits(_Config) ->
     {ok, none} = py:eval(<<"__import__('time').sleep(0.02)">>, #{}, infinity).
+
+%% It is looked at when the call is under way.
+a_default_that_is_none_leaves_nothing(_Config) ->
+    ok = application:set_env(erlang_python, default_timeout, soon),
+    [{'EXIT', {badarg, _}} = (catch py:eval(<<"1">>)) || _ <- lists:seq(1, 100)],
+    ok = application:set_env(erlang_python, default_timeout, 30000),
+    {ok, 1} = py:eval(<<"1">>),
+    py_test:assert_empty_mailbox().
 
 the_default_timeout_is_configured(_Config) ->
     ok = application:set_env(erlang_python, default_timeout, 10),

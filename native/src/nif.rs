@@ -168,6 +168,12 @@ fn cancel(ticket: ResourceArc<Handle>) -> Atom {
     }
 }
 
+/// Its reply is not sent, nor about to be.
+#[rustler::nif]
+fn is_pending(ticket: ResourceArc<Handle>) -> bool {
+    ticket.0.is_pending()
+}
+
 #[rustler::nif]
 fn interrupt(target: Term<'_>) -> NifResult<bool> {
     if let Ok(caller) = target.decode::<LocalPid>() {
@@ -235,7 +241,12 @@ fn stream_next<'a>(
         Some(callback) => callback.submit(job),
         None => handle.lease.submit(job),
     };
-    Ok(submitted.map(|()| atoms::ok()).map_err(Refusal))
+    Ok(match submitted {
+        Ok(()) => Ok(atoms::ok()),
+        // Its lease was for it alone, and has ended with it.
+        Err(Error::ContextNotBound) if handle.is_finished() => Ok(atoms::done()),
+        Err(error) => Err(Refusal(error)),
+    })
 }
 
 /// `sending` while something is on the way.

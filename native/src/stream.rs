@@ -69,8 +69,13 @@ impl Stream {
     }
 
     /// There will be no more items.
-    pub(crate) fn is_over(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.is_closed() || self.finished.load(Ordering::SeqCst)
+    }
+
+    /// And nothing is on its way, which `done` would overtake.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_finished() && self.demands().iter().all(|demand| demand.is_settled())
     }
 
     pub(crate) fn demand(&self, ticket: &Arc<Ticket>, parent: Option<Arc<Job>>) -> Arc<Demand> {

@@ -117,6 +117,11 @@ impl Ticket {
         matches!(self.state.load(Ordering::SeqCst), INTERRUPTED | CANCELLED)
     }
 
+    /// There is neither a reply nor a cancel.
+    pub(crate) fn is_pending(&self) -> bool {
+        !matches!(self.state.load(Ordering::SeqCst), REPLIED | CANCELLED)
+    }
+
     /// There is a reply, and this says whether to send it. A job that was refused before it ran
     /// completes from `queued`.
     pub(crate) fn complete(&self) -> Completion {
