@@ -106,7 +106,10 @@ handle_call(which_children, _From, #state{processes = Processes} = State) ->
     {reply, [{undefined, Pid, worker, [?MODULE]} || Pid <- maps:keys(Processes)], State, ?QUIET};
 handle_call(count_children, _From, #state{processes = Processes} = State) ->
     Count = map_size(Processes),
-    {reply, [{specs, 1}, {active, Count}, {supervisors, 0}, {workers, Count}], State, ?QUIET}.
+    {reply, [{specs, 1}, {active, Count}, {supervisors, 0}, {workers, Count}], State, ?QUIET};
+%% Whatever else one may ask of a supervisor must not end what runs here.
+handle_call(_Request, _From, State) ->
+    {reply, {error, not_supported}, State, ?QUIET}.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}, timeout()}.
 handle_cast(Message, State) ->

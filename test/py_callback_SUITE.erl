@@ -24,7 +24,8 @@ groups() ->
      {unbound, [], Anywhere},
      {names, [], [unknown_names_are_attribute_errors, a_module_function_is_found_anew,
                   the_last_registration_counts, what_is_no_function_is_badarg,
-                  names_are_listed, functions_survive_a_crash_of_their_server]},
+                  names_are_listed, it_is_looked_at_like_a_supervisor,
+                  functions_survive_a_crash_of_their_server]},
      {places, [], [strangers_wait_meanwhile, an_explicit_context_is_recognised,
                    a_callback_may_bind_a_worker_of_its_own,
                    every_worker_may_wait_and_none_is_missing,
@@ -100,14 +101,17 @@ arguments_and_values_cross(Config) ->
     ok = py:register_function(echo, fun(Args) -> Args end),
     Self = self(),
     {ok, [1, 2.5, <<"text">>, [true, none], {1, 2}, #{<<"a">> := 1}, Self]} =
-        eval(Config, <<"__import__('erlang').echo(1, 2.5, 'text', [True, None], (1, 2), {'a': 1}, p)">>,
+        eval(Config, <<"__import__('erlang').echo(1, 2.5, 'text', [True, None], (1, 2), "
+                       "{'a': 1}, p)">>,
              #{p => Self}, 5000),
     {ok, []} = eval(Config, <<"__import__('erlang').echo()">>).
 
 big_arguments_and_values_cross(Config) ->
     ok = py:register_function(echo, fun(Args) -> Args end),
     ok = py:register_function(size, fun([Map]) -> map_size(Map) end),
-    ok = py:register_function(map, fun([N]) -> maps:from_list([{I, I} || I <- lists:seq(1, N)]) end),
+    ok = py:register_function(map, fun([N]) ->
+        maps:from_list([{I, I} || I <- lists:seq(1, N)])
+    end),
     {ok, 10000} = eval(Config, <<"__import__('erlang').size({str(i): i for i in range(10000)})">>),
     {ok, 10000} = eval(Config, <<"len(__import__('erlang').map(10000))">>),
     {ok, 1000000} = eval(Config, <<"len(__import__('erlang').echo(b'x' * 1000000)[0])">>).
@@ -259,6 +263,19 @@ what_is_no_function_is_badarg(_Config) ->
            fun() -> py:register_function(f, <<"lists">>, sum) end,
            fun() -> py:unregister_function({f}) end],
     [{'EXIT', {badarg, _}} = (catch Call()) || Call <- Bad].
+
+it_is_looked_at_like_a_supervisor(_Config) ->
+    Self = self(),
+    ok = py:register_function(pause, fun([]) -> Self ! {runs, self()}, receive go -> 1 end end),
+    Call = py_test:start_call(fun() -> py:eval(<<"__import__('erlang').pause()">>) end),
+    Pid = receive {runs, P} -> P after 5000 -> error(not_called) end,
+    [{undefined, Pid, worker, [py_callback]}] = supervisor:which_children(py_callback),
+    [{specs, 1}, {active, 1}, {supervisors, 0}, {workers, 1}] =
+        supervisor:count_children(py_callback),
+    {error, not_supported} = supervisor:terminate_child(py_callback, Pid),
+    {error, not_supported} = supervisor:get_childspec(py_callback, pause),
+    Pid ! go,
+    {ok, 1} = py_test:result(Call).
 
 names_are_listed(_Config) ->
     ok = py:register_function(a_function, fun(_) -> 1 end),
