@@ -109,5 +109,6 @@ print_machine(#{cpu := Cpu, cores := Cores, schedulers := Schedulers, otp := Otp
     io:format("~ts, ~b cores, ~b schedulers; OTP ~ts; Python ~ts (~ts)~n"
               "Each time includes the clock's own ~b ns. 'judged' is the figure that the target "
               "is about.~n"
-              "In 'calls', 'lease' and 'talk' only rounds count in which the floor is near its best: n.~n",
+              "In 'calls', 'lease' and 'talk' only rounds count in which the floor is near its "
+              "best: n.~n",
               [Cpu, Cores, Schedulers, Otp, Python, Abi, Clock]).

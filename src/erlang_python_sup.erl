@@ -19,8 +19,8 @@ init([]) ->
     %% a table.
     ok = py_pool:create_table(),
     ok = py_callback:create_table(),
-    %% None needs the state of another. All start from nothing, so a restart mends whatever broke them; ten
-    %% crashes in ten seconds is a fault that restarts do not mend.
+    %% None needs the state of another. All start from nothing, so a restart mends whatever broke
+    %% them; ten crashes in ten seconds is a fault that restarts do not mend.
     Flags = #{strategy => one_for_one, intensity => 10, period => 10},
     Pool = #{id => py_pool, start => {py_pool, start_link, []}},
     %% It gives the processes that run callbacks 5 seconds to end.

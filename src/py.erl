@@ -30,7 +30,8 @@
 -export([register_function/2, register_function/3, unregister_function/1]).
 -export([version/0, python_info/0, format_error/1]).
 
--export_type([context/0, stream/0, stream_message/0, pending/0, name/0, code/0, args/0, kwargs/0, locals/0, bind_options/0,
+-export_type([context/0, stream/0, stream_message/0, pending/0,
+              name/0, code/0, args/0, kwargs/0, locals/0, bind_options/0,
               result/1, result/0, error_reason/0, exception/0, exception_type/0, frame/0,
               syntax/0, unconvertible/0, python_info/0]).
 
@@ -397,8 +398,8 @@ tell(Stream, What) ->
 %% @doc `ok' when the stream is over, and none of its messages is or comes into the mailbox of the
 %% calling process.
 %%
-%% A generator is closed: `GeneratorExit' is raised where it stands, and its `finally' runs. What runs for
-%% a demand is interrupted.
+%% A generator is closed: `GeneratorExit' is raised where it stands, and its `finally' runs. What
+%% runs for a demand is interrupted.
 -spec stream_close(stream()) -> ok.
 stream_close(Stream) ->
     case py_nif:stream_close(Stream) of
@@ -479,8 +480,8 @@ ctx_async_call(Context, Module, Function, Args, Kwargs) ->
 async_await(Pending) ->
     py_call:await(Pending, ?DEFAULT).
 
-%% @doc As {@link await/2}. When the time is over the coroutine is cancelled: `asyncio.CancelledError' is
-%% raised where it waits.
+%% @doc As {@link await/2}. When the time is over the coroutine is cancelled:
+%% `asyncio.CancelledError' is raised where it waits.
 -spec async_await(pending(), timeout()) -> result().
 async_await(Pending, Timeout) ->
     py_call:await(Pending, Timeout).
@@ -529,8 +530,8 @@ interrupt(_) ->
 
 %% @doc `ok' when Python code can call Fun by this name, in place of what it called before.
 %%
-%% In Python, `erlang.call(name, *args)', `erlang.name(*args)' or `from erlang import name'. Fun gets
-%% the list of arguments, and runs in a process of its own, whose `$callers' begin with the process
+%% In Python, `erlang.call(name, *args)', `erlang.name(*args)' or `from erlang import name'. Fun
+%% gets the list of arguments, and runs in a process of its own, whose `$callers' begin with the process
 %% that the Python code runs for. That process may use `eval', `exec' and `call': they run in the
 %% context that called, in the middle of the code that waits. What Fun fails with is raised in
 %% Python as `erlang.ErlangError'. See `docs/callbacks.md'.

@@ -25,7 +25,8 @@ init_per_testcase(_Case, Config) ->
     ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 200}]),
     ok = logger:set_module_level(py_pool, none),
     ok = register_functions(),
-    %% An interruption may leave the lock of a module that is being imported: see docs/reliability.md.
+    %% An interruption may leave the lock of a module that is being imported: see
+    %% docs/reliability.md.
     ok = py:exec(<<"import asyncio">>),
     Config.
 
@@ -246,7 +247,9 @@ flowing_deeds() ->
      {coroutine, fun() -> py:call(asyncio, sleep, [0.001]) end},
      {gather, fun() -> py:async_gather([{asyncio, sleep, [N / 1000, N]} || N <- [3, 1, 2]]) end},
      {gather_too_long, fun() -> py:async_gather([{asyncio, sleep, [N]} || N <- [0.001, 5]], 5) end},
-     {gather_and_fail, fun() -> py:async_gather([{asyncio, sleep, [5]}, {asyncio, sleep, [x]}]) end},
+     {gather_and_fail, fun() ->
+          py:async_gather([{asyncio, sleep, [5]}, {asyncio, sleep, [x]}])
+      end},
      {flight_abandoned, fun() -> abandon(fun() ->
           _ = py:async_call(asyncio, sleep, [5]), exit(abandoned)
       end) end},

@@ -13,7 +13,8 @@ all() ->
 groups() ->
     [{stops, [], [a_timeout_stops_the_code, the_context_keeps_its_state,
                   an_unbound_call_is_stopped_too, code_that_catches_everything_is_stopped,
-                  except_exception_does_not_catch_it, a_blocking_system_call_is_broken, a_loop_that_waits_is_woken,
+                  except_exception_does_not_catch_it, a_blocking_system_call_is_broken,
+                  a_loop_that_waits_is_woken,
                   big_conversions_are_stopped, the_next_call_is_not_hit,
                   a_queued_call_that_times_out_disturbs_nobody,
                   a_hundred_thousand_short_timeouts, the_death_of_the_caller_stops_the_code,

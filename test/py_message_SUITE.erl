@@ -55,7 +55,8 @@ erlang(Code, Locals) -> py:eval(<<"__import__('erlang').", Code/binary>>, Locals
 %%% Send
 
 a_pid_gets_a_message(_Config) ->
-    ok = exec(<<"erlang.send(p, (erlang.atom('hello'), 1, 'text', {'a': [1, 2]}))">>, #{p => self()}),
+    ok = exec(<<"erlang.send(p, (erlang.atom('hello'), 1, 'text', {'a': [1, 2]}))">>,
+              #{p => self()}),
     {hello, 1, <<"text">>, #{<<"a">> := [1, 2]}} = received().
 
 self_is_the_caller(_Config) ->
@@ -334,7 +335,8 @@ a_monitor_that_is_gone_is_no_burden(_Config) ->
 %%% Terms
 
 terms_compare_as_in_erlang(_Config) ->
-    Terms = lists:usort([make_ref(), make_ref(), self(), whereis(py_pool), fun() -> 1 end, <<1:3>>]),
+    Terms = lists:usort([make_ref(), make_ref(), self(), whereis(py_pool), fun() -> 1 end,
+                         <<1:3>>]),
     {ok, true} = py:eval(<<"sorted(reversed(ts)) == ts and ts[0] < ts[1] and not ts[0] > ts[1] "
                            "and ts[0] == ts[0] and ts[0] != ts[1]">>, #{ts => Terms}),
     {error, {'TypeError', _}} = py:eval(<<"t < 1">>, #{t => self()}),
