@@ -14,13 +14,14 @@ rows() ->
     ok = py_bench:start(8),
     ok = py:bind(),
     {ok, Context} = py:bind(new),
+    ok = remember(500),
     Ours = maps:merge(others(), ours(Context)),
     Unbound = unbound(),
     Alone = alone(),
     Ported = ported(),
     floor_rows(Ours, Alone) ++ eval_rows("bound eval 1+1", eval, Ours)
         ++ eval_rows("ctx_eval 1+1", ctx_eval, Ours)
-        ++ [row("bound call math.sqrt(16)", call, empty, Ours, 1.6)]
+        ++ [row("bound call math.sqrt(16)", call, empty, Ours, 1.6), error_row(Ours)]
         ++ unbound_rows(Unbound) ++ port_rows(Ours, Ported).
 
 %% Apart, because they put threads to sleep that the calls keep awake.
@@ -37,8 +38,15 @@ ours(Context) ->
         {empty, fun() -> py_bench_floor:empty(Context) end},
         {eval, fun() -> {ok, 2} = py:eval(<<"1+1">>) end},
         {ctx_eval, fun() -> {ok, 2} = py:ctx_eval(Context, <<"1+1">>) end},
-        {call, fun() -> {ok, 4.0} = py:call(math, sqrt, [16]) end}
+        {call, fun() -> {ok, 4.0} = py:call(math, sqrt, [16]) end},
+        {raising, fun() -> {error, {'ZeroDivisionError', _}} = py:eval(<<"1/0">>) end}
     ], options()).
+
+%% As many snippets as a big program has: an error looks for its source among them.
+remember(Count) ->
+    lists:foreach(fun(N) ->
+        {ok, N} = py:eval(iolist_to_binary(["(lambda: ", integer_to_list(N), ")()"]))
+    end, lists:seq(1, Count)).
 
 options() ->
     #{batches => ?ROUNDS, each => ?EACH, warm_up => ?WARM_UP, guide => empty}.
@@ -99,6 +107,10 @@ row(Name, Key, Floor, Ours, Limit) ->
     #{Key := Stats, Floor := #{p50 := FloorP50}} = Ours,
     py_bench_row:row(#{name => Name, unit => us, stats => Stats,
                        floor => {floor_name(Floor), FloorP50}, target => {ratio, Limit}}).
+
+error_row(#{raising := Raising, eval := #{p50 := Eval}}) ->
+    py_bench_row:row(#{name => "bound eval 1/0, an error", unit => us, stats => Raising,
+                       floor => {"bound eval 1+1", Eval}}).
 
 floor_name(empty) -> "empty job";
 floor_name(ping_pong) -> "ping and pong".

@@ -12,6 +12,7 @@ all() ->
      every_unconvertible_reason, exceptions_are_named_after_their_builtin_class,
      exceptions_derived_from_base_exception, the_interpreter_survives_its_worst_exceptions,
      frames_have_the_lines_of_the_code, frames_of_earlier_code_have_their_source,
+     no_frame_has_the_source_of_other_code,
      syntax_errors_say_where, causes_are_chained, contexts_are_chained, endless_chains_end,
      notes_are_kept, an_exception_that_cannot_be_printed, long_tracebacks_are_cut,
      errors_are_printed_as_python_prints_them, every_reason_can_be_formatted,
@@ -207,6 +208,22 @@ frames_of_earlier_code_have_their_source(_Config) ->
     #{line := 3, function := <<"boom">>, source := <<"        raise ValueError('early')">>} =
         Inner.
 
+%% More snippets than are remembered, so that new code comes to lie where old code was.
+no_frame_has_the_source_of_other_code(_Config) ->
+    ok = py:bind(),
+    ok = py:exec(<<"def early(): return 1 / 0">>),
+    #{source := <<"def early(): return 1 / 0">>} = innermost(py:eval(<<"early()">>)),
+    [begin
+         Code = <<"[(lambda: 1 / ", (integer_to_binary(N))/binary, " / 0)() for _ in '1']">>,
+         #{source := Code} = innermost(py:eval(Code))
+     end || N <- lists:seq(1, 700)],
+    Early = innermost(py:eval(<<"early()">>)),
+    false = is_map_key(source, Early),
+    #{line := 1, function := <<"early">>} = Early.
+
+innermost({error, {'ZeroDivisionError', #{traceback := Frames}}}) ->
+    lists:last(Frames).
+
 syntax_errors_say_where(_Config) ->
     {'SyntaxError', #{syntax := Syntax, traceback := []}} = exec_error(<<"x = 1\nif x\n  y">>),
     #{file := <<"<erlang>">>, line := 2, text := <<"if x\n">>} = Syntax,
@@ -282,7 +299,10 @@ def f(n):
 f(400)
 ">>),
     256 = length(Frames),
-    #{line := 3} = lists:last(Frames).
+    {Outer, [Inner]} = lists:split(255, Frames),
+    #{line := 3, source := <<"    if n == 0: raise ValueError()">>} = Inner,
+    [#{line := 4, function := <<"f">>, source := <<"    f(n - 1)">>}] = lists:usort(
+        [maps:with([line, function, source], Frame) || Frame <- Outer]).
 
 errors_are_printed_as_python_prints_them(_Config) ->
     [begin

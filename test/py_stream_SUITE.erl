@@ -310,7 +310,7 @@ no_worker_is_an_error(_Config) ->
 %% One that comes of what is known already must not overtake one that is on its way.
 an_error_comes_before_the_done_after_it(_Config) ->
     {ok, Ctx} = py:bind(new),
-    %% Its traceback takes a while to write.
+    %% Its traceback has frames by the hundred.
     {ok, Fail} = py:eval(<<"(lambda f: lambda x: f(f, x))(lambda f, x: f(f, x))">>),
     {Time, ok} = timer:tc(fun() -> fail_and_ask_again(Ctx, Fail, 0) end),
     [ok = fail_and_ask_again(Ctx, Fail, N rem (2 * Time)) || N <- lists:seq(1, 20000, 20)],

@@ -7,7 +7,7 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::PyTuple;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -32,12 +32,16 @@ pub(crate) enum Mode {
 struct Entry {
     code: Py<PyAny>,
     last_use: u64,
+    /// Where in `homes` it is: nowhere until an error asks.
+    parts: Vec<usize>,
 }
 
 #[derive(Default)]
 struct Cache {
     eval: HashMap<Arc<str>, Entry>,
     exec: HashMap<Arc<str>, Entry>,
+    /// By the address of a code object, which its entry keeps alive.
+    homes: HashMap<usize, Arc<str>>,
     bytes: usize,
     clock: u64,
 }
@@ -85,36 +89,35 @@ pub(crate) fn compile<'py>(
 /// Line `line` of the source that `code` was compiled from, if it is still kept.
 pub(crate) fn source_line(code: &Bound<'_, PyAny>, line: u32) -> Option<String> {
     let index = usize::try_from(line).ok()?.checked_sub(1)?;
-    let file = code.getattr(intern!(code.py(), "co_filename")).ok()?;
-    if file.cast::<PyString>().ok()? != FILE {
-        return None;
-    }
-    let known = cache().all(code.py());
-    let is_home = |(root, _): &&(Py<PyAny>, Arc<str>)| contains(root.bind(code.py()), code);
-    let (_, source) = known.iter().find(is_home)?;
+    let source = cache().home(code)?;
     source.lines().nth(index).map(str::to_owned)
 }
 
-/// Whether `code` is `root`, or one of the functions, classes and comprehensions in it.
-fn contains(root: &Bound<'_, PyAny>, code: &Bound<'_, PyAny>) -> bool {
-    if root.is(code) {
-        return true;
+/// The addresses of `code`, and of the functions, classes and comprehensions in it.
+fn parts(code: &Bound<'_, PyAny>, found: &mut Vec<usize>) {
+    found.push(code.as_ptr() as usize);
+    let constants = code.getattr(intern!(code.py(), "co_consts"));
+    let Ok(Ok(constants)) = constants.map(Bound::cast_into::<PyTuple>) else {
+        return;
+    };
+    for constant in constants.iter_borrowed() {
+        if constant.get_type().is(code.get_type()) {
+            parts(&constant, found);
+        }
     }
-    let Ok(constants) = root.getattr(intern!(root.py(), "co_consts")) else {
-        return false;
-    };
-    let Ok(constants) = constants.cast::<PyTuple>() else {
-        return false;
-    };
-    constants.iter().any(|constant| contains(&constant, code))
 }
 
 impl Cache {
-    fn all(&self, py: Python<'_>) -> Vec<(Py<PyAny>, Arc<str>)> {
-        let entries = self.exec.iter().chain(self.eval.iter());
-        entries
-            .map(|(source, entry)| (entry.code.clone_ref(py), Arc::clone(source)))
-            .collect()
+    /// The source of which `code` is a part. Runs no code of a program: it asks nothing but code
+    /// objects.
+    fn home(&mut self, code: &Bound<'_, PyAny>) -> Option<Arc<str>> {
+        let entries = self.exec.iter_mut().chain(self.eval.iter_mut());
+        for (source, entry) in entries.filter(|(_, entry)| entry.parts.is_empty()) {
+            parts(entry.code.bind(code.py()), &mut entry.parts);
+            let homes = entry.parts.iter().map(|part| (*part, Arc::clone(source)));
+            self.homes.extend(homes);
+        }
+        self.homes.get(&(code.as_ptr() as usize)).cloned()
     }
 
     fn entries(&mut self, mode: Mode) -> &mut HashMap<Arc<str>, Entry> {
@@ -145,10 +148,13 @@ impl Cache {
         let last_use = self.clock;
         let code = code.clone().unbind();
         self.bytes += source.len();
-        let old = self
-            .entries(mode)
-            .insert(source.into(), Entry { code, last_use });
-        dropped.extend(old.inspect(|_| self.bytes -= source.len()));
+        let entry = Entry {
+            code,
+            last_use,
+            parts: Vec::new(),
+        };
+        let old = self.entries(mode).insert(source.into(), entry);
+        dropped.extend(old.map(|old| self.forget(source, old)));
         if self.exceeds(MAX_ENTRIES, MAX_BYTES) {
             while self.exceeds(
                 MAX_ENTRIES - MAX_ENTRIES / GOES,
@@ -175,7 +181,15 @@ impl Cache {
             (_, Some((_, source))) => (Mode::Exec, source),
             (None, None) => return None,
         };
-        self.bytes -= mode.1.len();
-        self.entries(mode.0).remove(&mode.1)
+        let entry = self.entries(mode.0).remove(&mode.1);
+        entry.map(|entry| self.forget(&mode.1, entry))
+    }
+
+    fn forget(&mut self, source: &str, entry: Entry) -> Entry {
+        self.bytes -= source.len();
+        for part in &entry.parts {
+            self.homes.remove(part);
+        }
+        entry
     }
 }

@@ -8,7 +8,8 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString, PyTuple, PyType};
 use rustler::{Atom, Encoder, Env, Term};
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 
 use crate::convert::make_map;
@@ -29,7 +30,7 @@ pub(crate) struct Exception {
     pub(crate) class: String,
     pub(crate) message: String,
     notes: Vec<String>,
-    frames: VecDeque<Frame>,
+    frames: Vec<Frame>,
     syntax: Option<Syntax>,
     /// What an Erlang function failed with.
     origin: Option<Origin>,
@@ -46,7 +47,7 @@ struct Cause {
     explicit: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Frame {
     file: String,
     line: u32,
@@ -188,33 +189,52 @@ fn notes(value: &Bound<'_, PyBaseException>) -> PyResult<Vec<String>> {
         .collect()
 }
 
-fn frames(value: &Bound<'_, PyBaseException>) -> PyResult<VecDeque<Frame>> {
+fn frames(value: &Bound<'_, PyBaseException>) -> PyResult<Vec<Frame>> {
     let py = value.py();
-    let mut frames = VecDeque::new();
+    let mut innermost = VecDeque::new();
     let mut next = value.getattr(intern!(py, "__traceback__"))?;
     while !next.is_none() {
-        if frames.len() == MAX_FRAMES {
-            frames.pop_front();
+        if innermost.len() == MAX_FRAMES {
+            innermost.pop_front();
         }
-        let code = next
-            .getattr(intern!(py, "tb_frame"))?
-            .getattr(intern!(py, "f_code"))?;
-        let line = next
-            .getattr(intern!(py, "tb_lineno"))?
-            .extract()
-            .unwrap_or(0);
+        let inner = next.getattr(intern!(py, "tb_next"))?;
+        innermost.push_back(next);
+        next = inner;
+    }
+    let mut known = HashMap::new();
+    innermost
+        .iter()
+        .map(|traceback| {
+            let line = traceback.getattr(intern!(py, "tb_lineno"))?;
+            let line = line.extract().unwrap_or(0);
+            let code = traceback
+                .getattr(intern!(py, "tb_frame"))?
+                .getattr(intern!(py, "f_code"))?;
+            // The frames of a recursion are alike, and a line of a long source is far.
+            let frame = match known.entry((code.as_ptr(), line)) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(Frame::at(&code, line)?),
+            };
+            Ok(frame.clone())
+        })
+        .collect()
+}
+
+impl Frame {
+    fn at(code: &Bound<'_, PyAny>, line: u32) -> PyResult<Self> {
+        let py = code.py();
         let text = |name: &Bound<'_, PyString>| -> PyResult<String> {
             Ok(lossy(&code.getattr(name)?.str()?))
         };
-        frames.push_back(Frame {
-            file: text(intern!(py, "co_filename"))?,
+        let file = text(intern!(py, "co_filename"))?;
+        let is_kept = file == code::FILE;
+        Ok(Self {
+            file,
             line,
             function: text(intern!(py, "co_name"))?,
-            source: code::source_line(&code, line),
-        });
-        next = next.getattr(intern!(py, "tb_next"))?;
+            source: is_kept.then(|| code::source_line(code, line)).flatten(),
+        })
     }
-    Ok(frames)
 }
 
 fn lossy(text: &Bound<'_, PyString>) -> String {
@@ -223,11 +243,10 @@ fn lossy(text: &Bound<'_, PyString>) -> String {
 
 impl Encoder for Exception {
     fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
-        let frames: Vec<&Frame> = self.frames.iter().collect();
         let mut pairs = vec![
             (atoms::class(), self.class.encode(env)),
             (atoms::message(), self.message.encode(env)),
-            (atoms::traceback(), frames.encode(env)),
+            (atoms::traceback(), self.frames.encode(env)),
         ];
         match &self.cause {
             None => pairs.push((atoms::cause(), atoms::none().encode(env))),
