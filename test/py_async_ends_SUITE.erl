@@ -12,6 +12,8 @@ all() ->
     [unbind_ends_what_is_in_flight, an_interrupt_ends_what_is_in_flight,
      the_death_of_the_caller_cancels, a_coroutine_that_blocks_is_stopped,
      a_coroutine_that_swallows_its_cancel_harms_nobody,
+     a_coroutine_that_never_comes_back_from_its_cancel_is_stopped,
+     an_interruption_of_the_loop_itself_ends_what_is_in_flight,
      a_coroutine_that_cannot_be_stopped_costs_the_context,
      a_loop_that_does_not_close_is_left_behind, the_application_stops_under_it,
      an_idle_loop_uses_no_cpu, nothing_is_left].
@@ -78,6 +80,43 @@ a_coroutine_that_swallows_its_cancel_harms_nobody(_Config) ->
     {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
     ok = py:unbind(Ctx),
     0 = py_test:abandoned().
+
+%% The loop had taken notice, and nobody looked after it any more: the worker was lost for good.
+a_coroutine_that_never_comes_back_from_its_cancel_is_stopped(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    ok = py:ctx_exec(Ctx, <<"
+import asyncio
+async def stubborn():
+    try:
+        await asyncio.sleep(30)
+    except asyncio.CancelledError:
+        while True: pass
+">>),
+    Stubborn = fun() ->
+        {error, timeout} = py:async_await(py:ctx_async_call(Ctx, '__main__', stubborn, []), 50)
+    end,
+    Stubborn(),
+    {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
+    Stubborn(),
+    ok = py:unbind(Ctx),
+    0 = py_test:abandoned().
+
+%% It was logged, and whoever waited for what it had hit waited for ever.
+an_interruption_of_the_loop_itself_ends_what_is_in_flight(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    Nap = py:ctx_async_call(Ctx, ?MODULE_NAME, nap, [30]),
+    Hit = <<"
+import asyncio
+def hit():
+    raise next(c for c in BaseException.__subclasses__() if c.__name__ == 'Interrupted')
+async def later():
+    asyncio.get_running_loop().call_later(0.05, hit)
+">>,
+    ok = py:ctx_exec(Ctx, Hit),
+    {ok, none} = py:ctx_eval(Ctx, <<"later()">>),
+    {error, interrupted} = py:async_await(Nap, 5000),
+    {ok, 3} = py:async_await(py:ctx_async_call(Ctx, ?MODULE_NAME, add, [1, 2])),
+    ok = py:unbind(Ctx).
 
 a_coroutine_that_cannot_be_stopped_costs_the_context(_Config) ->
     {ok, Ctx} = py:bind(new),

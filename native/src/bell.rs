@@ -3,6 +3,7 @@
 //! Rung by scheduler threads, the watchdog and other workers: never blocks, never attaches.
 
 use pyo3::prelude::*;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
@@ -14,7 +15,7 @@ pub(crate) struct Bell {
     /// An `eventfd`, which does not block.
     file: File,
     /// The callbacks that have something for the loop, by their numbers.
-    ready: Mutex<Vec<u64>>,
+    ready: Mutex<VecDeque<u64>>,
 }
 
 impl Bell {
@@ -37,11 +38,11 @@ impl Bell {
 
     /// This callback has something for the loop.
     pub(crate) fn ring_for(&self, callback: u64) {
-        self.ready().push(callback);
+        self.ready().push_back(callback);
         self.ring();
     }
 
-    fn ready(&self) -> MutexGuard<'_, Vec<u64>> {
+    fn ready(&self) -> MutexGuard<'_, VecDeque<u64>> {
         // Whole after each operation, whatever panicked.
         self.ready.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -71,10 +72,30 @@ impl PyBell {
         self.0.file.as_raw_fd()
     }
 
-    /// The callbacks that have something for the loop; the bell is silent after that.
-    fn answer(&self) -> Vec<u64> {
-        // Silent first: who comes now rings again. Fails when it was silent.
-        let _: io::Result<usize> = (&self.0.file).read(&mut [0; 8]);
-        std::mem::take(&mut *self.0.ready())
+    /// The first callback that has something for the loop. The bell is silent once there is none.
+    fn first(&self) -> Option<u64> {
+        loop {
+            let first = self.0.ready().front().copied();
+            if first.is_some() {
+                return first;
+            }
+            // Fails when it was silent.
+            let _: io::Result<usize> = (&self.0.file).read(&mut [0; 8]);
+            if self.0.ready().is_empty() {
+                return None;
+            }
+            // Came in between: an interruption of the loop must not make it wait for ever.
+            self.0.ring();
+        }
+    }
+
+    /// The next, when `first` has got what there was for it.
+    fn after(&self, first: u64) -> Option<u64> {
+        let mut ready = self.0.ready();
+        if ready.front() == Some(&first) {
+            ready.pop_front();
+        }
+        drop(ready);
+        self.first()
     }
 }

@@ -13,7 +13,8 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 
-#: ``loop``: the loop of the context; ``pumping``: whether the worker waits in it.
+#: ``loop``: the loop of the context; ``pumping``: the same while the worker waits in it; ``was_hit``:
+#: whether an interruption came up in it.
 _here = threading.local()
 #: The job that a task belongs to.
 _job = contextvars.ContextVar("erlang_job", default=None)
@@ -47,8 +48,18 @@ def loop() -> asyncio.AbstractEventLoop:
     found = getattr(_here, "loop", None)
     if found is None or found.is_closed():
         found = _here.loop = asyncio.new_event_loop()
+        found.set_exception_handler(_hear)
         asyncio.set_event_loop(found)
     return found
+
+
+def _hear(of: asyncio.AbstractEventLoop, context: dict) -> None:
+    """Something came up in the loop itself: if it was an interruption, what it hit is lost."""
+    if not isinstance(context.get("exception"), _Interrupted):
+        of.default_exception_handler(context)
+    elif getattr(_here, "pumping", None) is of:
+        _here.was_hit = True
+        of.stop()
 
 
 def forget() -> None:
@@ -86,12 +97,15 @@ def bell(of: asyncio.AbstractEventLoop | None = None) -> object:
 
 
 def _answer(of: asyncio.AbstractEventLoop, rung: object) -> None:
-    for number in rung.answer():
+    # First of all: whatever comes up in here, the worker looks what it was called for.
+    if getattr(_here, "pumping", None) is of:
+        of.stop()
+    number = rung.first()
+    while number is not None:
         call = _pending.get(number)
         if call is not None:
             call.native.deliver(call.future)
-    if getattr(_here, "pumping", None) is of:
-        of.stop()
+        number = rung.after(number)
 
 
 def complete(awaitable: Awaitable) -> object:
@@ -161,14 +175,15 @@ def job() -> object:
 def pump(once: bool) -> None:
     """Runs the loop until its bell rings; or, ``once``, what is due in it."""
     where = loop()
+    _here.pumping, _here.was_hit = where, False
     if once:
         where.call_soon(where.stop)
-    else:
-        _here.pumping = where
     try:
         where.run_forever()
     finally:
         _here.pumping = None
+    if _here.was_hit:
+        raise _Interrupted
 
 
 async def acall(name: str, args: tuple) -> object:

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::bell::{self, PyBell};
 use crate::flights::TaskJob;
+use crate::interrupt::Interrupted;
 use crate::job::Job;
 use crate::{erlang, namespace};
 
@@ -26,6 +27,7 @@ pub(crate) fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
         let source = include_str!("coroutines.py");
         let module = namespace::load(py, "coroutines", source)?;
         module.setattr("_Bell", py.get_type::<PyBell>())?;
+        module.setattr("_Interrupted", py.get_type::<Interrupted>())?;
         module.setattr("_attend", wrap_pyfunction!(bell::attend, &module)?)?;
         module.setattr("_start_call", erlang::start_call_function(&module)?)?;
         module.call_method0("watch_loops")?;

@@ -69,23 +69,22 @@ impl Slot {
                     Duration::ZERO
                 }
                 Task::Flights(lease) => {
-                    if self.is_closed(Some(lease)) {
-                        lease.board().interrupt_all();
+                    let board = lease.board();
+                    let is_closed = self.is_closed(Some(lease));
+                    if is_closed {
+                        board.interrupt_all();
                     }
-                    if !is_abandoned && !lease.board().has_unwanted() {
+                    let is_due = board.has_unwanted() || board.has_lost();
+                    if !is_abandoned && !is_closed && !is_due {
                         // The loop has taken notice of what was unwanted.
                         *alarm = None;
-                        if lease.board().has_noticed() {
-                            if lease.board().has_lost() {
-                                lease.ring();
-                            }
+                        if board.has_noticed() {
                             let next = now + flights::PATIENCE;
-                            verdict.again =
-                                Some(verdict.again.map_or(next, |again| again.min(next)));
+                            verdict.again = earliest(verdict.again, next);
                         }
                         continue;
                     }
-                    // A loop that goes round cancels its task. One that does not is stopped.
+                    // A loop that goes round sees to it, or ends. One that does not is stopped.
                     lease.ring();
                     grace / 2
                 }
@@ -117,7 +116,7 @@ impl Slot {
             } else {
                 alarm.next.min(deadline)
             };
-            verdict.again = Some(verdict.again.map_or(next, |again| again.min(next)));
+            verdict.again = earliest(verdict.again, next);
         }
         state.due |= verdict.raise;
         if is_late && !is_abandoned {
@@ -134,4 +133,8 @@ impl Slot {
     fn is_closed(&self, lease: Option<&Lease>) -> bool {
         lease.is_some_and(Lease::is_ended) || self.pool().is_some_and(|pool| pool.is_closed())
     }
+}
+
+fn earliest(again: Option<Instant>, next: Instant) -> Option<Instant> {
+    Some(again.map_or(next, |again| again.min(next)))
 }
