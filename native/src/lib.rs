@@ -40,6 +40,7 @@
 //! - [`fatal`]: what is written before the VM dies.
 //! - [`exit`]: the end of the VM while Python code runs.
 //! - [`arenas`]: keeps memory that Python gives back.
+//! - [`imports`]: imports that are interrupted leave no lock taken.
 //! - [`census`]: how many of our things are alive.
 //! - [`atoms`]: the one table of atoms.
 //!
@@ -63,6 +64,7 @@ mod execution;
 mod exit;
 mod fatal;
 mod flights;
+mod imports;
 mod interrupt;
 mod iterators;
 mod job;

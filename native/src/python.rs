@@ -13,8 +13,8 @@ use std::thread;
 
 use crate::thread::STACK_SIZE;
 use crate::{
-    audit, code, coroutines, erlang, exit, fatal, interrupt, kind, namespace, release, tidy, turn,
-    watchdog,
+    audit, code, coroutines, erlang, exit, fatal, imports, interrupt, kind, namespace, release,
+    tidy, turn, watchdog,
 };
 
 /// How the one start went.
@@ -126,6 +126,7 @@ fn setup(py: Python<'_>) -> PyResult<()> {
     tidy::init(py)?;
     code::init(py)?;
     coroutines::init(py)?;
+    imports::init(py)?;
     audit::init(py)?;
     fatal::init(py)?;
     exit::init()?;

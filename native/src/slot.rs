@@ -67,8 +67,8 @@ struct State {
     due: bool,
     /// It has, and the exception may be pending still.
     raised: bool,
-    /// Not now: it would hit another thread.
-    held: bool,
+    /// Not now, so many say: it would hit another thread, or leave a lock taken.
+    held: usize,
     /// The thread has lost its place, and ends when its task does.
     abandoned: bool,
 }
@@ -106,7 +106,7 @@ impl Slot {
         let depth = state.tasks.len();
         if depth == 0 {
             state.due = false;
-            state.held = false;
+            state.held = 0;
         }
         state.tasks.push(Watched { task, alarm: None });
         drop(state);
@@ -203,7 +203,7 @@ impl Slot {
     /// Raises in the thread, if its task has not ended since the verdict. Attached.
     pub(crate) fn raise(&self, py: Attached<'_>) -> Raised {
         let mut state = self.state();
-        if state.held || !std::mem::take(&mut state.due) {
+        if state.held > 0 || !std::mem::take(&mut state.due) {
             return Raised::Nothing;
         }
         state.raised = true;
@@ -226,10 +226,23 @@ impl Slot {
         raised
     }
 
-    /// Puts exceptions off, or lets them come again: one that was put off comes at once. Called by
-    /// the thread itself, attached.
-    pub(crate) fn hold(&self, py: Attached<'_>, held: bool) {
-        self.state().held = held;
+    /// Puts exceptions off, also one that is pending. Called by the thread itself, attached.
+    pub(crate) fn hold(&self, py: Attached<'_>) {
+        let mut state = self.state();
+        state.held += 1;
+        if std::mem::take(&mut state.raised) {
+            self.thread.unraise(py);
+            state.due = true;
+        }
+    }
+
+    /// Lets them come again: one that was put off comes at once. Called by the thread itself,
+    /// attached.
+    pub(crate) fn release(&self, py: Attached<'_>) {
+        let mut state = self.state();
+        // A task may have begun, and reset it, in the middle.
+        state.held = state.held.saturating_sub(1);
+        drop(state);
         self.raise(py);
     }
 

@@ -93,9 +93,10 @@ impl Station {
         drop(STATION.take());
     }
 
-    /// Of the calling thread, if it has one.
+    /// Of the calling thread, if it has one, and is not about to end.
     pub(crate) fn existing() -> Option<Rc<Self>> {
-        STATION.with_borrow(Option::clone)
+        let station = STATION.try_with(|station| station.borrow().clone());
+        station.ok().flatten()
     }
 
     /// Of the calling thread, whatever it is.

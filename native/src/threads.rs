@@ -4,10 +4,9 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyModule, PyWeakrefMethods, PyWeakrefReference};
-use std::cell::{OnceCell, RefCell};
-use std::sync::Arc;
+use std::cell::RefCell;
 
-use crate::slot::Slot;
+use crate::station::Station;
 
 /// Seconds that the threads of a context may take to end after it.
 const PATIENCE: f64 = 0.05;
@@ -21,14 +20,11 @@ thread_local! {
     /// The threads that were started here, by weak references. `None` on a thread that serves no
     /// context.
     static STARTED: RefCell<Option<Vec<Py<PyWeakrefReference>>>> = const { RefCell::new(None) };
-    static SLOT: OnceCell<Arc<Slot>> = const { OnceCell::new() };
 }
 
 /// From here on the threads that the calling worker starts are noted.
-pub(crate) fn listen(slot: &Arc<Slot>) {
+pub(crate) fn listen() {
     STARTED.set(Some(Vec::new()));
-    // Once in the life of a thread.
-    let _: Result<(), _> = SLOT.with(|cell| cell.set(Arc::clone(slot)));
 }
 
 /// The worker ends.
@@ -41,11 +37,13 @@ pub(crate) fn forget() {
 /// that starts it, and `PyThreadState_SetAsyncExc` would find that one first.
 #[pyfunction]
 pub(crate) fn hold_interruptions(py: Python<'_>, held: bool) {
-    SLOT.with(|slot| {
-        if let Some(slot) = slot.get() {
-            slot.hold(py.into(), held);
+    if let Some(station) = Station::existing() {
+        if held {
+            station.slot.hold(py.into());
+        } else {
+            station.slot.release(py.into());
         }
-    });
+    }
 }
 
 /// Called by `threading.Thread.start`, on any thread.

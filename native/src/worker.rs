@@ -48,7 +48,7 @@ impl Worker {
 
     /// Until the pool closes, or the thread must end.
     pub(crate) fn serve(&mut self, py: Python<'_>) -> Exit {
-        threads::listen(&self.slot);
+        threads::listen();
         let pool = Arc::clone(&self.pool);
         // A namespace in which nothing has been left is used again.
         let mut spare = None;

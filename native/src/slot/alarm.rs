@@ -80,7 +80,7 @@ impl Slot {
                         *alarm = None;
                         if board.has_noticed() {
                             let next = now + flights::PATIENCE;
-                            verdict.again = earliest(verdict.again, next);
+                            verdict.again = Some(earliest(verdict.again, next));
                         }
                         continue;
                     }
@@ -116,7 +116,7 @@ impl Slot {
             } else {
                 alarm.next.min(deadline)
             };
-            verdict.again = earliest(verdict.again, next);
+            verdict.again = Some(earliest(verdict.again, next));
         }
         state.due |= verdict.raise;
         if is_late && !is_abandoned {
@@ -135,6 +135,6 @@ impl Slot {
     }
 }
 
-fn earliest(again: Option<Instant>, next: Instant) -> Option<Instant> {
-    Some(again.map_or(next, |again| again.min(next)))
+fn earliest(again: Option<Instant>, next: Instant) -> Instant {
+    again.map_or(next, |again| again.min(next))
 }

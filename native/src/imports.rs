@@ -1,0 +1,189 @@
+//! Imports that are interrupted leave no lock taken: Python's import system has a global one and one
+//! for each module, all contexts share them, and an exception that comes up between the taking of a
+//! lock and the `try` would leave it taken for good.
+//!
+//! The context managers of `importlib` are replaced by native ones: nothing can come up between the
+//! end of a native `__enter__` and the body that its `__exit__` is for (so up to 3.13). Called on
+//! any thread, attached.
+
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyModule, PyTuple};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::interrupt::Interrupted;
+use crate::slot::Slot;
+use crate::station::Station;
+
+struct Tools {
+    acquire_lock: Py<PyAny>,
+    release_lock: Py<PyAny>,
+    get_module_lock: Py<PyAny>,
+    lock_unlock_module: Py<PyAny>,
+}
+
+static TOOLS: PyOnceLock<Tools> = PyOnceLock::new();
+
+/// Replaces what there is to replace. Runs once, before any code of a context.
+pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
+    let importlib = py.import("_frozen_importlib")?;
+    let imp = py.import("_imp")?;
+    let find = |module: &Bound<'_, PyModule>, name| module.getattr(name).map(Bound::unbind);
+    let tools = Tools {
+        acquire_lock: find(&imp, "acquire_lock")?,
+        release_lock: find(&imp, "release_lock")?,
+        get_module_lock: find(&importlib, "_get_module_lock")?,
+        lock_unlock_module: find(&importlib, "_lock_unlock_module")?,
+    };
+    // Python is started once.
+    let _: Result<(), _> = TOOLS.set(py, tools);
+    importlib.setattr("_ImportLockContext", py.get_type::<ImportLock>())?;
+    importlib.setattr("_ModuleLockManager", py.get_type::<ModuleLock>())?;
+    let wait_for_module = wrap_pyfunction!(wait_for_module, &importlib)?;
+    importlib.setattr("_lock_unlock_module", wait_for_module)
+}
+
+fn call(py: Python<'_>, which: impl Fn(&Tools) -> &Py<PyAny>) -> PyResult<()> {
+    match TOOLS.get(py) {
+        Some(tools) => which(tools).call0(py).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// `_ImportLockContext`: both functions are native, so nothing comes up in them.
+#[pyclass(frozen, module = "erlang")]
+struct ImportLock;
+
+#[pymethods]
+impl ImportLock {
+    #[new]
+    fn new() -> Self {
+        Self
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<()> {
+        call(py, |tools| &tools.acquire_lock)
+    }
+
+    #[pyo3(signature = (*args))]
+    fn __exit__(&self, args: &Bound<'_, PyTuple>) -> PyResult<()> {
+        call(args.py(), |tools| &tools.release_lock)
+    }
+}
+
+/// `_ModuleLockManager`: the locks of modules are Python code.
+#[pyclass(frozen, module = "erlang")]
+struct ModuleLock {
+    name: Py<PyAny>,
+    lock: Mutex<Option<Py<PyAny>>>,
+}
+
+#[pymethods]
+impl ModuleLock {
+    #[new]
+    fn new(name: Py<PyAny>) -> Self {
+        let lock = Mutex::default();
+        Self { name, lock }
+    }
+
+    fn __enter__(&self, py: Python<'_>) -> PyResult<()> {
+        let _held = Held::new(py);
+        let Some(tools) = TOOLS.get(py) else {
+            return Ok(());
+        };
+        let lock = tools.get_module_lock.call1(py, (&self.name,))?;
+        lock.call_method0(py, intern!(py, "acquire"))?;
+        *self.lock() = Some(lock);
+        Ok(())
+    }
+
+    #[pyo3(signature = (*args))]
+    fn __exit__(&self, args: &Bound<'_, PyTuple>) -> PyResult<()> {
+        let py = args.py();
+        let _held = Held::new(py);
+        let taken = self.lock().take();
+        let Some(lock) = taken else {
+            return Ok(());
+        };
+        let class = args.get_item(0).ok();
+        let is_interrupted = class.is_some_and(|class| class.is(py.get_type::<Interrupted>()));
+        if is_interrupted && let Err(error) = self.forget_parts(py) {
+            error.write_unraisable(py, None);
+        }
+        // The last reference is dropped in here, too: that runs code which takes the global lock.
+        lock.call_method0(py, intern!(py, "release")).map(drop)
+    }
+}
+
+impl ModuleLock {
+    /// A package that was not imported to its end leaves modules of its own, and its code, run
+    /// anew, would miss that they are imported into it. Libraries in C stay: some load once only.
+    fn forget_parts(&self, py: Python<'_>) -> PyResult<()> {
+        let modules = py.import("sys")?.getattr("modules")?;
+        let modules = modules.cast::<PyDict>()?;
+        if modules.contains(&self.name)? {
+            return Ok(());
+        }
+        let prefix = format!("{}.", self.name.bind(py).str()?);
+        for (name, module) in modules
+            .items()
+            .extract::<Vec<(Bound<'_, PyAny>, Bound<'_, PyAny>)>>()?
+        {
+            let is_part = name
+                .extract::<&str>()
+                .is_ok_and(|name| name.starts_with(&prefix));
+            if is_part && !is_native(&module) {
+                modules.del_item(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
+        // Whole after each assignment, whatever panicked.
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_native(module: &Bound<'_, PyAny>) -> bool {
+    let py = module.py();
+    let loader = module
+        .getattr(intern!(py, "__spec__"))
+        .and_then(|spec| spec.getattr(intern!(py, "loader")));
+    let name = loader.and_then(|loader| loader.get_type().name());
+    name.is_ok_and(|name| name == "ExtensionFileLoader")
+}
+
+/// `_lock_unlock_module`: waits until nobody is importing the module.
+#[pyfunction]
+fn wait_for_module(name: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = name.py();
+    let _held = Held::new(py);
+    match TOOLS.get(py) {
+        Some(tools) => tools.lock_unlock_module.call1(py, (name,)).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Meanwhile no interruption comes up in the calling thread.
+pub(crate) struct Held<'py>(Python<'py>, Option<Arc<Slot>>);
+
+impl<'py> Held<'py> {
+    pub(crate) fn new(py: Python<'py>) -> Self {
+        // Nobody interrupts a thread that has none.
+        let slot = Station::existing().map(|station| Arc::clone(&station.slot));
+        if let Some(slot) = &slot {
+            slot.hold(py.into());
+        }
+        Self(py, slot)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        if let Some(slot) = &self.1 {
+            slot.release(self.0.into());
+        }
+    }
+}
