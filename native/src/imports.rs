@@ -1,15 +1,17 @@
-//! Imports that are interrupted leave no lock taken: Python's import system has a global one and one
-//! for each module, all contexts share them, and an exception that comes up between the taking of a
-//! lock and the `try` would leave it taken for good.
+//! Imports that are interrupted leave no lock taken, and can be repeated. Python's import system has
+//! a global lock and one for each module, all contexts share them, and an exception that comes up
+//! between the taking of a lock and the `try` would leave it taken for good.
 //!
 //! The context managers of `importlib` are replaced by native ones: nothing can come up between the
 //! end of a native `__enter__` and the body that its `__exit__` is for (so up to 3.13). Called on
 //! any thread, attached.
 
+use pyo3::exceptions::PyImportError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule, PyTuple};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::interrupt::Interrupted;
@@ -21,6 +23,7 @@ struct Tools {
     release_lock: Py<PyAny>,
     get_module_lock: Py<PyAny>,
     lock_unlock_module: Py<PyAny>,
+    module_from_spec: Py<PyAny>,
 }
 
 static TOOLS: PyOnceLock<Tools> = PyOnceLock::new();
@@ -35,13 +38,16 @@ pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
         release_lock: find(&imp, "release_lock")?,
         get_module_lock: find(&importlib, "_get_module_lock")?,
         lock_unlock_module: find(&importlib, "_lock_unlock_module")?,
+        module_from_spec: find(&importlib, "module_from_spec")?,
     };
     // Python is started once.
     let _: Result<(), _> = TOOLS.set(py, tools);
     importlib.setattr("_ImportLockContext", py.get_type::<ImportLock>())?;
     importlib.setattr("_ModuleLockManager", py.get_type::<ModuleLock>())?;
     let wait_for_module = wrap_pyfunction!(wait_for_module, &importlib)?;
-    importlib.setattr("_lock_unlock_module", wait_for_module)
+    importlib.setattr("_lock_unlock_module", wait_for_module)?;
+    let module_from_spec = wrap_pyfunction!(module_from_spec, &importlib)?;
+    importlib.setattr("module_from_spec", module_from_spec)
 }
 
 fn call(py: Python<'_>, which: impl Fn(&Tools) -> &Py<PyAny>) -> PyResult<()> {
@@ -107,9 +113,9 @@ impl ModuleLock {
             return Ok(());
         };
         let class = args.get_item(0).ok();
-        let is_interrupted = class.is_some_and(|class| class.is(py.get_type::<Interrupted>()));
-        if is_interrupted && let Err(error) = self.forget_parts(py) {
-            error.write_unraisable(py, None);
+        if class.is_some_and(|class| class.is(py.get_type::<Interrupted>())) {
+            let name = self.name.bind(py).extract();
+            name.map(|name| interrupted().insert(name)).ok();
         }
         // The last reference is dropped in here, too: that runs code which takes the global lock.
         lock.call_method0(py, intern!(py, "release")).map(drop)
@@ -117,42 +123,47 @@ impl ModuleLock {
 }
 
 impl ModuleLock {
-    /// A package that was not imported to its end leaves modules of its own, and its code, run
-    /// anew, would miss that they are imported into it. Libraries in C stay: some load once only.
-    fn forget_parts(&self, py: Python<'_>) -> PyResult<()> {
-        let modules = py.import("sys")?.getattr("modules")?;
-        let modules = modules.cast::<PyDict>()?;
-        if modules.contains(&self.name)? {
-            return Ok(());
-        }
-        let prefix = format!("{}.", self.name.bind(py).str()?);
-        for (name, module) in modules
-            .items()
-            .extract::<Vec<(Bound<'_, PyAny>, Bound<'_, PyAny>)>>()?
-        {
-            let is_part = name
-                .extract::<&str>()
-                .is_ok_and(|name| name.starts_with(&prefix));
-            if is_part && !is_native(&module) {
-                modules.del_item(name)?;
-            }
-        }
-        Ok(())
-    }
-
     fn lock(&self) -> MutexGuard<'_, Option<Py<PyAny>>> {
         // Whole after each assignment, whatever panicked.
         self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn is_native(module: &Bound<'_, PyAny>) -> bool {
-    let py = module.py();
-    let loader = module
-        .getattr(intern!(py, "__spec__"))
-        .and_then(|spec| spec.getattr(intern!(py, "loader")));
-    let name = loader.and_then(|loader| loader.get_type().name());
-    name.is_ok_and(|name| name == "ExtensionFileLoader")
+/// Modules whose import was interrupted.
+static INTERRUPTED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+fn interrupted() -> MutexGuard<'static, BTreeSet<String>> {
+    // Whole after each operation, whatever panicked.
+    INTERRUPTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// `module_from_spec`: an empty module. The code of a package runs anew when its import is repeated,
+/// but its modules that are there already are not imported again, and so would not be bound to it.
+#[pyfunction]
+fn module_from_spec<'py>(spec: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = spec.py();
+    let tools = TOOLS
+        .get(py)
+        .ok_or_else(|| PyImportError::new_err("not set up"))?;
+    let module = tools.module_from_spec.bind(py).call1((spec,))?;
+    let name: String = spec.getattr(intern!(py, "name"))?.extract()?;
+    if interrupted().remove(&name) {
+        bind_parts(&module, &format!("{name}."))?;
+    }
+    Ok(module)
+}
+
+fn bind_parts(package: &Bound<'_, PyAny>, prefix: &str) -> PyResult<()> {
+    let modules = package.py().import("sys")?.getattr("modules")?;
+    for (name, module) in modules.cast::<PyDict>()?.copy()? {
+        if let Ok(name) = name.extract::<&str>()
+            && let Some(part) = name.strip_prefix(prefix)
+            && !part.contains('.')
+        {
+            package.setattr(part, module)?;
+        }
+    }
+    Ok(())
 }
 
 /// `_lock_unlock_module`: waits until nobody is importing the module.
