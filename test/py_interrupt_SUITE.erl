@@ -332,6 +332,13 @@ interrupted_imports_can_be_repeated(Config) ->
     ok = py:exec(<<"import sys; sys.path.insert(0, d)">>, #{d => list_to_binary(Dir)}),
     {error, timeout} = py:exec(<<"import py_package">>, #{}, 300),
     {ok, {1, 2}} = py:eval(<<"(__import__('py_package').y, __import__('sys').py_attempts)">>),
+    %% Who waits meanwhile gets no half of it.
+    ok = py:exec(<<"import sys; sys.py_attempts = 0; del sys.modules['py_package']">>),
+    Self = self(),
+    _ = spawn_link(fun() -> Self ! py:exec(<<"import py_package">>, #{}, 300) end),
+    ok = py_test:wait_until(fun() -> py:eval(<<"__import__('sys').py_attempts">>) =:= {ok, 1} end),
+    {error, {'ImportError', _}} = py:exec(<<"import py_package">>),
+    {error, timeout} = receive Result -> Result end,
     ok = py:exec(<<"import sys; sys.path.remove(d); del sys.py_attempts">>,
                  #{d => list_to_binary(Dir)}),
     [first_coroutine(Timeout) || Timeout <- [15, 25, 35, 45]].
@@ -340,6 +347,7 @@ first_coroutine(Timeout) ->
     Peer = py_peer:start(#{}),
     {ok, _} = py_peer:start_python(Peer, [{num_workers, 2}]),
     ok = py_peer:run(Peer, fun() ->
+        ok = py:bind(),
         _ = py:call(asyncio, sleep, [0.001], #{}, Timeout),
         {ok, <<"done">>} = py:call(asyncio, sleep, [0.001, done]),
         ok = py:exec(<<"import asyncio; asyncio.run(asyncio.sleep(0))">>)

@@ -35,8 +35,8 @@ pub(crate) struct Lease {
     active: AtomicUsize,
     /// Asynchronous calls in flight.
     board: Board,
-    /// Of the worker's event loop, from the first such call on.
-    bell: OnceLock<Arc<Bell>>,
+    /// Of the worker's event loop, from the first such call on. Locked for a look.
+    bell: Mutex<Option<Arc<Bell>>>,
     /// The worker waits in that loop.
     is_pumped: AtomicBool,
     /// Iterators that nobody will ask any more. Locked for a push, or to take them all.
@@ -68,7 +68,7 @@ impl Lease {
             ended: AtomicBool::new(false),
             active: AtomicUsize::new(0),
             board: Board::default(),
-            bell: OnceLock::new(),
+            bell: Mutex::default(),
             is_pumped: AtomicBool::new(false),
             closing: Mutex::default(),
             has_closing: AtomicBool::new(false),
@@ -159,16 +159,25 @@ impl Lease {
 
     /// The worker comes out of its event loop.
     pub(crate) fn ring(&self) {
-        if let Some(bell) = self.bell.get() {
+        if let Some(bell) = &*self.bell() {
             bell.ring();
         }
+    }
+
+    /// The worker's event loop has this bell: another one, if code has closed the loop before.
+    pub(crate) fn listen(&self, bell: &Arc<Bell>) {
+        *self.bell() = Some(Arc::clone(bell));
+    }
+
+    fn bell(&self) -> MutexGuard<'_, Option<Arc<Bell>>> {
+        // Whole after each assignment, whatever panicked.
+        self.bell.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From here on the worker waits in its event loop, whose bell this is; `false` if there is
     /// something to do.
     pub(crate) fn enter_loop(&self, bell: &Arc<Bell>) -> bool {
-        // A lease has one loop: its first bell is its last.
-        self.bell.get_or_init(|| Arc::clone(bell));
+        self.listen(bell);
         // Said first, and looked then.
         self.is_pumped.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 
 #: ``loop``: the loop of the context; ``pumping``: the same while the worker waits in it; ``was_hit``:
-#: whether an interruption came up in it.
+#: whether an interruption came up in it; ``was_closed``: whether there was one before.
 _here = threading.local()
 #: The job that a task belongs to.
 _job = contextvars.ContextVar("erlang_job", default=None)
@@ -27,12 +27,13 @@ _pending = weakref.WeakValueDictionary()
 class _Call:
     """A call of Erlang, and the future that gets its answer."""
 
-    __slots__ = ("__weakref__", "future", "native")
+    __slots__ = ("__weakref__", "context", "future", "native")
 
     def __init__(self, native: object, future: asyncio.Future):
         """Kept by the coroutine that awaits it only."""
         self.native = native
         self.future = future
+        self.context = contextvars.copy_context()
         _pending[native.number] = self
 
     def end(self) -> None:
@@ -47,6 +48,8 @@ def loop() -> asyncio.AbstractEventLoop:
     """The loop of the calling thread, made if there is none."""
     found = getattr(_here, "loop", None)
     if found is None or found.is_closed():
+        # Code has closed it: what was in flight there never lands.
+        _here.was_closed = found is not None
         found = _here.loop = asyncio.new_event_loop()
         found.set_exception_handler(_hear)
         asyncio.set_event_loop(found)
@@ -64,7 +67,11 @@ def _hear(of: asyncio.AbstractEventLoop, context: dict) -> None:
 
 def forget() -> None:
     """The context ends: the next one on this thread has a loop of its own, whatever became of this."""
+    left = getattr(_here, "loop", None)
     _here.__dict__.clear()
+    if left is not None:
+        # It may be set for nobody any more: ``asyncio.run`` leaves none.
+        _close(left)
 
 
 def watch_loops() -> None:
@@ -77,7 +84,12 @@ def watch_loops() -> None:
 
     @functools.wraps(run_forever)
     def attended_run_forever(self: asyncio.BaseEventLoop) -> None:
-        before = _attend(bell(self))
+        try:
+            found = bell(self)
+        except NotImplementedError:
+            # A loop of somebody's own, which watches nothing.
+            return run_forever(self)
+        before = _attend(found)
         try:
             run_forever(self)
         finally:
@@ -100,11 +112,14 @@ def _answer(of: asyncio.AbstractEventLoop, rung: object) -> None:
     # First of all: whatever comes up in here, the worker looks what it was called for.
     if getattr(_here, "pumping", None) is of:
         of.stop()
+    else:
+        # A call waits in the loop, and whatever is in flight there goes on meanwhile.
+        _tend_flights()
     number = rung.first()
     while number is not None:
         call = _pending.get(number)
         if call is not None:
-            call.native.deliver(call.future)
+            call.context.run(call.native.deliver, call.future)
         number = rung.after(number)
 
 
@@ -113,26 +128,34 @@ def complete(awaitable: Awaitable) -> object:
     running = asyncio._get_running_loop()
     if running is None:
         return _run(loop(), awaitable)
-    # In the middle of a coroutine, which has called Erlang and waits for it: its loop goes on after.
-    asyncio._set_running_loop(None)
-    own = asyncio.new_event_loop()
+    # In the middle of a coroutine, which has called Erlang and waits for it: its loop goes on after,
+    # whatever comes up in here.
     try:
-        return _run(own, awaitable)
+        asyncio._set_running_loop(None)
+        own = asyncio.new_event_loop()
+        try:
+            return _run(own, awaitable)
+        finally:
+            _close(own)
     finally:
-        own.close()
         asyncio._set_running_loop(running)
 
 
 def _run(where: asyncio.AbstractEventLoop, awaitable: Awaitable) -> object:
     task = where.create_task(_coroutine(awaitable))
-    try:
-        return where.run_until_complete(task)
-    except BaseException:
-        if not task.done():
-            # Interrupted: what it has to undo is undone.
-            task.cancel()
-            where.run_until_complete(asyncio.gather(task, return_exceptions=True))
-        raise
+    while True:
+        try:
+            return where.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt):
+            # A loop ends by those of any task: it may be that of another.
+            if task.done():
+                return task.result()
+        except BaseException:
+            if not task.done():
+                # Interrupted: what it has to undo is undone.
+                task.cancel()
+                where.run_until_complete(asyncio.gather(task, return_exceptions=True))
+            raise
 
 
 def _coroutine(awaitable: Awaitable) -> Coroutine:
@@ -156,9 +179,12 @@ def next_items(iterator: object, items: list, count: int) -> bool:
     return complete(_take(iterator, items, count))
 
 
-def begin(coroutine: Coroutine, job: object, landing: Callable) -> asyncio.Task:
+def begin(coroutine: Coroutine, job: object, landing: Callable, is_first: bool) -> asyncio.Task:
     """Starts a task of a job, which calls ``landing`` when it is done."""
     where = loop()
+    if is_first:
+        # Nothing was lost with a loop that was closed.
+        _here.was_closed = False
     bell(where)
     context = contextvars.copy_context()
     context.run(_job.set, job)
@@ -175,13 +201,19 @@ def job() -> object:
 def pump(once: bool) -> None:
     """Runs the loop until its bell rings; or, ``once``, what is due in it."""
     where = loop()
+    if _here.__dict__.pop("was_closed", False):
+        raise _Interrupted
     _here.pumping, _here.was_hit = where, False
-    if once:
-        where.call_soon(where.stop)
+    stop = where.call_soon(where.stop) if once else None
     try:
         where.run_forever()
+    except (SystemExit, KeyboardInterrupt):
+        # A loop ends by those, but the task that has raised it has it as its result.
+        pass
     finally:
         _here.pumping = None
+        if stop is not None:
+            stop.cancel()
     if _here.was_hit:
         raise _Interrupted
 

@@ -11,7 +11,7 @@ use crate::flights::TaskJob;
 use crate::imports::Held;
 use crate::interrupt::Interrupted;
 use crate::job::Job;
-use crate::{erlang, namespace};
+use crate::{erlang, flights, namespace, tidy};
 
 /// `coroutines.py`, which imports `asyncio`: loaded when there is a first coroutine.
 static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
@@ -30,6 +30,8 @@ pub(crate) fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
         let source = include_str!("coroutines.py");
         let module = namespace::load(py, "coroutines", source)?;
         module.setattr("_Bell", py.get_type::<PyBell>())?;
+        module.setattr("_close", tidy::closer(py)?)?;
+        module.setattr("_tend_flights", wrap_pyfunction!(flights::tend, &module)?)?;
         module.setattr("_Interrupted", py.get_type::<Interrupted>())?;
         module.setattr("_attend", wrap_pyfunction!(bell::attend, &module)?)?;
         module.setattr("_start_call", erlang::start_call_function(&module)?)?;
@@ -39,7 +41,7 @@ pub(crate) fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     Ok(MODULE.get_or_try_init(py, load)?.bind(py))
 }
 
-/// The context of the calling thread ends, after its loop was closed.
+/// The context of the calling thread ends, and its loop.
 pub(crate) fn forget(py: Python<'_>) -> PyResult<()> {
     if let Some(module) = MODULE.get(py) {
         module.bind(py).call_method0(intern!(py, "forget"))?;

@@ -18,8 +18,10 @@ use crate::context::Lease;
 use crate::convert::to_term;
 use crate::coroutines;
 use crate::error::Error;
+use crate::imports::Held;
 use crate::job::Job;
 use crate::reply::Outbox;
+use crate::station::Station;
 
 thread_local! {
     static TASKS: RefCell<Vec<(Arc<Job>, Py<PyAny>)>> = const { RefCell::new(Vec::new()) };
@@ -101,6 +103,11 @@ impl Board {
         self.flights().iter().any(Flight::is_lost)
     }
 
+    /// The loop has something to do about one of them.
+    pub(crate) fn is_due(&self) -> bool {
+        self.has_unwanted() || self.has_lost()
+    }
+
     /// Takes off what does not land though it was cancelled a while ago: its task swallows that, or
     /// an exception has hit the loop where it would have gone on.
     fn take_lost(&self) -> Vec<Arc<Job>> {
@@ -155,11 +162,15 @@ pub(crate) fn begin(
         job: Arc::clone(job),
         lease: Arc::clone(lease),
     };
-    let args = (coroutine, TaskJob(Arc::clone(job)), landing);
+    let is_first = TASKS.with_borrow(Vec::is_empty);
+    let args = (coroutine, TaskJob(Arc::clone(job)), landing, is_first);
+    // A task that nobody knows of would go on for ever.
+    let _held = Held::new(py);
     // On the board first: the task may be done before this returns.
     lease.begin_flight(job);
     match module.call_method1(intern!(py, "begin"), args) {
         Ok(task) => {
+            lease.listen(&bell(py)?);
             TASKS.with_borrow_mut(|tasks| tasks.push((Arc::clone(job), task.unbind())));
             Ok(())
         }
@@ -189,7 +200,7 @@ impl Landing {
         let mut outbox = Outbox::new();
         let write = || {
             outbox.write(&self.job, |env| {
-                let value = result(py, task)?;
+                let value = self.result(py, task)?;
                 let answer = to_term(env, &value, &self.job.ticket)?;
                 let tag = answer.tag();
                 Ok(answer.map(|value| (tag, value).encode(env)))
@@ -207,11 +218,28 @@ impl Landing {
     }
 }
 
-fn result<'py>(py: Python<'py>, task: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Error> {
-    if task.call_method0(intern!(py, "cancelled"))?.is_truthy()? {
-        return Err(Error::Interrupted);
+impl Landing {
+    fn result<'py>(
+        &self,
+        py: Python<'py>,
+        task: &Bound<'py, PyAny>,
+    ) -> Result<Bound<'py, PyAny>, Error> {
+        let is_cancelled = task.call_method0(intern!(py, "cancelled"))?.is_truthy()?;
+        // What it was awaiting may have been cancelled by its own code.
+        if is_cancelled && (self.job.is_unwanted() || self.lease.is_ended()) {
+            return Err(Error::Interrupted);
+        }
+        Ok(task.call_method0(intern!(py, "result"))?)
     }
-    Ok(task.call_method0(intern!(py, "result"))?)
+}
+
+/// Called by the loop when its bell has rung while a call waits in it.
+#[pyfunction]
+pub(crate) fn tend(py: Python<'_>) {
+    let frame = Station::existing().and_then(|station| station.frame());
+    if let Some(lease) = frame.and_then(|frame| frame.lease) {
+        cancel_unwanted(py, &lease, &mut Outbox::new());
+    }
 }
 
 /// Cancels the tasks that nobody wants any more, and gives up those that were cancelled in vain.

@@ -166,15 +166,22 @@ fn bind_parts(package: &Bound<'_, PyAny>, prefix: &str) -> PyResult<()> {
     Ok(())
 }
 
-/// `_lock_unlock_module`: waits until nobody is importing the module.
+/// `_lock_unlock_module`: waits until nobody is importing the module. Who has waited would get what is
+/// left of one that was given up.
 #[pyfunction]
 fn wait_for_module(name: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = name.py();
     let _held = Held::new(py);
-    match TOOLS.get(py) {
-        Some(tools) => tools.lock_unlock_module.call1(py, (name,)).map(drop),
-        None => Ok(()),
+    let Some(tools) = TOOLS.get(py) else {
+        return Ok(());
+    };
+    tools.lock_unlock_module.call1(py, (name,))?;
+    let modules = py.import("sys")?.getattr("modules")?;
+    if modules.contains(name)? {
+        return Ok(());
     }
+    let message = format!("another thread has given up importing {}", name.repr()?);
+    Err(PyImportError::new_err(message))
 }
 
 /// Meanwhile no interruption comes up in the calling thread.

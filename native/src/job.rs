@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use rustler::env::SavedTerm;
 use rustler::{Encoder, Env, LocalPid, NifResult, ResourceArc, Term};
 use std::iter;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::atoms;
 use crate::census::{Counted, JOBS};
@@ -44,7 +44,7 @@ pub(crate) enum Home {
     Anywhere,
     /// A caller that waits may have no other use for its handle: the context lasts as long as its
     /// jobs.
-    Context(#[expect(dead_code, reason = "held, not read")] ResourceArc<Context>),
+    Context(Mutex<Option<ResourceArc<Context>>>),
     /// In the middle of this job, if it is known: its caller is the process that answers a callback.
     Within(Option<Arc<Job>>),
     /// For a stream: its message is not `{Ref, Result}` but `{py_stream, Stream, Result}`.
@@ -119,8 +119,17 @@ impl Job {
 
     /// Its message has been sent, or never will be.
     pub(crate) fn settle(&self) {
-        if let Home::Demand(demand) = &self.home {
-            demand.settle();
+        match &self.home {
+            Home::Demand(demand) => demand.settle(),
+            // What the code has left running may know its job, and would keep its own context.
+            Home::Context(context) => {
+                let context = context
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take();
+                drop(context);
+            }
+            Home::Anywhere | Home::Within(_) => {}
         }
     }
 

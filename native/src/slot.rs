@@ -59,6 +59,8 @@ struct State {
     /// Each in the middle of the one before. None while the thread waits, or does what cannot get
     /// stuck.
     tasks: Vec<Watched>,
+    /// The lease that a worker serves.
+    serving: Option<Arc<Lease>>,
     /// What the code waits for, in the middle of its task.
     callback: Option<Arc<Callback>>,
     /// Of the event loop that runs here, if one does.
@@ -131,6 +133,12 @@ impl Slot {
         drop(tasks);
     }
 
+    /// The worker serves this lease from here on, or none.
+    pub(crate) fn serve(&self, lease: Option<&Arc<Lease>>) {
+        let before = std::mem::replace(&mut self.state().serving, lease.cloned());
+        drop(before);
+    }
+
     /// From here on it cannot. `false`: the thread has been abandoned; it owns nothing of the
     /// pool any more and must end. Idempotent.
     pub(crate) fn end(&self, py: Attached<'_>) -> bool {
@@ -186,11 +194,11 @@ impl Slot {
     /// Interrupts the job here if it is the one; `true` when its caller will hear of it.
     pub(crate) fn interrupt(&self, is_it: impl Fn(&Job, Option<&Lease>) -> bool) -> bool {
         let state = self.state();
-        let Some(task) = state.tasks.last().map(|watched| &watched.task) else {
-            return false;
-        };
-        let lease = task.lease().map(|lease| &**lease);
-        if let Task::Job(job, _) = task {
+        let task = state.tasks.last().map(|watched| &watched.task);
+        // Between two errands there is no task, and calls are in flight.
+        let lease = task.and_then(Task::lease).or(state.serving.as_ref());
+        let lease = lease.map(|lease| &**lease);
+        if let Some(Task::Job(job, _)) = task {
             // The outermost: what runs in the middle of it stops as well.
             let found = job.chain().filter(|job| is_it(job, lease)).last();
             if found.is_some_and(|job| job.ticket.interrupt()) {

@@ -1,7 +1,7 @@
 //! Where a job goes, by what Erlang names for it. Runs on scheduler threads.
 
 use rustler::{NifResult, ResourceArc, Term};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use crate::callback::{self, Callback};
 use crate::context::{Context, Lease, LeaseHandle};
@@ -36,7 +36,7 @@ impl Target {
 
     pub(crate) fn home(&self) -> Home {
         match self {
-            Self::Context(context) => Home::Context(context.clone()),
+            Self::Context(context) => Home::Context(Mutex::new(Some(context.clone()))),
             Self::Callback(callback) => Home::Within(callback.job.clone()),
             Self::Lease(_) | Self::Pool(_) => Home::Anywhere,
         }

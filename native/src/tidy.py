@@ -28,6 +28,12 @@ def close_loop() -> None:
         # None is set; only the main thread would make one.
         return
     policy.set_event_loop(None)
+    close(loop)
+
+
+def close(loop: "asyncio.AbstractEventLoop") -> None:
+    """Closes an event loop, after cancelling its tasks."""
+    asyncio = sys.modules["asyncio"]
     if loop.is_running() or loop.is_closed():
         # Somebody else runs it, on another thread.
         return

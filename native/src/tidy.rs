@@ -140,6 +140,11 @@ pub(crate) fn close_loop(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
+/// What closes an event loop.
+pub(crate) fn closer(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    tools(py)?.module.bind(py).getattr(intern!(py, "close"))
+}
+
 /// One that is suspended may hold what its `finally` releases, and somebody may hold it.
 pub(crate) fn close_generator(item: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = item.py();

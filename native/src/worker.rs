@@ -128,11 +128,13 @@ impl Worker {
         lease: &Arc<Lease>,
         spare: &mut Option<Namespace<'py>>,
     ) -> Result<(), Exit> {
+        self.slot.serve(Some(lease));
         let served = if lease.is_ended() {
             Ok(())
         } else {
             self.guard(py, |this| this.run_lease(py, lease, spare))
         };
+        self.slot.serve(None);
         let refusal = match served {
             Ok(()) | Err(Exit::Closed) => || Error::ContextNotBound,
             Err(Exit::Crashed) => || Error::WorkerCrashed,

@@ -62,6 +62,10 @@ impl Slot {
                     } else {
                         job.is_unwanted()
                     };
+                    if let Some(lease) = lease {
+                        let next = tend_flights(lease, now);
+                        verdict.again = verdict.again.into_iter().chain(next).min();
+                    }
                     // Whoever waited for an abandoned thread has had its reply.
                     if !is_abandoned && !is_unwanted {
                         continue;
@@ -74,14 +78,11 @@ impl Slot {
                     if is_closed {
                         board.interrupt_all();
                     }
-                    let is_due = board.has_unwanted() || board.has_lost();
-                    if !is_abandoned && !is_closed && !is_due {
+                    if !is_abandoned && !is_closed && !board.is_due() {
                         // The loop has taken notice of what was unwanted.
                         *alarm = None;
-                        if board.has_noticed() {
-                            let next = now + flights::PATIENCE;
-                            verdict.again = Some(earliest(verdict.again, next));
-                        }
+                        let next = tend_flights(lease, now);
+                        verdict.again = verdict.again.into_iter().chain(next).min();
                         continue;
                     }
                     // A loop that goes round sees to it, or ends. One that does not is stopped.
@@ -116,7 +117,7 @@ impl Slot {
             } else {
                 alarm.next.min(deadline)
             };
-            verdict.again = Some(earliest(verdict.again, next));
+            verdict.again = verdict.again.into_iter().chain([next]).min();
         }
         state.due |= verdict.raise;
         if is_late && !is_abandoned {
@@ -135,6 +136,12 @@ impl Slot {
     }
 }
 
-fn earliest(again: Option<Instant>, next: Instant) -> Instant {
-    again.map_or(next, |again| again.min(next))
+/// Has the loop see to its flights, and says when to look again. It goes round also while a call
+/// waits in it.
+fn tend_flights(lease: &Lease, now: Instant) -> Option<Instant> {
+    let board = lease.board();
+    if board.is_due() {
+        lease.ring();
+    }
+    board.has_noticed().then(|| now + flights::PATIENCE)
 }
