@@ -446,7 +446,7 @@ await(Pending) ->
 %% @doc The result of a call under way, once.
 %%
 %% When Timeout milliseconds are over, it is `{error, timeout}' and the call is stopped. Raises
-%% `badarg' if it was awaited before.
+%% `badarg' if it was awaited before, and in any process but the one that made the call.
 -spec await(pending(), timeout()) -> result().
 await(Pending, Timeout) ->
     py_call:await(Pending, Timeout).
@@ -495,7 +495,7 @@ async_gather(Calls) ->
 %% @doc The values of all calls, in their order, or the first error that comes.
 %%
 %% Timeout milliseconds are for all of them together. The calls that are still under way after an
-%% error are cancelled.
+%% error are cancelled. Raises `badarg' as {@link await/2} does.
 -spec async_gather([pending() | {name(), name(), args()} | {name(), name(), args(), kwargs()}],
                    timeout()) -> result([term()]).
 async_gather(Calls, Timeout) ->
@@ -503,7 +503,7 @@ async_gather(Calls, Timeout) ->
 
 under_way({Module, Function, Args}) when is_list(Args) ->
     async_call(Module, Function, Args);
-under_way({Module, Function, Args, Kwargs}) ->
+under_way({Module, Function, Args, Kwargs}) when is_list(Args) ->
     async_call(Module, Function, Args, Kwargs);
 under_way(Pending) ->
     Pending.

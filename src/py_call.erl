@@ -10,7 +10,8 @@
 
 -include("py_call.hrl").
 
--opaque pending() :: {py_pending, reference(), py_nif:ticket() | {error, py:error_reason()}}.
+-opaque pending() :: {py_pending, Owner :: pid(), reference(),
+                      py_nif:ticket() | {error, py:error_reason()}}.
 
 -type target() :: py_nif:pool() | py_nif:lease() | py_nif:context() | py_nif:callback().
 
@@ -72,7 +73,7 @@ await(Ref, Ticket, ?DEFAULT) ->
         Timeout -> await(Ref, Ticket, Timeout)
     catch
         error:badarg ->
-            _ = discard({py_pending, Ref, Ticket}),
+            _ = discard({py_pending, self(), Ref, Ticket}),
             error(badarg)
     end;
 await(Ref, Ticket, Timeout) ->
@@ -83,7 +84,7 @@ await(Ref, Ticket, Timeout) ->
             cancelled ->
                 {error, timeout};
             replied ->
-                %% Cannot hang: the ticket says that the worker sends, or has sent.
+                %% Cannot hang: the ticket says that the worker sends, or has sent, and to us.
                 receive {Ref, Result} -> result(Result) end
         end
     end.
@@ -119,20 +120,23 @@ start_in(Context, Job) ->
 start_at(Target, Job) ->
     Ref = make_ref(),
     case py_nif:submit(Target, Ref, Job, get('$callers')) of
-        {ok, Ticket} -> {py_pending, Ref, Ticket};
+        {ok, Ticket} -> {py_pending, self(), Ref, Ticket};
         {error, context_not_bound} -> error(context_not_bound);
-        {error, Reason} -> {py_pending, Ref, {error, Reason}}
+        {error, Reason} -> {py_pending, self(), Ref, {error, Reason}}
     end.
 
 %% @doc A call that was refused.
 -spec failed(py:error_reason()) -> pending().
 failed(Reason) ->
-    {py_pending, make_ref(), {error, Reason}}.
+    {py_pending, self(), make_ref(), {error, Reason}}.
 
 -spec await(pending(), timeout() | ?DEFAULT) -> py:result().
-await({py_pending, _Ref, {error, Reason}}, _Timeout) ->
+await({py_pending, Owner, _Ref, _}, _Timeout) when Owner =/= self() ->
+    %% It would wait for a message that another process gets.
+    error(badarg);
+await({py_pending, _Owner, _Ref, {error, Reason}}, _Timeout) ->
     {error, Reason};
-await({py_pending, Ref, Ticket}, Timeout0) ->
+await({py_pending, _Owner, Ref, Ticket}, Timeout0) ->
     Timeout = timeout(Timeout0),
     case py_nif:is_pending(Ticket) of
         true -> await(Ref, Ticket, Timeout);
@@ -146,9 +150,9 @@ settled(Ref) ->
     receive {Ref, Result} -> Result after ?MOMENT -> error(badarg) end.
 
 %% Nothing will come for it any more.
-discard({py_pending, _Ref, {error, _}}) ->
+discard({py_pending, _Owner, _Ref, {error, _}}) ->
     ok;
-discard({py_pending, Ref, Ticket}) ->
+discard({py_pending, _Owner, Ref, Ticket}) ->
     case py_nif:cancel(Ticket) of
         cancelled -> ok;
         replied -> receive {Ref, _} -> ok after ?MOMENT -> ok end
@@ -159,8 +163,8 @@ discard({py_pending, Ref, Ticket}) ->
 gather(Start, Items, Timeout0) ->
     Deadline = deadline(timeout(Timeout0)),
     Calls = start_all(Start, Items, []),
-    Refs = [Ref || {py_pending, Ref, _} <- Calls],
-    case [Reason || {py_pending, _Ref, {error, Reason}} <- Calls] of
+    Refs = [Ref || {py_pending, _Owner, Ref, _} <- Calls],
+    case [Reason || {py_pending, _Owner, _Ref, {error, Reason}} <- Calls] of
         [] ->
             Open = maps:from_list(lists:zip(Refs, Calls)),
             gather(Open, Refs, Deadline, #{});
@@ -184,7 +188,7 @@ gather(Open, Refs, Deadline, Values) ->
 
 %% One that somebody has awaited before would be waited for in vain.
 look_around(Open, Refs, Deadline, Values) ->
-    case [Ref || {Ref, {_, _, Ticket}} <- maps:to_list(Open), not py_nif:is_pending(Ticket)] of
+    case [Ref || {Ref, {_, _, _, Ticket}} <- maps:to_list(Open), not py_nif:is_pending(Ticket)] of
         [] ->
             gather(Open, Refs, Deadline, Values);
         [Ref | _] ->
@@ -214,7 +218,7 @@ give_up(Open, Reason) ->
     lists:foreach(fun discard/1, maps:values(Open)),
     {error, Reason}.
 
-call({py_pending, _, _} = Call) -> Call;
+call({py_pending, Owner, _, _} = Call) when Owner =:= self() -> Call;
 call(_) -> error(badarg).
 
 %% One that cannot be started leaves nothing of those before it: their results would come later.
