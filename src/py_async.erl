@@ -9,10 +9,11 @@
 
 -include_lib("kernel/include/logger.hrl").
 
-%% Milliseconds between two looks whether any call is under way; two quiet ones end the binding.
+%% Milliseconds between two looks; a binding without any call from one to the next ends.
 -define(ROUND, 500).
 
--record(state, {is_quiet = false :: boolean()}).
+%% How many calls it had had when it was found without one.
+-record(state, {quiet_at = none :: non_neg_integer() | none}).
 
 -spec start_link() -> gen_server:start_ret().
 start_link() ->
@@ -36,7 +37,8 @@ start(Job, {ok, Lease}) ->
     end;
 start(Job, none) ->
     case bind() of
-        {ok, Lease} -> py_call:start_at(Lease, Job);
+        %% By now it may have been given back again.
+        {ok, Lease} -> start(Job, {ok, Lease});
         {error, no_workers_available} -> py_call:failed(no_workers_available);
         {error, NotStarted} -> error(NotStarted)
     end.
@@ -68,8 +70,8 @@ bound() ->
         ok ->
             case py_pool:binding(self()) of
                 {ok, Lease} -> {ok, Lease};
-                %% The pool has died since.
-                none -> {error, {not_started, erlang_python}}
+                %% It has ended since, or the pool has died, which the next one tells.
+                none -> bound()
             end;
         {error, Reason} ->
             {error, Reason}
@@ -85,20 +87,29 @@ handle_cast(Message, State) ->
 
 -spec handle_info(term(), #state{}) ->
     {noreply, #state{}} | {noreply, #state{}, timeout() | hibernate}.
-handle_info(timeout, #state{is_quiet = WasQuiet}) ->
+handle_info(timeout, #state{quiet_at = QuietAt}) ->
     case py_pool:binding(self()) of
         none ->
             {noreply, #state{}};
         {ok, Lease} ->
-            case py_nif:is_idle(Lease) of
-                true when WasQuiet ->
+            %% Not by the pool: it may be busy, and calls come meanwhile.
+            case QuietAt =/= none andalso py_nif:end_idle(Lease, QuietAt) of
+                true ->
                     ok = py:unbind(),
                     %% What it knew of the lease is garbage, which holds it.
                     {noreply, #state{}, hibernate};
-                IsIdle ->
-                    {noreply, #state{is_quiet = IsIdle}, ?ROUND}
+                false ->
+                    {noreply, #state{quiet_at = quiet_at(Lease)}, ?ROUND}
             end
     end;
 handle_info(Message, State) ->
     ?LOG_WARNING(#{what => unexpected_message, message => Message}),
     {noreply, State, ?ROUND}.
+
+%% In this order: a call that comes in between is not in the count, and shows at the next look.
+quiet_at(Lease) ->
+    Submitted = py_nif:submitted(Lease),
+    case py_nif:is_idle(Lease) of
+        true -> Submitted;
+        false -> none
+    end.

@@ -7,9 +7,9 @@
 
 -export([load/1]).
 -export([start_python/1, open_pool/4, close_pool/1, start_worker/2, pool_info/1, resources/0,
-         lease/1, end_lease/1, lease_id/1, is_leased/1, is_idle/1, context/1, submit/4, cancel/1,
-         is_pending/1, interrupt/1, serve_callbacks/1, answer/2, stream/2, stream_next/4,
-         stream_close/1]).
+         lease/1, end_lease/1, lease_id/1, is_leased/1, is_idle/1, submitted/1, end_idle/2,
+         context/1, submit/4, cancel/1, is_pending/1, interrupt/1, serve_callbacks/1, answer/2,
+         stream/2, stream_next/4, stream_close/1]).
 
 -export_type([pool/0, lease/0, context/0, ticket/0, callback/0, stream/0,
               job/0, source/0, outcome/0, refusal/0,
@@ -93,6 +93,14 @@ is_leased(_Target) ->
 
 -spec is_idle(lease()) -> boolean().
 is_idle(_Lease) ->
+    erlang:nif_error(not_loaded).
+
+-spec submitted(lease()) -> non_neg_integer().
+submitted(_Lease) ->
+    erlang:nif_error(not_loaded).
+
+-spec end_idle(lease(), Submitted :: non_neg_integer()) -> boolean().
+end_idle(_Lease, _Submitted) ->
     erlang:nif_error(not_loaded).
 
 -spec context(lease()) -> context().

@@ -16,7 +16,8 @@ all() ->
      an_interruption_of_the_loop_itself_ends_what_is_in_flight,
      a_coroutine_that_cannot_be_stopped_costs_the_context,
      a_loop_that_does_not_close_is_left_behind, the_application_stops_under_it,
-     an_idle_loop_uses_no_cpu, nothing_is_left].
+     an_idle_loop_uses_no_cpu, the_common_context_in_steady_use_stays,
+     a_call_that_meets_the_end_of_the_common_context_is_made_in_another, nothing_is_left].
 
 init_per_suite(Config) ->
     py_async_SUITE:init_per_group(ends, Config).
@@ -176,6 +177,39 @@ an_idle_loop_uses_no_cpu(_Config) ->
     %% A loop that goes round all the time uses all of it.
     true = After - Before < 0.5,
     ok = py:unbind(Ctx).
+
+%% It was looked at between its calls, and taken away with its loop and connections.
+the_common_context_in_steady_use_stays(_Config) ->
+    ok = py:exec(<<"
+import asyncio, itertools, py_async_helpers
+count = itertools.count()
+async def which(): return vars(asyncio.get_running_loop()).setdefault('which', next(count))
+py_async_helpers.which = which
+">>),
+    Which = fun() ->
+        receive after 20 -> py:async_await(py:async_call(?MODULE_NAME, which, [])) end
+    end,
+    [{ok, 0}] = lists:usort([Which() || _ <- lists:seq(1, 120)]),
+    ok = py_test:wait_available(?WORKERS).
+
+%% It was refused, or interrupted when a busy pool came to the end of the context.
+a_call_that_meets_the_end_of_the_common_context_is_made_in_another(_Config) ->
+    {ok, 3} = py:async_await(py:async_call(?MODULE_NAME, add, [1, 2])),
+    Pool = whereis(py_pool),
+    ok = sys:suspend(Pool),
+    ok = py_test:wait_until(fun() -> is_waited_for(Pool) end),
+    Call = py_test:start_call(fun() ->
+        py:async_await(py:async_call(?MODULE_NAME, nap, [0.1, made]))
+    end),
+    ok = py_test:wait_until(fun() ->
+        is_waited_for(whereis(py_async)) orelse maps:get(pending_requests, py_pool:get_stats()) > 0
+    end),
+    ok = sys:resume(Pool),
+    {ok, <<"made">>} = py_test:result(Call).
+
+is_waited_for(Pid) ->
+    {message_queue_len, Length} = process_info(Pid, message_queue_len),
+    Length > 0.
 
 nothing_is_left(_Config) ->
     [{ok, 3} = py:async_await(py:async_call(?MODULE_NAME, add, [1, 2])) || _ <- lists:seq(1, 200)],

@@ -24,15 +24,20 @@ use crate::watchdog;
 /// A context is used by one process, or handed around by a few: this many calls may wait in it.
 const QUEUE_CAPACITY: usize = 256;
 
+/// Of `active`: the lease has ended. In one word with the count, so that no job comes between a
+/// look at the count and the end.
+const ENDED: usize = 1 << (usize::BITS - 1);
+
 pub(crate) struct Lease {
     pub(crate) id: u64,
     pool: Arc<Pool>,
     queue: Queue<Arc<Job>>,
     /// Of the worker that serves it, once there is one.
     seat: OnceLock<Arc<Seat>>,
-    ended: AtomicBool,
-    /// Jobs accepted and not yet finished by the worker, cancelled ones included.
+    /// Jobs accepted and not yet finished by the worker, cancelled ones included; and `ENDED`.
     active: AtomicUsize,
+    /// Jobs that have come so far.
+    submitted: AtomicUsize,
     /// Asynchronous calls in flight.
     board: Board,
     /// Of the worker's event loop, from the first such call on. Locked for a look.
@@ -65,8 +70,8 @@ impl Lease {
             pool,
             queue: Queue::new(QUEUE_CAPACITY),
             seat: OnceLock::new(),
-            ended: AtomicBool::new(false),
             active: AtomicUsize::new(0),
+            submitted: AtomicUsize::new(0),
             board: Board::default(),
             bell: Mutex::default(),
             is_pumped: AtomicBool::new(false),
@@ -82,18 +87,24 @@ impl Lease {
     }
 
     pub(crate) fn is_ended(&self) -> bool {
-        self.ended.load(Ordering::SeqCst)
+        self.active.load(Ordering::SeqCst) & ENDED != 0
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.active.load(Ordering::SeqCst) == 0
+        self.active.load(Ordering::SeqCst) & !ENDED == 0
+    }
+
+    pub(crate) fn submitted(&self) -> usize {
+        self.submitted.load(Ordering::SeqCst)
     }
 
     pub(crate) fn submit(&self, job: Arc<Job>) -> Result<(), Error> {
-        // Count first, look second: `leave` waits for everyone who counted in time.
-        self.active.fetch_add(1, Ordering::SeqCst);
+        // First: who finds this one finished finds it counted here.
+        self.submitted.fetch_add(1, Ordering::SeqCst);
+        // Counts and looks at once; `leave` waits for everyone who counted.
+        let active = self.active.fetch_add(1, Ordering::SeqCst);
         let ticket = Arc::clone(&job.ticket);
-        let refusal = if self.is_ended() {
+        let refusal = if active & ENDED != 0 {
             Error::ContextNotBound
         } else if self.queue.push(job).is_err() {
             Error::Overloaded
@@ -108,25 +119,45 @@ impl Lease {
 
     /// Ends the lease. Posts a note, never waits.
     pub(crate) fn end(&self) -> End {
-        let mut given_back = self.given_back();
-        if self.ended.swap(true, Ordering::SeqCst) {
+        let given_back = self.given_back();
+        let active = self.active.fetch_or(ENDED, Ordering::SeqCst);
+        if active & ENDED != 0 {
             return End::Already;
         }
-        // A lease that no worker has come to yet is free as well: the one that comes passes on.
-        let idle = self.is_idle();
-        if idle {
-            *given_back = true;
-            self.pool.give_back();
+        if active == 0 {
+            self.ended_idle(given_back);
+            return End::Idle;
         }
         drop(given_back);
         self.call_worker();
-        if idle {
-            End::Idle
-        } else {
-            // What runs there is interrupted.
-            watchdog::ring();
-            End::Busy
+        // What runs there is interrupted.
+        watchdog::ring();
+        End::Busy
+    }
+
+    /// Ends the lease if no job is under way, and no more than these have come. Who counts in
+    /// `submit` before the exchange makes it fail, and keeps the lease; who comes later finds
+    /// `ENDED`, and has not been accepted.
+    pub(crate) fn end_idle(&self, submitted: usize) -> bool {
+        let given_back = self.given_back();
+        let (old, new) = (0, ENDED);
+        let is_quiet = self.submitted() == submitted
+            && self
+                .active
+                .compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok();
+        if is_quiet {
+            self.ended_idle(given_back);
         }
+        is_quiet
+    }
+
+    /// A lease that no worker has come to yet is free as well: the one that comes passes on.
+    fn ended_idle(&self, mut given_back: MutexGuard<'_, bool>) {
+        *given_back = true;
+        self.pool.give_back();
+        drop(given_back);
+        self.call_worker();
     }
 
     /// From here on the worker of this seat is called when there is something to do.
@@ -227,7 +258,7 @@ impl Lease {
     /// `py_pool` hears of it. The jobs that were accepted and did not run are refused. Sends, so
     /// not from a scheduler thread.
     pub(crate) fn leave(&self, outbox: &mut Outbox, refusal: impl Fn() -> Error) {
-        while self.active.load(Ordering::SeqCst) > 0 {
+        while !self.is_idle() {
             match self.queue.pop() {
                 Some(job) => {
                     self.finish_job();

@@ -131,6 +131,18 @@ fn is_idle(lease: ResourceArc<LeaseHandle>) -> bool {
     lease.0.is_idle()
 }
 
+/// Jobs that have come to it so far.
+#[rustler::nif]
+fn submitted(lease: ResourceArc<LeaseHandle>) -> usize {
+    lease.0.submitted()
+}
+
+/// Ends it if no job is under way, and no more than these have come.
+#[rustler::nif]
+fn end_idle(lease: ResourceArc<LeaseHandle>, submitted: usize) -> bool {
+    lease.0.end_idle(submitted)
+}
+
 #[rustler::nif]
 fn context(lease: ResourceArc<LeaseHandle>) -> ResourceArc<Context> {
     ResourceArc::new(Context(Arc::clone(&lease.0)))
