@@ -494,8 +494,10 @@ async_gather(Calls) ->
 
 %% @doc The values of all calls, in their order, or the first error that comes.
 %%
-%% Timeout milliseconds are for all of them together. The calls that are still under way after an
-%% error are cancelled. Raises `badarg' as {@link await/2} does.
+%% There may be any number of them: those that it makes wait when too many are under way, until
+%% one of the others has come; it is `overloaded' when there are no others. Timeout milliseconds
+%% are for all of them together. The calls that are still under way after an error are cancelled.
+%% Raises `badarg' as {@link await/2} does.
 -spec async_gather([pending() | {name(), name(), args()} | {name(), name(), args(), kwargs()}],
                    timeout()) -> result([term()]).
 async_gather(Calls, Timeout) ->

@@ -15,6 +15,18 @@
 
 -type target() :: py_nif:pool() | py_nif:lease() | py_nif:context() | py_nif:callback().
 
+%% Calls that are awaited together.
+-record(gather, {
+    start :: fun((term()) -> pending() | term()),
+    deadline :: integer() | infinity,
+    %% Not started yet, or not looked at.
+    items :: [term()],
+    %% Of the items before those, the last first.
+    refs = [] :: [reference()],
+    open :: #{reference() => pending()},
+    values = #{} :: #{reference() => term()}
+}).
+
 %% Milliseconds in which a message comes that is about to be sent.
 -define(MOMENT, 1000).
 
@@ -73,7 +85,7 @@ await(Ref, Ticket, ?DEFAULT) ->
         Timeout -> await(Ref, Ticket, Timeout)
     catch
         error:badarg ->
-            _ = discard({py_pending, self(), Ref, Ticket}),
+            ok = discard({py_pending, self(), Ref, Ticket}, ?MOMENT),
             error(badarg)
     end;
 await(Ref, Ticket, Timeout) ->
@@ -150,91 +162,114 @@ settled(Ref) ->
     receive {Ref, Result} -> Result after ?MOMENT -> error(badarg) end.
 
 %% Nothing will come for it any more.
-discard({py_pending, _Owner, _Ref, {error, _}}) ->
+discard({py_pending, _Owner, _Ref, {error, _}}, _Moment) ->
     ok;
-discard({py_pending, _Owner, Ref, Ticket}) ->
+discard({py_pending, _Owner, Ref, Ticket}, Moment) ->
     case py_nif:cancel(Ticket) of
         cancelled -> ok;
-        replied -> receive {Ref, _} -> ok after ?MOMENT -> ok end
+        replied -> receive {Ref, _} -> ok after Moment -> ok end
     end.
 
-%% @doc The values of what Start makes of each item.
--spec gather(fun((Item) -> pending()), [Item], timeout() | ?DEFAULT) -> py:result([term()]).
-gather(Start, Items, Timeout0) ->
+%% @doc The values of what Start makes of each item, calls under way being themselves.
+-spec gather(fun((Item) -> pending() | Item), [Item | pending()], timeout() | ?DEFAULT) ->
+    py:result([term()]).
+%% `length' is of proper lists only.
+gather(Start, Items, Timeout0) when length(Items) >= 0 ->
     Deadline = deadline(timeout(Timeout0)),
-    Calls = start_all(Start, Items, []),
-    Refs = [Ref || {py_pending, _Owner, Ref, _} <- Calls],
-    case [Reason || {py_pending, _Owner, _Ref, {error, Reason}} <- Calls] of
-        [] ->
-            Open = maps:from_list(lists:zip(Refs, Calls)),
-            gather(Open, Refs, Deadline, #{});
-        [Reason | _] ->
-            lists:foreach(fun discard/1, Calls),
-            {error, Reason}
+    Given = [Call || {py_pending, _, _, _} = Call <- Items],
+    {Own, Foreign} = lists:partition(fun is_own/1, Given),
+    Open = maps:from_list([{Ref, Call} || {py_pending, _Owner, Ref, _} = Call <- Own]),
+    G = #gather{start = Start, items = Items, deadline = Deadline, open = Open},
+    case [Reason || {py_pending, _Owner, _Ref, {error, Reason}} <- Own] of
+        _ when Foreign =/= [] -> raise(G, badarg);
+        [] -> start_more(G);
+        [Reason | _] -> give_up(G, Reason)
+    end;
+gather(_Start, _Items, _Timeout) ->
+    error(badarg).
+
+is_own({py_pending, Owner, _Ref, _}) -> Owner =:= self().
+
+%% As many as are taken. A queue may be full of its own calls: it goes on when one has landed.
+start_more(#gather{items = []} = G) ->
+    wait(G);
+start_more(#gather{items = [{py_pending, _, Ref, _} | Items], refs = Refs} = G) ->
+    start_more(G#gather{items = Items, refs = [Ref | Refs]});
+start_more(#gather{items = [Item | Items], refs = Refs, open = Open} = G) ->
+    case started(Item, G) of
+        {py_pending, _, _, {error, overloaded}} when map_size(Open) > 0 ->
+            wait_for_room(G);
+        {py_pending, _, _, {error, Reason}} ->
+            give_up(G, Reason);
+        {py_pending, _, Ref, _} = Call ->
+            start_more(G#gather{items = Items, refs = [Ref | Refs], open = Open#{Ref => Call}})
     end.
 
-gather(Open, Refs, _Deadline, Values) when map_size(Open) =:= 0 ->
-    {ok, [maps:get(Ref, Values) || Ref <- Refs]};
-gather(Open, Refs, Deadline, Values) ->
+%% One that cannot be started leaves nothing of those before it: their results would come later.
+started(Item, #gather{start = Start} = G) ->
+    try Start(Item) of
+        {py_pending, _, _, _} = Call -> Call;
+        _ -> raise(G, badarg)
+    catch
+        Class:Reason:Stacktrace ->
+            _ = give_up(G, Reason),
+            erlang:raise(Class, Reason, Stacktrace)
+    end.
+
+%% Results that are there already must not put off the end for ever.
+wait_for_room(#gather{deadline = Deadline} = G) ->
+    case left(Deadline) of
+        0 -> give_up(G, timeout);
+        _ -> wait(G)
+    end.
+
+wait(#gather{items = [], refs = Refs, open = Open, values = Values}) when map_size(Open) =:= 0 ->
+    {ok, lists:foldl(fun(Ref, Tail) -> [maps:get(Ref, Values) | Tail] end, [], Refs)};
+wait(#gather{open = Open, deadline = Deadline} = G) ->
     receive
-        {Ref, Result} when is_map_key(Ref, Open) ->
-            landed(Ref, Result, Open, Refs, Deadline, Values)
+        {Ref, Result} when is_map_key(Ref, Open) -> landed(Ref, Result, G)
     after min(left(Deadline), ?MOMENT) ->
         case left(Deadline) of
-            0 -> give_up(Open, timeout);
-            _ -> look_around(Open, Refs, Deadline, Values)
+            0 -> give_up(G, timeout);
+            _ -> look_around(G)
         end
     end.
 
 %% One that somebody has awaited before would be waited for in vain.
-look_around(Open, Refs, Deadline, Values) ->
+look_around(#gather{open = Open} = G) ->
     case [Ref || {Ref, {_, _, _, Ticket}} <- maps:to_list(Open), not py_nif:is_pending(Ticket)] of
         [] ->
-            gather(Open, Refs, Deadline, Values);
+            start_more(G);
         [Ref | _] ->
             try settled(Ref) of
-                Result -> landed(Ref, Result, Open, Refs, Deadline, Values)
+                Result -> landed(Ref, Result, G)
             catch
-                error:badarg ->
-                    _ = give_up(Open, badarg),
-                    error(badarg)
+                error:badarg -> raise(G, badarg)
             end
     end.
 
-landed(Ref, Result, Open0, Refs, Deadline, Values) ->
-    Open = maps:remove(Ref, Open0),
+landed(Ref, Result, #gather{open = Open, values = Values} = G0) ->
+    G = G0#gather{open = maps:remove(Ref, Open)},
     case Result of
         {error, Reason} ->
-            give_up(Open, Reason);
+            give_up(G, Reason);
         {raise, Reason} ->
-            _ = give_up(Open, Reason),
-            error(Reason);
+            raise(G, Reason);
         _ ->
             {ok, Value} = result(Result),
-            gather(Open, Refs, Deadline, Values#{Ref => Value})
+            start_more(G#gather{values = Values#{Ref => Value}})
     end.
 
-give_up(Open, Reason) ->
-    lists:foreach(fun discard/1, maps:values(Open)),
+give_up(#gather{open = Open}, Reason) ->
+    %% One moment for all: those awaited before would take one each.
+    Deadline = deadline(?MOMENT),
+    lists:foreach(fun(Call) -> ok = discard(Call, left(Deadline)) end, maps:values(Open)),
     {error, Reason}.
 
-call({py_pending, Owner, _, _} = Call) when Owner =:= self() -> Call;
-call(_) -> error(badarg).
-
-%% One that cannot be started leaves nothing of those before it: their results would come later.
-start_all(_Start, [], Started) ->
-    lists:reverse(Started);
-start_all(Start, [Item | Items], Started) ->
-    try call(Start(Item)) of
-        Call -> start_all(Start, Items, [Call | Started])
-    catch
-        Class:Reason:Stacktrace ->
-            lists:foreach(fun discard/1, Started),
-            erlang:raise(Class, Reason, Stacktrace)
-    end;
-start_all(_Start, _, Started) ->
-    lists:foreach(fun discard/1, Started),
-    error(badarg).
+-spec raise(#gather{}, term()) -> no_return().
+raise(G, Reason) ->
+    _ = give_up(G, Reason),
+    error(Reason).
 
 deadline(infinity) -> infinity;
 deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.

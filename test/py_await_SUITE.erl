@@ -8,7 +8,14 @@ suite() ->
     [{timetrap, {seconds, 60}}].
 
 all() ->
-    [an_await_by_another_process_is_badarg].
+    [an_await_by_another_process_is_badarg, {group, bound}, {group, unbound}, {group, context},
+     a_full_context_is_overloaded, calls_awaited_before_are_badarg_in_a_moment].
+
+groups() ->
+    Cases = [more_than_a_queue_holds_are_gathered, more_than_the_pool_takes_are_gathered,
+             an_error_gives_up_the_rest, what_cannot_start_gives_up_the_rest,
+             one_timeout_is_for_all, a_call_may_be_given_twice],
+    [{Place, [], Cases} || Place <- [bound, unbound, context]].
 
 init_per_suite(Config) ->
     ok = py_test:start_with([{num_workers, ?WORKERS}]),
@@ -16,6 +23,12 @@ init_per_suite(Config) ->
 
 end_per_suite(_Config) ->
     py_test:stop().
+
+init_per_group(Group, Config) ->
+    [{place, Group} | Config].
+
+end_per_group(_Group, _Config) ->
+    ok.
 
 init_per_testcase(_Case, Config) ->
     ok = py_test:begin_case(?WORKERS),
@@ -53,3 +66,116 @@ elsewhere_is_badarg(Call) ->
              Raised
          end)
      end || Way <- Ways].
+
+%%% Many at once
+
+-define(MANY, 2000).
+
+%% What the gather has to start; in a context there are some under way as well.
+with_calls(Config, Fun) ->
+    case proplists:get_value(place, Config) of
+        bound ->
+            ok = py:bind(),
+            Fun([]);
+        unbound ->
+            Fun([]);
+        context ->
+            py:with_context(fun(Ctx) ->
+                Fun([py:ctx_async_call(Ctx, asyncio, sleep, [0.001, N]) || N <- lists:seq(1, 100)])
+            end)
+    end.
+
+naps(Numbers) ->
+    [{asyncio, sleep, [0.001, N]} || N <- Numbers].
+
+%% It was `overloaded', always: the queue of a context holds 256.
+more_than_a_queue_holds_are_gathered(Config) ->
+    with_calls(Config, fun(Given) ->
+        Expected = lists:seq(1, ?MANY),
+        {ok, Expected} = py:async_gather(Given ++ naps(lists:nthtail(length(Given), Expected)))
+    end).
+
+more_than_the_pool_takes_are_gathered(Config) ->
+    ok = py_test:start_with([{num_workers, ?WORKERS}, {max_pending, 150}]),
+    ok = with_calls(Config, fun(Given) ->
+        Expected = lists:seq(1, ?MANY),
+        {ok, Expected} = py:async_gather(Given ++ naps(lists:nthtail(length(Given), Expected))),
+        ok
+    end),
+    ok = py:unbind(),
+    init_per_suite(Config).
+
+an_error_gives_up_the_rest(Config) ->
+    with_calls(Config, fun(Given) ->
+        Naps = naps(lists:seq(1, ?MANY)),
+        Calls = Given ++ Naps ++ [{math, sqrt, [-1]}] ++ Naps,
+        {error, {'ValueError', _}} = py:async_gather(Calls),
+        ok = wait_for_room(),
+        %% Also one that was given, before all are started.
+        {error, {'TypeError', _}} = py:async_gather(Naps ++ [py:async_call(math, sqrt, [x])]),
+        ok = wait_for_room()
+    end).
+
+%% What was given up is in the queue until the worker has come to it.
+wait_for_room() ->
+    py_test:wait_until(fun() ->
+        Result = py:async_await(py:async_call(math, sqrt, [4])),
+        Result =:= {ok, 2.0} orelse Result
+    end).
+
+what_cannot_start_gives_up_the_rest(Config) ->
+    Naps = naps(lists:seq(1, ?MANY)),
+    [with_calls(Config, fun(Given) ->
+         {'EXIT', {badarg, _}} = (catch py:async_gather(Given ++ Naps ++ Bad)),
+         ok = py_test:wait_pending(0),
+         ok = wait_for_room(),
+         ok = py_test:assert_empty_mailbox()
+     end) || Bad <- [[x], [{math, sqrt, x}], [{math, sqrt, x, #{}}], [{math, sqrt, [4], x}]]],
+    {'EXIT', {badarg, _}} = (catch py:async_gather([hd(Naps) | x])),
+    ok.
+
+%% Each of them was waited for.
+calls_awaited_before_are_badarg_in_a_moment(_Config) ->
+    Calls = [py:call_async(math, sqrt, [4]) || _ <- lists:seq(1, 10)],
+    [{ok, 2.0} = py:await(Call) || Call <- Calls],
+    Start = erlang:monotonic_time(millisecond),
+    {'EXIT', {badarg, _}} = (catch py:async_gather(Calls)),
+    true = erlang:monotonic_time(millisecond) - Start < 6000.
+
+one_timeout_is_for_all(Config) ->
+    with_calls(Config, fun(Given) ->
+        Start = erlang:monotonic_time(millisecond),
+        Naps = [{asyncio, sleep, [30]} || _ <- lists:seq(1, ?MANY)],
+        {error, timeout} = py:async_gather(Given ++ [{time, sleep, [2]} | Naps], 200),
+        true = erlang:monotonic_time(millisecond) - Start < 2000
+    end).
+
+a_call_may_be_given_twice(Config) ->
+    with_calls(Config, fun(Given) ->
+        Nap = py:async_call(asyncio, sleep, [0, nap]),
+        Numbers = lists:seq(1, ?MANY),
+        {ok, Values} = py:async_gather(Given ++ [Nap | naps(Numbers)] ++ [Nap]),
+        Expected = [<<"nap">> | Numbers] ++ [<<"nap">>],
+        Expected = lists:nthtail(length(Given), Values)
+    end).
+
+%% When nothing of its own is under way, a gather would wait for others.
+a_full_context_is_overloaded(_Config) ->
+    ok = py:bind(),
+    ok = py:exec(<<"
+import sys, threading
+gate = threading.Event()
+def block():
+    sys.py_test_mark = True
+    gate.wait(30)
+">>),
+    {ok, Gate} = py:eval(<<"gate">>),
+    Block = py:call_async('__main__', block, []),
+    ok = py_test:in_process(fun py_test:wait_for_mark/0),
+    Roots = [py:call_async(math, sqrt, [4]) || _ <- lists:seq(1, 256)],
+    Refused = py:call_async(math, sqrt, [4]),
+    {error, overloaded} = py:async_gather([{asyncio, sleep, [0]}]),
+    {error, overloaded} = py:async_gather([hd(Roots), Refused]),
+    ok = py_test:in_process(fun() -> py:exec(<<"gate.set()">>, #{gate => Gate}) end),
+    [{ok, _} = py:await(Call) || Call <- [Block | tl(Roots)]],
+    {ok, [none]} = py:async_gather([{asyncio, sleep, [0]}]).
