@@ -36,7 +36,7 @@
 //! - [`code`]: compiled code and its source lines.
 //! - [`convert`]: terms to objects, objects to terms.
 //! - [`object`]: Python objects that Erlang holds, Erlang terms that Python holds.
-//! - [`error`], [`exception`] and [`kind`]: what went wrong, and how Erlang sees it.
+//! - [`error`], [`exception`], [`traceback`] and [`kind`]: what went wrong, and how Erlang sees it.
 //! - [`fatal`]: what is written before the VM dies.
 //! - [`exit`]: the end of the VM while Python code runs.
 //! - [`arenas`]: keeps memory that Python gives back.
@@ -88,6 +88,7 @@ mod thread;
 mod threads;
 mod ticket;
 mod tidy;
+mod traceback;
 mod turn;
 mod waker;
 mod watchdog;
