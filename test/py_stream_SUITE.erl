@@ -15,6 +15,8 @@ groups() ->
     Anywhere = [items_come_in_batches, a_short_batch_comes_before_done, nothing_is_produced_unasked,
                 demands_are_met_in_order, an_error_comes_after_the_items_before_it,
                 an_error_at_the_start_is_returned, what_is_no_iterable_is_an_error,
+                what_is_no_asynchronous_iterator_is_an_error,
+                an_iterator_that_ceases_to_be_one_fails,
                 an_item_without_a_form_is_an_error, asynchronous_generators,
                 a_stream_that_is_over_says_done, close_runs_finally,
                 close_stops_what_runs, close_leaves_no_message],
@@ -169,6 +171,44 @@ def make():
 what_is_no_iterable_is_an_error(Config) ->
     {error, {'TypeError', _}} = start(Config, <<"make = int">>, []),
     leave().
+
+%% It was asked as an iterator nevertheless, and the VM crashed.
+what_is_no_asynchronous_iterator_is_an_error(Config) ->
+    {error, {'TypeError', #{message := Text}}} = start(Config, <<"
+class make:
+    def __aiter__(self): return 5
+">>, []),
+    <<"aiter() returned not an async iterator of type 'int'">> = Text,
+    ok = leave(),
+    {error, {'TypeError', _}} = start(Config, <<"
+class make:
+    def __aiter__(self): return self
+">>, []),
+    leave().
+
+%% As above, in the middle of it.
+an_iterator_that_ceases_to_be_one_fails(Config) ->
+    [begin
+         {ok, S} = start(Config, Code, []),
+         {items, [1]} = next(S, 1),
+         {error, {Type, _}} = next(S, 1),
+         done = next(S, 1),
+         ok = close(S)
+     end || {Type, Code} <- [{'AttributeError', <<"
+class make:
+    def __aiter__(self): return self
+    async def __anext__(self):
+        del make.__anext__
+        return 1
+">>}, {'TypeError', <<"
+class Other: pass
+class make:
+    def __iter__(self): return self
+    def __next__(self):
+        self.__class__ = Other
+        return 1
+">>}]],
+    ok.
 
 an_item_without_a_form_is_an_error(Config) ->
     {ok, S} = start(Config, <<"
@@ -363,6 +403,8 @@ async def gen(n):
 collecting_may_fail(_Config) ->
     {error, {'ZeroDivisionError', _}} = py:stream_eval(<<"(1 // x for x in (1, 0))">>),
     {error, {'TypeError', _}} = py:stream_eval(<<"1">>),
+    {error, {'TypeError', _}} =
+        py:stream_eval(<<"type('A', (), {'__aiter__': lambda self: 5})()">>),
     {error, {'SyntaxError', _}} = py:stream_eval(<<"(">>).
 
 what_is_asked_wrongly_is_badarg(_Config) ->

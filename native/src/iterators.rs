@@ -1,7 +1,7 @@
 //! The iterators behind streams, kept by the worker whose lease they belong to. Runs on workers,
 //! attached. No borrow of the table lasts while Python code runs.
 
-use pyo3::exceptions::PyOverflowError;
+use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -19,7 +19,7 @@ thread_local! {
 }
 
 enum State {
-    Live(Py<PyAny>),
+    Live(Source),
     /// It has raised this after items that came before: the next demand gets it.
     Failed(PyErr),
 }
@@ -30,18 +30,31 @@ pub(crate) enum Batch<'py> {
     Done,
 }
 
-/// The iterator of a value, asynchronous or not.
-pub(crate) fn iterate<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    let py = value.py();
-    if value.hasattr(intern!(py, "__aiter__"))? {
-        return value.call_method0(intern!(py, "__aiter__"));
-    }
-    Ok(value.try_iter()?.into_any())
+/// An iterator. Which protocol it has is told once: its class may change under it.
+pub(crate) struct Source {
+    object: Py<PyAny>,
+    is_asynchronous: bool,
 }
 
-pub(crate) fn keep(id: u64, iterator: Bound<'_, PyAny>) {
-    let entry = (id, State::Live(iterator.unbind()));
-    ITERATORS.with_borrow_mut(|iterators| iterators.push(entry));
+/// The iterator of a value, asynchronous or not.
+pub(crate) fn iterate(value: &Bound<'_, PyAny>) -> PyResult<Source> {
+    let py = value.py();
+    // Of the class, as Python does it.
+    let is_asynchronous = value.get_type().hasattr(intern!(py, "__aiter__"))?;
+    let object = if is_asynchronous {
+        // SAFETY: attached; a new reference, or null with an exception set.
+        unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyObject_GetAIter(value.as_ptr()))? }
+    } else {
+        value.try_iter()?.into_any()
+    };
+    Ok(Source {
+        object: object.unbind(),
+        is_asynchronous,
+    })
+}
+
+pub(crate) fn keep(id: u64, source: Source) {
+    ITERATORS.with_borrow_mut(|iterators| iterators.push((id, State::Live(source))));
 }
 
 /// So many items, or fewer if there are no more. What has ended is forgotten.
@@ -51,23 +64,16 @@ pub(crate) fn next_batch<'py>(
     count: usize,
     job: &Job,
 ) -> PyResult<Batch<'py>> {
-    let iterator = match take(id) {
+    let source = match take(id) {
         None => return Ok(Batch::Done),
         Some(State::Failed(error)) => return Err(error),
-        Some(State::Live(iterator)) => iterator,
+        Some(State::Live(source)) => source,
     };
     let items = PyList::empty(py);
-    let bound = iterator.bind(py);
-    let is_asynchronous = bound.hasattr(intern!(py, "__anext__"))?;
-    let ended = if is_asynchronous {
-        coroutines::next_items(bound, &items, count)
-    } else {
-        next_items(bound, &items, count, job)
-    };
-    match ended {
+    match source.next_items(&items, count, job) {
         Ok(true) if items.is_empty() => return Ok(Batch::Done),
         Ok(true) => {}
-        Ok(false) => put_back(id, State::Live(iterator)),
+        Ok(false) => put_back(id, State::Live(source)),
         Err(error) if items.is_empty() || error.is_instance_of::<Interrupted>(py) => {
             return Err(error);
         }
@@ -76,57 +82,83 @@ pub(crate) fn next_batch<'py>(
     Ok(Batch::Items(items))
 }
 
-/// `true` at the end.
-fn next_items(
-    iterator: &Bound<'_, PyAny>,
-    items: &Bound<'_, PyList>,
-    count: usize,
-    job: &Job,
-) -> PyResult<bool> {
-    let py = iterator.py();
-    for index in 0..count {
-        // An iterator of C code runs no Python code, which alone can be interrupted; and nobody can
-        // have so many.
-        if index.is_multiple_of(CHECK_INTERVAL) && job.is_unwanted() {
-            return Err(Interrupted::new_err(()));
+impl Source {
+    /// Appends so many; `true` at the end.
+    fn next_items(&self, items: &Bound<'_, PyList>, count: usize, job: &Job) -> PyResult<bool> {
+        let iterator = self.object.bind(items.py());
+        if self.is_asynchronous {
+            return coroutines::next_items(iterator, items, count);
         }
-        if index > MAX_TERMS {
-            return Err(PyOverflowError::new_err("too many items for one reply"));
+        for index in 0..count {
+            // An iterator of C code runs no Python code, which alone can be interrupted; and nobody
+            // can have so many.
+            if index.is_multiple_of(CHECK_INTERVAL) && job.is_unwanted() {
+                return Err(Interrupted::new_err(()));
+            }
+            if index > MAX_TERMS {
+                return Err(PyOverflowError::new_err("too many items for one reply"));
+            }
+            let Some(item) = next_item(iterator)? else {
+                return Ok(true);
+            };
+            items.append(item)?;
         }
-        // SAFETY: attached, and an iterator, or an object that raises; a new reference, or null with
-        // or without an exception set.
-        let item = unsafe {
-            let item = ffi::PyIter_Next(iterator.as_ptr());
-            Bound::from_owned_ptr_or_opt(py, item)
-        };
-        let Some(item) = item else {
-            return PyErr::take(py).map_or(Ok(true), Err);
-        };
-        items.append(item)?;
+        Ok(false)
     }
-    Ok(false)
+
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let iterator = self.object.bind(py);
+        if self.is_asynchronous {
+            if iterator.hasattr(intern!(py, "aclose"))? {
+                let closing = iterator.call_method0(intern!(py, "aclose"))?;
+                coroutines::complete(&closing)?;
+            }
+        } else if iterator.hasattr(intern!(py, "close"))? {
+            // A generator; or a file, which its consumer has given up as well.
+            iterator.call_method0(intern!(py, "close"))?;
+        }
+        Ok(())
+    }
+}
+
+fn next_item<'py>(iterator: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = iterator.py();
+    // SAFETY: attached, and a live object.
+    if unsafe { ffi::PyIter_Check(iterator.as_ptr()) } == 0 {
+        // It was one, and has been given another class.
+        return Err(PyTypeError::new_err("not an iterator any more"));
+    }
+    // SAFETY: attached, and an iterator; a new reference, or null with or without an exception set.
+    let item = unsafe {
+        let item = ffi::PyIter_Next(iterator.as_ptr());
+        Bound::from_owned_ptr_or_opt(py, item)
+    };
+    if item.is_none() {
+        return PyErr::take(py).map_or(Ok(None), Err);
+    }
+    Ok(item)
 }
 
 /// All items of an iterable, asynchronous or not.
 pub(crate) fn collect<'py>(value: &Bound<'py, PyAny>, job: &Job) -> PyResult<Bound<'py, PyList>> {
-    let iterator = iterate(value)?;
+    let source = iterate(value)?;
     let items = PyList::empty(value.py());
-    if iterator.hasattr(intern!(value.py(), "__anext__"))? {
-        coroutines::next_items(&iterator, &items, MAX_TERMS)?;
+    let most = if source.is_asynchronous {
+        MAX_TERMS
     } else {
-        next_items(&iterator, &items, usize::MAX, job)?;
-    }
+        usize::MAX
+    };
+    source.next_items(&items, most, job)?;
     Ok(items)
 }
 
 /// Closes one that nobody will ask any more, so that its `finally` runs.
 pub(crate) fn close(py: Python<'_>, id: u64) {
-    if let Some(State::Live(iterator)) = take(id) {
-        let iterator = iterator.bind(py);
-        if let Err(error) = close_iterator(iterator) {
-            // No caller waits for it: it goes where Python sends those of `__del__`.
-            error.write_unraisable(py, Some(iterator));
-        }
+    if let Some(State::Live(source)) = take(id)
+        && let Err(error) = source.close(py)
+    {
+        // No caller waits for it: it goes where Python sends those of `__del__`.
+        error.write_unraisable(py, Some(source.object.bind(py)));
     }
 }
 
@@ -135,20 +167,6 @@ pub(crate) fn close_all(py: Python<'_>) {
     while let Some(id) = ITERATORS.with_borrow(|all| all.last().map(|(id, _)| *id)) {
         close(py, id);
     }
-}
-
-fn close_iterator(iterator: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = iterator.py();
-    if iterator.hasattr(intern!(py, "__anext__"))? {
-        if iterator.hasattr(intern!(py, "aclose"))? {
-            let closing = iterator.call_method0(intern!(py, "aclose"))?;
-            coroutines::complete(&closing)?;
-        }
-    } else if iterator.hasattr(intern!(py, "close"))? {
-        // A generator; or a file, which its consumer has given up as well.
-        iterator.call_method0(intern!(py, "close"))?;
-    }
-    Ok(())
 }
 
 fn take(id: u64) -> Option<State> {
