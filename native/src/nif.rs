@@ -247,12 +247,15 @@ fn stream_next<'a>(
     let Some(ticket) = ticket else {
         return Ok(Err(Refusal(Error::Overloaded)));
     };
-    let home = Home::Demand(handle.demand(&ticket, parent));
-    let job = Job::accept(env, order, ticket, home);
+    let demand = handle.demand(&ticket, parent);
+    let job = Job::accept(env, order, ticket, Home::Demand(Arc::clone(&demand)));
     let submitted = match within {
         Some(callback) => callback.submit(job),
         None => handle.lease.submit(job),
     };
+    if submitted.is_err() {
+        demand.settle();
+    }
     Ok(match submitted {
         Ok(()) => Ok(atoms::ok()),
         // Its lease was for it alone, and has ended with it.
