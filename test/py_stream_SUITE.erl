@@ -18,7 +18,7 @@ groups() ->
                 what_is_no_asynchronous_iterator_is_an_error,
                 an_iterator_that_ceases_to_be_one_fails,
                 an_item_without_a_form_is_an_error, asynchronous_generators,
-                a_stream_that_is_over_says_done, close_runs_finally,
+                a_stream_that_is_over_says_done, demands_past_the_end_are_done, close_runs_finally,
                 close_stops_what_runs, close_leaves_no_message],
     [{bound, [], Anywhere},
      {context, [], [other_calls_run_in_between, a_stream_keeps_its_context,
@@ -255,6 +255,17 @@ a_stream_that_is_over_says_done(Config) ->
     close(S),
     done = next(S, 1),
     ok.
+
+%% Of a stream with a worker of its own, they were in a context that had ended.
+demands_past_the_end_are_done(Config) ->
+    [begin
+         {ok, S} = start(Config, count(), [3]),
+         [ok = py:stream_next(S, 3) || _ <- lists:seq(1, 20)],
+         {items, [0, 1, 2]} = message(S),
+         [done = message(S) || _ <- lists:seq(2, 20)],
+         done = next(S, 3),
+         close(S)
+     end || _ <- lists:seq(1, 20)].
 
 close_runs_finally(Config) ->
     {ok, S} = start(Config, noting(), [10]),

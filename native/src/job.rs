@@ -117,6 +117,27 @@ impl Job {
         self.message(env, (tag, error).encode(env))
     }
 
+    /// As `failure`, of a job that did not come to its end.
+    pub(crate) fn refusal<'a>(&self, env: Env<'a>, error: &Error) -> Term<'a> {
+        if self.stream().is_some_and(|stream| stream.is_finished()) {
+            // Its place is gone because there was nothing left to do there.
+            self.message(env, atoms::done().encode(env))
+        } else {
+            self.failure(env, error)
+        }
+    }
+
+    /// What it is a demand of.
+    fn stream(&self) -> Option<ResourceArc<Stream>> {
+        if !matches!(self.home, Home::Demand(_)) {
+            return None;
+        }
+        self.env.run(|own| {
+            let (stream, _, _) = self.order(own);
+            stream.decode().ok()
+        })
+    }
+
     /// Its message has been sent, or never will be.
     pub(crate) fn settle(&self) {
         match &self.home {

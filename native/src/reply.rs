@@ -78,7 +78,10 @@ impl Outbox {
 
     /// Ends `job` with an error.
     pub(crate) fn refuse(&mut self, job: &Job, error: Error) {
-        let letter = self.fail(job, &error);
+        self.env.clear();
+        let letter = self
+            .env
+            .run(|env| Letter(job.refusal(env, &error).as_c_arg()));
         match job.ticket.complete() {
             Completion::Reply | Completion::Interrupted => _ = self.send(&job.caller, letter),
             Completion::Nothing => self.env.clear(),
