@@ -19,7 +19,7 @@ groups() ->
                 an_iterator_that_ceases_to_be_one_fails,
                 an_item_without_a_form_is_an_error, asynchronous_generators,
                 a_stream_that_is_over_says_done, demands_past_the_end_are_done, close_runs_finally,
-                close_stops_what_runs, close_leaves_no_message],
+                close_stops_what_runs, close_closes_what_runs, close_leaves_no_message],
     [{bound, [], Anywhere},
      {context, [], [other_calls_run_in_between, a_stream_keeps_its_context,
                     an_error_comes_before_the_done_after_it,
@@ -286,6 +286,36 @@ def make():
     finally:
         notes.append('closed')
 ">>, []),
+    close_while_it_runs(Config, S).
+
+%% It was forgotten: only a generator is closed by the interruption itself.
+close_closes_what_runs(Config) ->
+    {ok, S} = start(Config, <<"
+import sys, time
+sys.py_stream_notes = notes = []
+class make:
+    def __iter__(self): return self
+    def __next__(self):
+        sys.py_test_mark = 1
+        while True: pass
+    def close(self):
+        for _ in range(20): time.sleep(0.01)
+        notes.append('closed')
+">>, []),
+    close_while_it_runs(Config, S),
+    {ok, T} = start(Config, <<"
+import sys
+sys.py_stream_notes = notes = []
+class make:
+    def __aiter__(self): return self
+    async def __anext__(self):
+        sys.py_test_mark = 1
+        while True: pass
+    async def aclose(self): notes.append('closed')
+">>, []),
+    close_while_it_runs(Config, T).
+
+close_while_it_runs(Config, S) ->
     ok = py:stream_next(S, 1),
     case proplists:get_value(place, Config) of
         bound -> py_test:in_process(fun py_test:wait_for_mark/0);

@@ -11,7 +11,8 @@ suite() ->
 
 all() ->
     [the_death_of_the_consumer_closes_it, a_collected_handle_closes_it, unbind_closes_it,
-     an_unbound_context_says_so, an_interrupt_ends_it, an_iterator_of_c_code_is_stopped,
+     an_unbound_context_says_so, an_interrupt_ends_it, an_interrupt_that_is_swallowed_ends_it,
+     an_iterator_of_c_code_is_stopped,
      a_finally_that_hangs_costs_the_context, close_that_fails_is_no_harm,
      the_application_stops_under_it, a_callback_within_a_stream, a_stream_within_a_callback,
      no_stream_is_left].
@@ -111,6 +112,31 @@ def gen():
     {error, interrupted} = message(S),
     done = next(S, 1),
     {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
+    ok = py:unbind(Ctx).
+
+%% It went on, after a demand that nothing came of.
+an_interrupt_that_is_swallowed_ends_it(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    ok = py:ctx_exec(Ctx, <<"
+import sys
+sys.py_stream_notes = notes = []
+def gen():
+    try:
+        try:
+            sys.py_test_mark = 1
+            while True: pass
+        except BaseException:
+            while True: yield 1
+    finally:
+        notes.append('closed')
+">>),
+    {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
+    ok = py:stream_next(S, 1),
+    ok = py_test:wait_for_mark(),
+    ok = py:interrupt(Ctx),
+    {error, interrupted} = message(S),
+    done = next(S, 1),
+    ok = wait_closed(),
     ok = py:unbind(Ctx).
 
 a_finally_that_hangs_costs_the_context(_Config) ->

@@ -128,8 +128,9 @@ impl<'py> Execution<'py, '_> {
         match batch {
             Ok(answer) => Ok(answer.map(|items| (atoms::items(), items).encode(env))),
             Err(error) => {
-                iterators::close(self.py, stream.id);
                 self.job.finish(stream);
+                // Not here: what has been interrupted would be again, while it cleans up.
+                stream.lease.close_iterator(stream.id);
                 Err(error)
             }
         }

@@ -70,13 +70,18 @@ pub(crate) fn next_batch<'py>(
         Some(State::Live(source)) => source,
     };
     let items = PyList::empty(py);
-    match source.next_items(&items, count, job) {
+    let ended = source.next_items(&items, count, job);
+    let is_hit = |error: &PyErr| error.is_instance_of::<Interrupted>(py);
+    if job.is_unwanted() || ended.as_ref().is_err_and(is_hit) {
+        // Whatever it made of that, it is to be closed.
+        put_back(id, State::Live(source));
+        return Err(ended.err().unwrap_or_else(|| Interrupted::new_err(())));
+    }
+    match ended {
         Ok(true) if items.is_empty() => return Ok(Batch::Done),
         Ok(true) => {}
         Ok(false) => put_back(id, State::Live(source)),
-        Err(error) if items.is_empty() || error.is_instance_of::<Interrupted>(py) => {
-            return Err(error);
-        }
+        Err(error) if items.is_empty() => return Err(error),
         Err(error) => put_back(id, State::Failed(error)),
     }
     Ok(Batch::Items(items))
