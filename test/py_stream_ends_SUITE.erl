@@ -14,7 +14,8 @@ all() ->
      an_unbound_context_says_so, an_interrupt_ends_it, an_interrupt_that_is_swallowed_ends_it,
      an_iterator_of_c_code_is_stopped,
      a_finally_that_hangs_costs_the_context, close_that_fails_is_no_harm,
-     the_application_stops_under_it, a_callback_within_a_stream, a_stream_within_a_callback,
+     the_application_stops_under_it, the_youngest_is_closed_first,
+     a_callback_within_a_stream, a_stream_within_a_callback, a_stream_that_asks_itself,
      no_stream_is_left].
 
 init_per_suite(Config) ->
@@ -185,6 +186,24 @@ the_application_stops_under_it(Config) ->
     ok = start_application(),
     ok = wait_closed().
 
+%% The one that was asked last was.
+the_youngest_is_closed_first(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    ok = py:ctx_exec(Ctx, <<"
+import sys
+sys.py_stream_notes = notes = []
+def gen(name):
+    try:
+        while True: yield name
+    finally:
+        notes.extend((name, 'closed'))
+">>),
+    Started = [{Name, py:ctx_stream(Ctx, '__main__', gen, [Name])} || Name <- [1, 2, 3]],
+    [{items, [Name]} = next(S, 1) || {Name, {ok, S}} <- lists:reverse(Started)],
+    ok = py:unbind(Ctx),
+    ok = py_test:wait_available(?WORKERS),
+    {ok, [3, _, 2, _, 1, _]} = py:eval(<<"__import__('sys').py_stream_notes">>).
+
 a_callback_within_a_stream(_Config) ->
     ok = py:bind(),
     ok = py:register_function(double, fun([N]) -> {ok, V} = py:eval(<<"k * n">>, #{n => N}), V end),
@@ -228,12 +247,44 @@ erlang.endless()
     [ok = py:unregister_function(Name) || Name <- [within, endless]],
     ok = py:unbind(Ctx).
 
+%% It was told that it is done, went on unclosed, and stayed for ever.
+a_stream_that_asks_itself(_Config) ->
+    Self = self(),
+    ok = py:register_function(ask, fun([]) ->
+        Self ! {asks, self()},
+        {error, {'ValueError', Info}} = next(receive {asked, S} -> S end, 1),
+        maps:get(message, Info)
+    end),
+    {ok, Ctx} = py:bind(new),
+    ok = py:ctx_exec(Ctx, iolist_to_binary([noting(), "
+def ask():
+    import erlang
+    try:
+        while True: yield erlang.ask()
+    finally:
+        notes.append('closed')
+"])),
+    {ok, S} = py:ctx_stream(Ctx, '__main__', ask, []),
+    [begin
+         ok = py:stream_next(S, 1),
+         receive {asks, Pid} -> Pid ! {asked, S} end,
+         {items, [<<"generator already executing">>]} = message(S)
+     end || _ <- [1, 2]],
+    ok = py:stream_close(S),
+    ok = wait_closed(),
+    ok = py:unregister_function(ask),
+    ok = py:unbind(Ctx),
+    wait_nothing_left().
+
 no_stream_is_left(Config) ->
     [begin
          {ok, S} = start(Config, count(), [3]),
          {items, [0]} = next(S, 1),
          ok = py:stream_close(S)
      end || _ <- lists:seq(1, 100)],
+    wait_nothing_left().
+
+wait_nothing_left() ->
     py_test:wait_until(fun() ->
         erlang:garbage_collect(),
         erlang:garbage_collect(whereis(py_pool)),

@@ -1,5 +1,6 @@
 //! Runs what a job says, in a namespace. Runs on workers, attached.
 
+use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -122,6 +123,10 @@ impl<'py> Execution<'py, '_> {
             Ok(Batch::Done) => {
                 self.job.finish(stream);
                 return Ok(Answer::compact(atoms::done().encode(env)));
+            }
+            // The stream goes on. These are the words of Python for it.
+            Ok(Batch::Busy) => {
+                return Err(PyValueError::new_err("generator already executing").into());
             }
             Err(error) => Err(error.into()),
         };

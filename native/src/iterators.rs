@@ -7,6 +7,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 use std::cell::RefCell;
+use std::mem;
 
 use crate::convert::{CHECK_INTERVAL, MAX_TERMS};
 use crate::coroutines;
@@ -20,6 +21,8 @@ thread_local! {
 
 enum State {
     Live(Source),
+    /// Its code is under way, further down this stack: it can be neither asked nor closed.
+    Running,
     /// It has raised this after items that came before: the next demand gets it.
     Failed(PyErr),
 }
@@ -28,6 +31,8 @@ enum State {
 pub(crate) enum Batch<'py> {
     Items(Bound<'py, PyList>),
     Done,
+    /// It is in the middle of another demand, whose code makes this one.
+    Busy,
 }
 
 /// An iterator. Which protocol it has is told once: its class may change under it.
@@ -64,27 +69,39 @@ pub(crate) fn next_batch<'py>(
     count: usize,
     job: &Job,
 ) -> PyResult<Batch<'py>> {
-    let source = match take(id) {
-        None => return Ok(Batch::Done),
-        Some(State::Failed(error)) => return Err(error),
-        Some(State::Live(source)) => source,
+    let mut state = State::Running;
+    if !exchange(id, &mut state) {
+        return Ok(Batch::Done);
+    }
+    let source = match state {
+        State::Running => return Ok(Batch::Busy),
+        State::Failed(error) => {
+            drop(take(id));
+            return Err(error);
+        }
+        State::Live(source) => source,
     };
     let items = PyList::empty(py);
     let ended = source.next_items(&items, count, job);
     let is_hit = |error: &PyErr| error.is_instance_of::<Interrupted>(py);
-    if job.is_unwanted() || ended.as_ref().is_err_and(is_hit) {
+    let (left, batch) = if job.is_unwanted() || ended.as_ref().is_err_and(is_hit) {
         // Whatever it made of that, it is to be closed.
-        put_back(id, State::Live(source));
-        return Err(ended.err().unwrap_or_else(|| Interrupted::new_err(())));
+        let error = ended.err().unwrap_or_else(|| Interrupted::new_err(()));
+        (Some(State::Live(source)), Err(error))
+    } else {
+        match ended {
+            Ok(true) if items.is_empty() => (None, Ok(Batch::Done)),
+            Ok(true) => (None, Ok(Batch::Items(items))),
+            Ok(false) => (Some(State::Live(source)), Ok(Batch::Items(items))),
+            Err(error) if items.is_empty() => (None, Err(error)),
+            Err(error) => (Some(State::Failed(error)), Ok(Batch::Items(items))),
+        }
+    };
+    match left {
+        Some(mut state) => _ = exchange(id, &mut state),
+        None => drop(take(id)),
     }
-    match ended {
-        Ok(true) if items.is_empty() => return Ok(Batch::Done),
-        Ok(true) => {}
-        Ok(false) => put_back(id, State::Live(source)),
-        Err(error) if items.is_empty() => return Err(error),
-        Err(error) => put_back(id, State::Failed(error)),
-    }
-    Ok(Batch::Items(items))
+    batch
 }
 
 impl Source {
@@ -181,7 +198,11 @@ fn take(id: u64) -> Option<State> {
     })
 }
 
-/// An iterator is not in the table while it runs, so that code in it cannot close it under itself.
-fn put_back(id: u64, state: State) {
-    ITERATORS.with_borrow_mut(|iterators| iterators.push((id, state)));
+/// Swaps the states, in its place; `false` if it has none. What comes out is dropped by the caller,
+/// after the borrow.
+fn exchange(id: u64, state: &mut State) -> bool {
+    ITERATORS.with_borrow_mut(|iterators| {
+        let entry = iterators.iter_mut().find(|(other, _)| *other == id);
+        entry.map(|(_, own)| mem::swap(own, state)).is_some()
+    })
 }

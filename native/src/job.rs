@@ -47,8 +47,10 @@ pub(crate) enum Home {
     Context(Mutex<Option<ResourceArc<Context>>>),
     /// In the middle of this job, if it is known: its caller is the process that answers a callback.
     Within(Option<Arc<Job>>),
-    /// For a stream: its message is not `{Ref, Result}` but `{py_stream, Stream, Result}`.
-    Demand(Arc<Demand>),
+    /// For a stream: its message is not `{Ref, Result}` but `{py_stream, Stream, Result}`. In the
+    /// middle of that job, if its consumer answers a callback. The demand, which the stream knows,
+    /// must not refer to that one, which may refer to the stream.
+    Demand(Arc<Demand>, Option<Arc<Job>>),
 }
 
 impl Job {
@@ -83,8 +85,7 @@ impl Job {
     /// This job, and those in the middle of which it runs, innermost first.
     pub(crate) fn chain(&self) -> impl Iterator<Item = &Self> {
         iter::successors(Some(self), |job| match &job.home {
-            Home::Within(parent) => parent.as_deref(),
-            Home::Demand(demand) => demand.parent.as_deref(),
+            Home::Within(parent) | Home::Demand(_, parent) => parent.as_deref(),
             Home::Anywhere | Home::Context(_) => None,
         })
     }
@@ -101,14 +102,14 @@ impl Job {
             reference.in_env(env)
         });
         match self.home {
-            Home::Demand(_) => (atoms::py_stream(), reference, result).encode(env),
+            Home::Demand(..) => (atoms::py_stream(), reference, result).encode(env),
             _ => (reference, result).encode(env),
         }
     }
 
     /// As `message`, for what went wrong: returned to a caller, or raised in it.
     pub(crate) fn failure<'a>(&self, env: Env<'a>, error: &Error) -> Term<'a> {
-        let is_raised = error.is_raised() && !matches!(self.home, Home::Demand(_));
+        let is_raised = error.is_raised() && !matches!(self.home, Home::Demand(..));
         let tag = if is_raised {
             atoms::raise()
         } else {
@@ -129,7 +130,7 @@ impl Job {
 
     /// What it is a demand of.
     fn stream(&self) -> Option<ResourceArc<Stream>> {
-        if !matches!(self.home, Home::Demand(_)) {
+        if !matches!(self.home, Home::Demand(..)) {
             return None;
         }
         self.env.run(|own| {
@@ -141,7 +142,7 @@ impl Job {
     /// Its message has been sent, or never will be.
     pub(crate) fn settle(&self) {
         match &self.home {
-            Home::Demand(demand) => demand.settle(),
+            Home::Demand(demand, _) => demand.settle(),
             // What the code has left running may know its job, and would keep its own context.
             Home::Context(context) => {
                 let context = context
@@ -156,12 +157,12 @@ impl Job {
 
     /// The stream that it was for is over, and was all that its lease is for.
     pub(crate) fn frees_lease(&self) -> bool {
-        matches!(&self.home, Home::Demand(demand) if demand.frees_lease())
+        matches!(&self.home, Home::Demand(demand, _) if demand.frees_lease())
     }
 
     /// The stream that it is for is over.
     pub(crate) fn finish(&self, stream: &Stream) {
-        if let Home::Demand(demand) = &self.home {
+        if let Home::Demand(demand, _) = &self.home {
             demand.finish(stream);
         }
     }

@@ -247,8 +247,9 @@ fn stream_next<'a>(
     let Some(ticket) = ticket else {
         return Ok(Err(Refusal(Error::Overloaded)));
     };
-    let demand = handle.demand(&ticket, parent);
-    let job = Job::accept(env, order, ticket, Home::Demand(Arc::clone(&demand)));
+    let demand = handle.demand(&ticket);
+    let home = Home::Demand(Arc::clone(&demand), parent);
+    let job = Job::accept(env, order, ticket, home);
     let submitted = match within {
         Some(callback) => callback.submit(job),
         None => handle.lease.submit(job),

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::census::{Counted, STREAMS};
 use crate::context::{Context, Lease};
-use crate::job::Job;
 use crate::ticket::{Cancel, Ticket};
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -34,8 +33,6 @@ pub(crate) struct Stream {
 /// One `stream_next`.
 pub(crate) struct Demand {
     pub(crate) ticket: Arc<Ticket>,
-    /// The job in the middle of which it is met: its consumer answers a callback.
-    pub(crate) parent: Option<Arc<Job>>,
     /// Its message is on the way, or nobody wants one.
     settled: AtomicBool,
     /// It has come to the end of a stream whose lease is its own.
@@ -78,10 +75,9 @@ impl Stream {
         self.is_finished() && self.demands().iter().all(|demand| demand.is_settled())
     }
 
-    pub(crate) fn demand(&self, ticket: &Arc<Ticket>, parent: Option<Arc<Job>>) -> Arc<Demand> {
+    pub(crate) fn demand(&self, ticket: &Arc<Ticket>) -> Arc<Demand> {
         let demand = Arc::new(Demand {
             ticket: Arc::clone(ticket),
-            parent,
             settled: AtomicBool::new(false),
             frees_lease: AtomicBool::new(false),
         });
