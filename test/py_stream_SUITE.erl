@@ -26,7 +26,8 @@ groups() ->
                     a_refused_demand_is_forgotten | Anywhere]},
      {unbound, [], [a_stream_has_a_worker_until_it_is_done, no_worker_is_an_error | Anywhere]},
      {collect, [], [items_are_collected, locals_are_seen, asynchronous_items_are_collected,
-                    collecting_may_fail, what_is_asked_wrongly_is_badarg]}].
+                    a_coroutine_is_awaited_for_its_items, collecting_may_fail,
+                    what_is_asked_wrongly_is_badarg]}].
 
 init_per_suite(Config) ->
     Config.
@@ -475,6 +476,16 @@ async def gen(n):
 ">>),
     {ok, [0, 1, 2]} = py:stream('__main__', gen, [3]),
     {ok, [0, 1]} = py:stream_eval(<<"gen(2)">>).
+
+%% As `stream_start' does it.
+a_coroutine_is_awaited_for_its_items(_Config) ->
+    ok = py:bind(),
+    ok = py:exec(<<"async def later(items): return items">>),
+    {ok, S} = py:stream_start('__main__', later, [[1, 2]]),
+    {items, [1, 2]} = next(S, 3),
+    ok = py:stream_close(S),
+    {ok, [1, 2]} = py:stream('__main__', later, [[1, 2]]),
+    {ok, [3]} = py:stream_eval(<<"later([3])">>).
 
 collecting_may_fail(_Config) ->
     {error, {'ZeroDivisionError', _}} = py:stream_eval(<<"(1 // x for x in (1, 0))">>),

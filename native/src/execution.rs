@@ -45,7 +45,7 @@ impl<'py> Execution<'py, '_> {
             Shape::Next { stream, count } => self.next(&stream, count, env),
             Shape::Collect { source } => {
                 let all = |value| {
-                    let items = iterators::collect(&value, self.job)?;
+                    let items = iterators::collect(&coroutines::settle(value)?, self.job)?;
                     self.answer(env, items.as_any())
                 };
                 self.with_value(source, all)
