@@ -10,7 +10,8 @@ suite() ->
     [{timetrap, {seconds, 60}}].
 
 all() ->
-    [the_death_of_the_consumer_closes_it, a_collected_handle_closes_it, unbind_closes_it,
+    [the_death_of_the_consumer_closes_it, the_death_of_another_takes_its_demands,
+     the_death_of_another_stops_its_demand, a_collected_handle_closes_it, unbind_closes_it,
      an_unbound_context_says_so, an_interrupt_ends_it, an_interrupt_that_is_swallowed_ends_it,
      an_iterator_of_c_code_is_stopped,
      a_finally_that_hangs_costs_the_context, close_that_fails_is_no_harm,
@@ -59,6 +60,51 @@ the_death_of_the_consumer_closes_it(Config) ->
 notes_or_none() ->
     {ok, Notes} = py:eval(<<"getattr(__import__('sys'), 'py_stream_notes', None)">>),
     Notes.
+
+the_death_of_another_takes_its_demands(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    ok = py:ctx_exec(Ctx, <<"import sys, threading; gate = threading.Event()">>),
+    {ok, Gate} = py:ctx_eval(Ctx, <<"gate">>),
+    {ok, S} = py:ctx_stream(Ctx, itertools, count, []),
+    Wait = <<"(setattr(sys, 'py_test_mark', 1), gate.wait(30))[1]">>,
+    Blocker = py_test:start_call(fun() -> py:ctx_eval(Ctx, Wait) end),
+    ok = py_test:wait_for_mark(),
+    Pid = asking(S, 3),
+    ok = py_test:wait_pending(4),
+    ok = py:stream_next(S, 1),
+    exit(Pid, kill),
+    ok = py_test:wait_pending(2),
+    ok = py_test:open_gate(Gate, Blocker),
+    {items, [0]} = message(S),
+    {items, [1]} = next(S, 1),
+    ok = py:unbind(Ctx).
+
+%% It blocked the context for good.
+the_death_of_another_stops_its_demand(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    ok = py:ctx_exec(Ctx, <<"
+import sys
+def gen():
+    sys.py_test_mark = 1
+    while True: pass
+    yield
+">>),
+    {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
+    Pid = asking(S, 2),
+    ok = py_test:wait_for_mark(),
+    exit(Pid, kill),
+    {ok, 2} = py:ctx_eval(Ctx, <<"1 + 1">>, #{}, 5000),
+    %% Somebody has to hear that it was cut short.
+    {error, interrupted} = next(S, 1),
+    done = next(S, 1),
+    ok = py:unbind(Ctx).
+
+%% A process that has made so many demands.
+asking(S, Count) ->
+    spawn(fun() ->
+        [ok = py:stream_next(S, 1) || _ <- lists:seq(1, Count)],
+        receive never -> S end
+    end).
 
 a_collected_handle_closes_it(Config) ->
     start_and_forget(Config),

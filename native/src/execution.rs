@@ -118,6 +118,10 @@ impl<'py> Execution<'py, '_> {
 
     /// `{items, Items}` or `done`.
     fn next<'a>(&self, stream: &Stream, count: usize, env: Env<'a>) -> Result<Answer<'a>, Error> {
+        if stream.take_lost() {
+            self.job.fail(stream);
+            return Err(Error::Interrupted);
+        }
         let batch = match iterators::next_batch(self.py, stream.id, count, self.job) {
             Ok(Batch::Items(items)) => to_message(env, items.as_any(), self.ticket),
             Ok(Batch::Done) => {
@@ -133,7 +137,7 @@ impl<'py> Execution<'py, '_> {
         match batch {
             Ok(answer) => Ok(answer.map(|items| (atoms::items(), items).encode(env))),
             Err(error) => {
-                self.job.finish(stream);
+                self.job.fail(stream);
                 // Not here: what has been interrupted would be again, while it cleans up.
                 stream.lease.close_iterator(stream.id);
                 Err(error)

@@ -139,6 +139,13 @@ impl Job {
         })
     }
 
+    fn demand(&self) -> Option<&Demand> {
+        match &self.home {
+            Home::Demand(demand, _) => Some(demand),
+            _ => None,
+        }
+    }
+
     /// Its message has been sent, or never will be.
     pub(crate) fn settle(&self) {
         match &self.home {
@@ -157,13 +164,20 @@ impl Job {
 
     /// The stream that it was for is over, and was all that its lease is for.
     pub(crate) fn frees_lease(&self) -> bool {
-        matches!(&self.home, Home::Demand(demand, _) if demand.frees_lease())
+        self.demand().is_some_and(Demand::frees_lease)
     }
 
     /// The stream that it is for is over.
     pub(crate) fn finish(&self, stream: &Stream) {
-        if let Home::Demand(demand, _) = &self.home {
+        if let Some(demand) = self.demand() {
             demand.finish(stream);
+        }
+    }
+
+    /// As `finish`, with an error for the one who has asked.
+    pub(crate) fn fail(&self, stream: &Stream) {
+        if let Some(demand) = self.demand() {
+            demand.fail(stream);
         }
     }
 

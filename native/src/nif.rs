@@ -12,11 +12,11 @@ use crate::callback::{self, Outcome};
 use crate::census::{CALLBACKS, JOBS, LEASES, OBJECTS, STREAMS};
 use crate::context::{Context, End, LeaseHandle};
 use crate::error::Error;
-use crate::job::{Home, Job};
+use crate::job::Job;
 use crate::pool::{Pool, PoolHandle};
 use crate::stream::Stream;
 use crate::target::{Target, lease_of};
-use crate::ticket::{Cancel, Handle, Ticket};
+use crate::ticket::{Cancel, Handle};
 use crate::watchdog::{self, Limits};
 use crate::{erlang, python, thread};
 
@@ -233,36 +233,12 @@ fn stream_next<'a>(
     if handle.is_over() {
         return Ok(Ok(atoms::done()));
     }
-    let job = (atoms::next(), stream, count);
-    let order = (stream, job, callers).encode(env);
+    let order = (stream, (atoms::next(), stream, count), callers).encode(env);
     // The consumer answers a callback of that very lease: it is met in the middle of what waits.
     let within = place.decode::<(ResourceArc<callback::Handle>, u64)>();
     let within = within.ok().filter(|(_, lease)| *lease == handle.lease.id);
     let within = within.map(|(callback, _)| Arc::clone(&callback.0));
-    let parent = within.as_ref().and_then(|callback| callback.job.clone());
-    let ticket = match &within {
-        Some(callback) => Some(Ticket::admit(&callback.pending)),
-        None => Ticket::open(&handle.lease.pool().pending),
-    };
-    let Some(ticket) = ticket else {
-        return Ok(Err(Refusal(Error::Overloaded)));
-    };
-    let demand = handle.demand(&ticket);
-    let home = Home::Demand(Arc::clone(&demand), parent);
-    let job = Job::accept(env, order, ticket, home);
-    let submitted = match within {
-        Some(callback) => callback.submit(job),
-        None => handle.lease.submit(job),
-    };
-    if submitted.is_err() {
-        demand.settle();
-    }
-    Ok(match submitted {
-        Ok(()) => Ok(atoms::ok()),
-        // Its lease was for it alone, and has ended with it.
-        Err(Error::ContextNotBound) if handle.is_finished() => Ok(atoms::done()),
-        Err(error) => Err(Refusal(error)),
-    })
+    Ok(Stream::ask(&handle, env, order, within).map_err(Refusal))
 }
 
 /// `sending` while something is on the way.

@@ -163,8 +163,9 @@ impl Station {
             return Ok(Some(Taken { job, lease, depth }));
         };
         let has_place = self.slot.resume(py.into(), depth);
-        if let Some(error) = refusal {
-            outbox.refuse(job, error);
+        match refusal {
+            Some(error) => outbox.refuse(job, error),
+            None => job.settle(),
         }
         if !has_place {
             return Err(Exit::Abandoned);
