@@ -22,8 +22,7 @@ groups() ->
                 close_stops_what_runs, close_closes_what_runs, close_leaves_no_message],
     [{bound, [], Anywhere},
      {context, [], [other_calls_run_in_between, a_stream_keeps_its_context,
-                    an_error_comes_before_the_done_after_it,
-                    a_refused_demand_is_forgotten | Anywhere]},
+                    an_error_comes_before_the_done_after_it | Anywhere]},
      {unbound, [], [a_stream_has_a_worker_until_it_is_done, no_worker_is_an_error | Anywhere]},
      {collect, [], [items_are_collected, locals_are_seen, asynchronous_items_are_collected,
                     a_coroutine_is_awaited_for_its_items, collecting_may_fail,
@@ -414,40 +413,6 @@ spin_until(End) ->
     case erlang:monotonic_time(microsecond) < End of
         true -> spin_until(End);
         false -> ok
-    end.
-
-%% It was taken for one that is on its way, by every demand after it.
-a_refused_demand_is_forgotten(_Config) ->
-    {ok, Ctx} = py:bind(new),
-    ok = py:ctx_exec(Ctx, <<"
-import sys, threading
-gate = threading.Event()
-def wait():
-    gate.clear()
-    sys.py_test_mark = 1
-    return gate.wait(30)
-def gen():
-    wait()
-    yield 0
-">>),
-    {ok, Gate} = py:ctx_eval(Ctx, <<"gate">>),
-    {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
-    Accepted = ask_until_refused(S, 0),
-    ok = py_test:wait_for_mark(),
-    {ok, none} = py:eval(<<"gate.set()">>, #{gate => Gate}),
-    {items, [0]} = message(S),
-    [done = message(S) || _ <- lists:seq(2, Accepted)],
-    %% What is over says so at once.
-    Blocker = py_test:start_call(fun() -> py:ctx_eval(Ctx, <<"wait()">>) end),
-    ok = py_test:wait_for_mark(),
-    done = next(S, 1),
-    ok = py_test:open_gate(Gate, Blocker),
-    ok = py:unbind(Ctx).
-
-ask_until_refused(S, Accepted) ->
-    case py:stream_next(S, 1) of
-        ok -> ask_until_refused(S, Accepted + 1);
-        {error, overloaded} -> Accepted
     end.
 
 %%% Collect

@@ -11,11 +11,11 @@ suite() ->
 
 all() ->
     [the_death_of_the_consumer_closes_it, the_death_of_another_takes_its_demands,
-     the_death_of_another_stops_its_demand, a_collected_handle_closes_it, unbind_closes_it,
+     the_death_of_another_stops_its_demand, a_refused_demand_is_forgotten,
+     a_collected_handle_closes_it, unbind_closes_it, answers_keep_their_order_at_the_end,
      an_unbound_context_says_so, an_interrupt_ends_it, an_interrupt_that_is_swallowed_ends_it,
-     an_iterator_of_c_code_is_stopped,
-     a_finally_that_hangs_costs_the_context, close_that_fails_is_no_harm,
-     the_application_stops_under_it, the_youngest_is_closed_first,
+     an_iterator_of_c_code_is_stopped, a_finally_that_hangs_costs_the_context,
+     close_that_fails_is_no_harm, the_application_stops_under_it, the_youngest_is_closed_first,
      a_callback_within_a_stream, a_stream_within_a_callback, a_stream_that_asks_itself,
      no_stream_is_left].
 
@@ -60,6 +60,40 @@ the_death_of_the_consumer_closes_it(Config) ->
 notes_or_none() ->
     {ok, Notes} = py:eval(<<"getattr(__import__('sys'), 'py_stream_notes', None)">>),
     Notes.
+
+%% It was taken for one that is on its way, by every demand after it.
+a_refused_demand_is_forgotten(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    ok = py:ctx_exec(Ctx, <<"
+import sys, threading
+gate = threading.Event()
+def wait():
+    gate.clear()
+    sys.py_test_mark = 1
+    return gate.wait(30)
+def gen():
+    wait()
+    yield 0
+">>),
+    {ok, Gate} = py:ctx_eval(Ctx, <<"gate">>),
+    {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
+    Accepted = ask_until_refused(S, 0),
+    ok = py_test:wait_for_mark(),
+    {ok, none} = py:eval(<<"gate.set()">>, #{gate => Gate}),
+    {items, [0]} = message(S),
+    [done = message(S) || _ <- lists:seq(2, Accepted)],
+    %% What is over says so at once.
+    Blocker = py_test:start_call(fun() -> py:ctx_eval(Ctx, <<"wait()">>) end),
+    ok = py_test:wait_for_mark(),
+    done = next(S, 1),
+    ok = py_test:open_gate(Gate, Blocker),
+    ok = py:unbind(Ctx).
+
+ask_until_refused(S, Accepted) ->
+    case py:stream_next(S, 1) of
+        ok -> ask_until_refused(S, Accepted + 1);
+        {error, overloaded} -> Accepted
+    end.
 
 the_death_of_another_takes_its_demands(_Config) ->
     {ok, Ctx} = py:bind(new),
@@ -123,8 +157,32 @@ unbind_closes_it(_Config) ->
     {items, [0]} = next(S, 1),
     ok = py:unbind(),
     ok = wait_closed(),
-    ok = py:stream_next(S, 1),
-    {error, context_not_bound} = message(S).
+    {error, context_not_bound} = next(S, 1),
+    done = next(S, 1).
+
+%% What was asked too late was told so before what had been asked in time.
+answers_keep_their_order_at_the_end(_Config) ->
+    [begin
+         {ok, Ctx} = py:bind(new),
+         ok = py:ctx_exec(Ctx, <<"
+import sys, time
+def gen():
+    sys.py_test_mark = 1
+    ", Code/binary, "
+    yield
+">>),
+         {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
+         {ok, T} = py:ctx_stream(Ctx, '__main__', gen, []),
+         [ok = py:stream_next(Stream, 1) || Stream <- [S, S, T, T]],
+         ok = py_test:wait_for_mark(),
+         ok = py:unbind(Ctx),
+         [ok = py:stream_next(Stream, 1) || Stream <- [S, S, T, T]],
+         [{error, interrupted}, done, done, done] = [message(S) || _ <- lists:seq(1, 4)],
+         [{error, context_not_bound}, done, done, done] = [message(T) || _ <- lists:seq(1, 4)],
+         [done = next(Stream, 1) || Stream <- [S, T]],
+         ok = py_test:wait_for_abandoned(0)
+     end || Code <- [<<"while True: pass">>, <<"time.sleep(2)">>]],
+    ok.
 
 an_unbound_context_says_so(_Config) ->
     {ok, Ctx} = py:bind(new),

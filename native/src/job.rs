@@ -120,12 +120,17 @@ impl Job {
 
     /// As `failure`, of a job that did not come to its end.
     pub(crate) fn refusal<'a>(&self, env: Env<'a>, error: &Error) -> Term<'a> {
-        if self.stream().is_some_and(|stream| stream.is_finished()) {
-            // Its place is gone because there was nothing left to do there.
+        if self.stream().is_some_and(|stream| stream.refuse()) {
             self.message(env, atoms::done().encode(env))
         } else {
             self.failure(env, error)
         }
+    }
+
+    /// Its refusal is for later, and not for its own outbox.
+    pub(crate) fn defer(&self) -> bool {
+        let deferred = || Some(self.stream()?.demands.defer(self.demand()?));
+        deferred().unwrap_or(false)
     }
 
     /// What it is a demand of.
@@ -146,20 +151,18 @@ impl Job {
         }
     }
 
-    /// Its message has been sent, or never will be.
-    pub(crate) fn settle(&self) {
-        match &self.home {
-            Home::Demand(demand, _) => demand.settle(),
+    /// Its message has been sent, or never will be. Gives somebody whose refusal had to wait for
+    /// it, if there is any, and has to be called again then.
+    pub(crate) fn settle(&self) -> Option<LocalPid> {
+        if let Home::Context(context) = &self.home {
             // What the code has left running may know its job, and would keep its own context.
-            Home::Context(context) => {
-                let context = context
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .take();
-                drop(context);
-            }
-            Home::Anywhere | Home::Within(_) => {}
+            let context = context
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            drop(context);
         }
+        self.stream()?.demands.settle(self.demand()?)
     }
 
     /// The stream that it was for is over, and was all that its lease is for.

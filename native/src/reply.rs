@@ -73,20 +73,29 @@ impl Outbox {
             }
             Completion::Nothing => self.env.clear(),
         }
-        job.settle();
+        self.settle(job);
     }
 
-    /// Ends `job` with an error.
+    /// Ends `job`, which did not come to its end.
     pub(crate) fn refuse(&mut self, job: &Job, error: Error) {
         self.env.clear();
-        let letter = self
-            .env
-            .run(|env| Letter(job.refusal(env, &error).as_c_arg()));
-        match job.ticket.complete() {
-            Completion::Reply | Completion::Interrupted => _ = self.send(&job.caller, letter),
-            Completion::Nothing => self.env.clear(),
+        if job.ticket.complete() != Completion::Nothing && !job.defer() {
+            self.send_refusal(&job.caller, job, &error);
         }
-        job.settle();
+        self.settle(job);
+    }
+
+    /// Nothing more comes for `job`.
+    pub(crate) fn settle(&mut self, job: &Job) {
+        while let Some(late) = job.settle() {
+            self.send_refusal(&late, job, &Error::ContextNotBound);
+        }
+    }
+
+    fn send_refusal(&mut self, to: &LocalPid, job: &Job, error: &Error) {
+        let write = |env| Letter(job.refusal(env, error).as_c_arg());
+        let letter = self.env.run(write);
+        self.send(to, letter);
     }
 
     /// Sends what `write` makes; `false` if there is no such process.

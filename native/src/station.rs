@@ -165,7 +165,7 @@ impl Station {
         let has_place = self.slot.resume(py.into(), depth);
         match refusal {
             Some(error) => outbox.refuse(job, error),
-            None => job.settle(),
+            None => outbox.settle(job),
         }
         if !has_place {
             return Err(Exit::Abandoned);

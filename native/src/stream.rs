@@ -1,7 +1,7 @@
 //! A stream: an iterator that lives in a lease, and the handle that Erlang holds on it.
 //!
-//! The iterator itself is with the worker, see [`crate::iterators`]; here it is a number. Nothing is
-//! produced without a demand, and each demand is a job that ends with one message. A stream ends
+//! The iterator itself is with the worker, see [`crate::iterators`]; here it is a number. Nothing
+//! is produced without a demand, and each demand is a job that ends with one message. A stream ends
 //! by `stream_close`, by the death of its consumer, by the drop of its handle, or with its lease.
 //! Scheduler threads, monitors and destructors come here: nothing blocks, nothing attaches.
 
@@ -15,7 +15,12 @@ use crate::census::{Counted, STREAMS};
 use crate::context::{Context, Lease};
 use crate::error::Error;
 use crate::job::{Home, Job};
-use crate::ticket::{Cancel, Ticket};
+use crate::ticket::Ticket;
+
+mod demands;
+
+pub(crate) use demands::Demand;
+use demands::Demands;
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
@@ -35,18 +40,8 @@ pub(crate) struct Stream {
     consumer: LocalPid,
     /// Others that have asked, and are monitored.
     askers: Mutex<Vec<LocalPid>>,
-    demands: Mutex<Vec<Arc<Demand>>>,
+    pub(crate) demands: Demands,
     _counted: Counted,
-}
-
-/// One `stream_next`.
-pub(crate) struct Demand {
-    ticket: Arc<Ticket>,
-    asker: LocalPid,
-    /// Its message is on the way, or nobody wants one.
-    settled: AtomicBool,
-    /// It has come to the end of a stream whose lease is its own.
-    frees_lease: AtomicBool,
 }
 
 impl Stream {
@@ -67,25 +62,11 @@ impl Stream {
             lost: AtomicBool::new(false),
             consumer: env.pid(),
             askers: Mutex::default(),
-            demands: Mutex::default(),
+            demands: Demands::default(),
             _counted: STREAMS.enter(),
         });
         env.monitor(&stream, &env.pid())?;
         Some(stream)
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::SeqCst)
-    }
-
-    /// There will be no more items.
-    pub(crate) fn is_finished(&self) -> bool {
-        self.is_closed() || self.finished.load(Ordering::SeqCst)
-    }
-
-    /// And nothing is on its way, which `done` would overtake.
-    pub(crate) fn is_over(&self) -> bool {
-        self.is_finished() && self.demands().iter().all(|demand| demand.is_settled())
     }
 
     /// Asks for items, by an order for a job: `ok`, or `done`. `within`: the calling process
@@ -104,7 +85,7 @@ impl Stream {
             Some(callback) => Ticket::admit(&callback.pending),
             None => Ticket::open(&this.lease.pool().pending).ok_or(Error::Overloaded)?,
         };
-        let demand = this.demand(env.pid(), &ticket);
+        let demand = Demand::new(env.pid(), &ticket);
         let parent = within.as_ref().and_then(|callback| callback.job.clone());
         let home = Home::Demand(Arc::clone(&demand), parent);
         let job = Job::accept(env, order, ticket, home);
@@ -112,14 +93,13 @@ impl Stream {
             Some(callback) => callback.submit(job),
             None => this.lease.submit(job),
         };
-        let Err(error) = submitted else {
-            return Ok(atoms::ok());
-        };
-        demand.settle();
-        match error {
-            // Its lease was for it alone, and has ended with it.
-            Error::ContextNotBound if this.is_finished() => Ok(atoms::done()),
-            error => Err(error),
+        match submitted {
+            Ok(()) => {
+                this.accept(&demand);
+                Ok(atoms::ok())
+            }
+            Err(Error::ContextNotBound) => this.turn_away(env.pid()),
+            Err(error) => Err(error),
         }
     }
 
@@ -137,17 +117,53 @@ impl Stream {
         is_alive
     }
 
-    fn demand(&self, asker: LocalPid, ticket: &Arc<Ticket>) -> Arc<Demand> {
-        let demand = Arc::new(Demand {
-            ticket: Arc::clone(ticket),
-            asker,
-            settled: AtomicBool::new(false),
-            frees_lease: AtomicBool::new(false),
-        });
-        let mut demands = self.demands();
-        demands.retain(|demand| !demand.is_settled());
-        demands.push(Arc::clone(&demand));
-        demand
+    fn accept(&self, demand: &Arc<Demand>) {
+        self.demands.accept(Arc::clone(demand));
+        if self.is_closed() {
+            // Whoever closed it may have come too early to see this one.
+            demand.cancel();
+        }
+    }
+
+    fn turn_away(&self, asker: LocalPid) -> Result<Atom, Error> {
+        if self.demands.wait(asker) {
+            Ok(atoms::ok())
+        } else if self.refuse() {
+            Ok(atoms::done())
+        } else {
+            Err(Error::ContextNotBound)
+        }
+    }
+
+    /// A demand is not met: `true` if it is told `done`. Only one is told that the lease has ended.
+    pub(crate) fn refuse(&self) -> bool {
+        let is_finished = self.is_finished();
+        if self.lease.is_ended() {
+            return self.finished.swap(true, Ordering::SeqCst) || is_finished;
+        }
+        is_finished
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
+    fn finish(&self) {
+        self.finished.store(true, Ordering::SeqCst);
+    }
+
+    /// There will be no more items.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.is_closed() || self.finished.load(Ordering::SeqCst)
+    }
+
+    /// And nothing is on its way, which `done` would overtake.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_finished() && self.demands.are_settled()
+    }
+
+    fn lose(&self) {
+        self.lost.store(true, Ordering::SeqCst);
     }
 
     /// There are no more, and nobody has been told why.
@@ -159,29 +175,19 @@ impl Stream {
     /// be sent. Idempotent.
     pub(crate) fn close(&self) -> bool {
         let first = !self.closed.swap(true, Ordering::SeqCst);
-        let demands = self.demands().clone();
-        let settled = |demand: &Arc<Demand>| {
-            demand.ticket.cancel() == Cancel::Cancelled || demand.is_settled()
-        };
-        // Every one of them, whatever the first says.
-        let unsettled = demands.iter().filter(|demand| !settled(demand)).count();
+        let is_settled = self.demands.cancel();
         if first {
             self.lease.close_iterator(self.id);
             if self.owns_lease {
                 self.lease.end();
             }
         }
-        unsettled == 0
+        is_settled
     }
 
     fn askers(&self) -> MutexGuard<'_, Vec<LocalPid>> {
         // Whole after each operation, whatever panicked.
         self.askers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn demands(&self) -> MutexGuard<'_, Vec<Arc<Demand>>> {
-        // Whole after each operation, whatever panicked.
-        self.demands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -191,12 +197,9 @@ impl Resource for Stream {
     fn down<'a>(&'a self, _env: Env<'a>, pid: LocalPid, _monitor: Monitor) {
         if pid == self.consumer {
             self.close();
-            return;
-        }
-        self.askers().retain(|asker| *asker != pid);
-        let demands = self.demands().clone();
-        for demand in demands.iter().filter(|demand| demand.asker == pid) {
-            demand.ticket.cancel();
+        } else {
+            self.askers().retain(|asker| *asker != pid);
+            self.demands.cancel_those_of(pid);
         }
     }
 }
@@ -204,35 +207,5 @@ impl Resource for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-impl Demand {
-    /// The message is sent, or will never be.
-    pub(crate) fn settle(&self) {
-        self.settled.store(true, Ordering::SeqCst);
-    }
-
-    fn is_settled(&self) -> bool {
-        self.settled.load(Ordering::SeqCst)
-    }
-
-    /// As `finish`, with an error that somebody should hear.
-    pub(crate) fn fail(&self, stream: &Stream) {
-        if self.ticket.is_pending() || stream.is_closed() {
-            self.finish(stream);
-        } else {
-            stream.lost.store(true, Ordering::SeqCst);
-        }
-    }
-
-    /// The stream is over.
-    pub(crate) fn finish(&self, stream: &Stream) {
-        stream.finished.store(true, Ordering::SeqCst);
-        self.frees_lease.store(stream.owns_lease, Ordering::SeqCst);
-    }
-
-    pub(crate) fn frees_lease(&self) -> bool {
-        self.frees_lease.load(Ordering::SeqCst)
     }
 }
