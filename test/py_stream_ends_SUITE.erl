@@ -2,7 +2,8 @@
 -module(py_stream_ends_SUITE).
 -compile([export_all, nowarn_export_all]).
 
--import(py_stream_SUITE, [count/0, noting/0, start/3, next/2, message/1, wait_closed/0]).
+-import(py_stream_SUITE, [count/0, noting/0, start/3, next/2, message/1, wait_closed/0,
+                          spin_until/1]).
 
 -define(WORKERS, 4).
 
@@ -13,6 +14,7 @@ all() ->
     [the_death_of_the_consumer_closes_it, the_death_of_another_takes_its_demands,
      the_death_of_another_stops_its_demand, a_refused_demand_is_forgotten,
      a_collected_handle_closes_it, unbind_closes_it, answers_keep_their_order_at_the_end,
+     one_demand_is_told_of_the_end,
      an_unbound_context_says_so, an_interrupt_ends_it, an_interrupt_that_is_swallowed_ends_it,
      an_iterator_of_c_code_is_stopped, a_finally_that_hangs_costs_the_context,
      close_that_fails_is_no_harm, the_application_stops_under_it, the_youngest_is_closed_first,
@@ -182,6 +184,27 @@ def gen():
          [done = next(Stream, 1) || Stream <- [S, T]],
          ok = py_test:wait_for_abandoned(0)
      end || Code <- [<<"while True: pass">>, <<"time.sleep(2)">>]],
+    ok.
+
+%% Two were, if the code had come to its end just before it would have been interrupted.
+one_demand_is_told_of_the_end(_Config) ->
+    Gen = <<"
+def gen():
+    while True:
+        for _ in range(2000): pass
+        yield 0
+">>,
+    [begin
+         {ok, Ctx} = py:bind(new),
+         ok = py:ctx_exec(Ctx, Gen),
+         {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
+         [ok = py:stream_next(S, 1) || _ <- lists:seq(1, 50)],
+         ok = spin_until(erlang:monotonic_time(microsecond) + Delay),
+         ok = py:unbind(Ctx),
+         Met = fun(Message) -> Message =:= {items, [0]} end,
+         Rest = lists:dropwhile(Met, [message(S) || _ <- lists:seq(1, 50)]),
+         [] = [Told || Told <- lists:nthtail(min(1, length(Rest)), Rest), Told =/= done]
+     end || Delay <- lists:seq(1, 2000, 5)],
     ok.
 
 an_unbound_context_says_so(_Config) ->

@@ -184,6 +184,15 @@ impl Job {
         }
     }
 
+    /// Its code had come to its end, but the caller is told that it was interrupted: what it brought
+    /// is lost.
+    pub(crate) fn cut_short(&self) {
+        if let Some(stream) = self.stream() {
+            self.finish(&stream);
+            stream.lease.close_iterator(stream.id);
+        }
+    }
+
     /// `[Caller | Callers]`: the caller, and whoever it works for by its own word.
     pub(crate) fn callers<'a>(&self, env: Env<'a>) -> Term<'a> {
         let callers = self.env.run(|own| {

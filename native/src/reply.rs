@@ -68,6 +68,7 @@ impl Outbox {
         match job.ticket.complete() {
             Completion::Reply => _ = self.send(&job.caller, letter),
             Completion::Interrupted => {
+                job.cut_short();
                 let letter = self.fail(job, &Error::Interrupted);
                 self.send(&job.caller, letter);
             }
