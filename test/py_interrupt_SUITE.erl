@@ -22,7 +22,8 @@ groups() ->
                   a_finalizer_without_end_is_stopped, trace_functions_go_on,
                   threads_that_the_code_starts_are_not_hit,
                   interrupted_imports_leave_no_lock,
-                  interrupted_imports_can_be_repeated]},
+                  interrupted_imports_can_be_repeated,
+                  code_that_cleans_up_may_import]},
      {by_request, [], [a_context_is_interrupted, a_process_is_interrupted,
                        an_interrupted_call_says_so_whatever_it_did,
                        two_interrupts_are_one, nothing_to_interrupt_is_said,
@@ -342,6 +343,25 @@ interrupted_imports_can_be_repeated(Config) ->
     ok = py:exec(<<"import sys; sys.path.remove(d); del sys.py_attempts">>,
                  #{d => list_to_binary(Dir)}),
     [first_coroutine(Timeout) || Timeout <- [15, 25, 35, 45]].
+
+%% What had come up came up once more with the first lock of an import.
+code_that_cleans_up_may_import(_Config) ->
+    ok = py:bind(),
+    [begin
+         Code = ["import sys, threading\n"
+                 "cleaned = False\n"
+                 "def spin():\n"
+                 "    while True: pass\n"
+                 "try:\n"
+                 "    spin()\n"
+                 "finally:\n"
+                 "    ", Again, "\n"
+                 "    cleaned = True\n"],
+         {error, timeout} = py:exec(Code, #{}, 200),
+         {ok, true} = py:eval(<<"cleaned">>)
+     end || Again <- ["sys.modules.pop('colorsys', None); import colorsys",
+                      "threading.Thread(target=int).start()"]],
+    ok = py:unbind().
 
 first_coroutine(Timeout) ->
     Peer = py_peer:start(#{}),

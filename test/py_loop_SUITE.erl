@@ -14,7 +14,8 @@ all() ->
      the_loop_is_closed_though_it_is_set_no_more, nested_code_leaves_the_loop_running,
      tasks_of_nested_code_are_cancelled, a_cancel_of_its_own_is_an_exception,
      what_is_in_flight_is_found_between_two_jobs, loops_that_watch_nothing_run,
-     callbacks_see_the_variables_of_their_task].
+     callbacks_see_the_variables_of_their_task,
+     a_timeout_in_the_loop_hits_nobody_else, an_interruption_of_another_is_no_exception].
 
 init_per_suite(Config) ->
     ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 500}]),
@@ -293,4 +294,30 @@ async def precisions():
     {ok, {5, 5, 5}} = py:ctx_call(Ctx, '__main__', precisions, []),
     {ok, {5, 5, 5}} = py:async_await(py:ctx_async_call(Ctx, '__main__', precisions, [])),
     ok = py:unregister_function(precision),
+    ok = py:unbind(Ctx).
+
+%% The exception was for the call, and hit whatever ran in the loop: some of it never landed.
+a_timeout_in_the_loop_hits_nobody_else(_Config) ->
+    Ctx = context(),
+    ok = py:ctx_exec(Ctx, <<"
+import time
+until = time.monotonic() + 3
+async def go_round():
+    while time.monotonic() < until:
+        await asyncio.sleep(0)
+    return 'landed'
+">>),
+    Flights = [py:ctx_async_call(Ctx, '__main__', go_round, []) || _ <- lists:seq(1, 100)],
+    [{error, timeout} = py:ctx_call(Ctx, '__main__', nap, [60], #{}, 50) || _ <- lists:seq(1, 20)],
+    [{ok, <<"landed">>} = py:async_await(Flight) || Flight <- Flights],
+    ok = py:unbind(Ctx).
+
+an_interruption_of_another_is_no_exception(_Config) ->
+    Ctx = context(),
+    ok = py:ctx_exec(Ctx, <<"
+import erlang
+async def be_hit():
+    raise erlang.Interrupted
+">>),
+    {error, interrupted} = py:async_await(py:ctx_async_call(Ctx, '__main__', be_hit, [])),
     ok = py:unbind(Ctx).

@@ -200,6 +200,16 @@ impl Lease {
         *self.bell() = Some(Arc::clone(bell));
     }
 
+    /// Calls are in flight in the event loop of this bell.
+    pub(crate) fn flies_by(&self, bell: Option<&Arc<Bell>>) -> bool {
+        let own = self.bell();
+        let is_own = own
+            .as_ref()
+            .zip(bell)
+            .is_some_and(|(a, b)| Arc::ptr_eq(a, b));
+        is_own && !self.board.is_empty()
+    }
+
     fn bell(&self) -> MutexGuard<'_, Option<Arc<Bell>>> {
         // Whole after each assignment, whatever panicked.
         self.bell.lock().unwrap_or_else(PoisonError::into_inner)

@@ -13,8 +13,8 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 
-#: ``loop``: the loop of the context; ``pumping``: the same while the worker waits in it; ``was_hit``:
-#: whether an interruption came up in it; ``was_closed``: whether there was one before.
+#: ``loop``: the loop of the context; ``pumping``: the same while the worker waits in it; ``waiting``:
+#: the task that a call waits for; ``was_hit``: whether what is in flight may never land.
 _here = threading.local()
 #: The job that a task belongs to.
 _job = contextvars.ContextVar("erlang_job", default=None)
@@ -49,7 +49,7 @@ def loop() -> asyncio.AbstractEventLoop:
     found = getattr(_here, "loop", None)
     if found is None or found.is_closed():
         # Code has closed it: what was in flight there never lands.
-        _here.was_closed = found is not None
+        _here.was_hit = found is not None
         found = _here.loop = asyncio.new_event_loop()
         found.set_exception_handler(_hear)
         asyncio.set_event_loop(found)
@@ -60,9 +60,10 @@ def _hear(of: asyncio.AbstractEventLoop, context: dict) -> None:
     """Something came up in the loop itself: if it was an interruption, what it hit is lost."""
     if not isinstance(context.get("exception"), _Interrupted):
         of.default_exception_handler(context)
-    elif getattr(_here, "pumping", None) is of:
+    elif getattr(_here, "loop", None) is of:
         _here.was_hit = True
-        of.stop()
+        if getattr(_here, "pumping", None) is of:
+            of.stop()
 
 
 def forget() -> None:
@@ -103,8 +104,10 @@ def bell(of: asyncio.AbstractEventLoop | None = None) -> object:
     of = of or loop()
     found = _bells.get(of)
     if found is None:
-        found = _bells[of] = _Bell()
-        of.add_reader(found.fileno(), _answer, of, found)
+        made = _Bell()
+        of.add_reader(made.fileno(), _answer, of, made)
+        # Not before: a bell that nobody watches would ring in vain.
+        found = _bells[of] = made
     return found
 
 
@@ -114,7 +117,11 @@ def _answer(of: asyncio.AbstractEventLoop, rung: object) -> None:
         of.stop()
     else:
         # A call waits in the loop, and whatever is in flight there goes on meanwhile.
-        _tend_flights()
+        is_unwanted = _tend_flights()
+        waiting = getattr(_here, "waiting", None)
+        if is_unwanted and waiting is not None and waiting.get_loop() is of:
+            _here.waiting = None
+            waiting.cancel()
     number = rung.first()
     while number is not None:
         call = _pending.get(number)
@@ -143,6 +150,23 @@ def complete(awaitable: Awaitable) -> object:
 
 def _run(where: asyncio.AbstractEventLoop, awaitable: Awaitable) -> object:
     task = where.create_task(_coroutine(awaitable))
+    before = getattr(_here, "waiting", None)
+    _here.waiting = task
+    try:
+        return _wait(where, task)
+    except BaseException as error:
+        if not task.done():
+            if isinstance(error, _Interrupted) and where is getattr(_here, "loop", None):
+                _here.was_hit = True
+            # What it has to undo is undone.
+            task.cancel()
+            where.run_until_complete(asyncio.gather(task, return_exceptions=True))
+        raise
+    finally:
+        _here.waiting = before
+
+
+def _wait(where: asyncio.AbstractEventLoop, task: asyncio.Task) -> object:
     while True:
         try:
             return where.run_until_complete(task)
@@ -150,12 +174,6 @@ def _run(where: asyncio.AbstractEventLoop, awaitable: Awaitable) -> object:
             # A loop ends by those of any task: it may be that of another.
             if task.done():
                 return task.result()
-        except BaseException:
-            if not task.done():
-                # Interrupted: what it has to undo is undone.
-                task.cancel()
-                where.run_until_complete(asyncio.gather(task, return_exceptions=True))
-            raise
 
 
 def _coroutine(awaitable: Awaitable) -> Coroutine:
@@ -184,7 +202,7 @@ def begin(coroutine: Coroutine, job: object, landing: Callable, is_first: bool) 
     where = loop()
     if is_first:
         # Nothing was lost with a loop that was closed.
-        _here.was_closed = False
+        _here.was_hit = False
     bell(where)
     context = contextvars.copy_context()
     context.run(_job.set, job)
@@ -200,13 +218,11 @@ def job() -> object:
 
 def pump(once: bool) -> None:
     """Runs the loop until its bell rings; or, ``once``, what is due in it."""
-    where = loop()
-    if _here.__dict__.pop("was_closed", False):
-        raise _Interrupted
-    _here.pumping, _here.was_hit = where, False
+    where = _here.pumping = loop()
     stop = where.call_soon(where.stop) if once else None
     try:
-        where.run_forever()
+        if not _here.was_hit:
+            where.run_forever()
     except (SystemExit, KeyboardInterrupt):
         # A loop ends by those, but the task that has raised it has it as its result.
         pass
@@ -215,6 +231,7 @@ def pump(once: bool) -> None:
         if stop is not None:
             stop.cancel()
     if _here.was_hit:
+        _here.was_hit = False
         raise _Interrupted
 
 

@@ -19,6 +19,7 @@ use crate::convert::to_term;
 use crate::coroutines;
 use crate::error::Error;
 use crate::imports::Held;
+use crate::interrupt::Interrupted;
 use crate::job::Job;
 use crate::reply::Outbox;
 use crate::station::Station;
@@ -229,17 +230,29 @@ impl Landing {
         if is_cancelled && (self.job.is_unwanted() || self.lease.is_ended()) {
             return Err(Error::Interrupted);
         }
-        Ok(task.call_method0(intern!(py, "result"))?)
+        task.call_method0(intern!(py, "result")).map_err(|error| {
+            // Also one that was meant for others.
+            if error.is_instance_of::<Interrupted>(py) {
+                Error::Interrupted
+            } else {
+                error.into()
+            }
+        })
     }
 }
 
-/// Called by the loop when its bell has rung while a call waits in it.
+/// Called by the loop when its bell has rung while a call waits in it: `true` if nobody wants that one
+/// any more.
 #[pyfunction]
-pub(crate) fn tend(py: Python<'_>) {
+pub(crate) fn tend(py: Python<'_>) -> bool {
     let frame = Station::existing().and_then(|station| station.frame());
-    if let Some(lease) = frame.and_then(|frame| frame.lease) {
-        cancel_unwanted(py, &lease, &mut Outbox::new());
+    let Some(frame) = frame else {
+        return false;
+    };
+    if let Some(lease) = &frame.lease {
+        cancel_unwanted(py, lease, &mut Outbox::new());
     }
+    frame.job().is_some_and(|job| job.is_unwanted())
 }
 
 /// Cancels the tasks that nobody wants any more, and gives up those that were cancelled in vain.

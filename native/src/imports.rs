@@ -11,7 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule, PyTuple};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::interrupt::Interrupted;
@@ -24,6 +24,8 @@ struct Tools {
     get_module_lock: Py<PyAny>,
     lock_unlock_module: Py<PyAny>,
     module_from_spec: Py<PyAny>,
+    /// `sys.modules`. To import `sys` would ask whatever is in the place of `__import__`.
+    modules: Py<PyDict>,
 }
 
 static TOOLS: PyOnceLock<Tools> = PyOnceLock::new();
@@ -39,6 +41,7 @@ pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
         get_module_lock: find(&importlib, "_get_module_lock")?,
         lock_unlock_module: find(&importlib, "_lock_unlock_module")?,
         module_from_spec: find(&importlib, "module_from_spec")?,
+        modules: py.import("sys")?.getattr("modules")?.cast_into()?.unbind(),
     };
     // Python is started once.
     let _: Result<(), _> = TOOLS.set(py, tools);
@@ -112,10 +115,16 @@ impl ModuleLock {
         let Some(lock) = taken else {
             return Ok(());
         };
-        let class = args.get_item(0).ok();
-        if class.is_some_and(|class| class.is(py.get_type::<Interrupted>())) {
-            let name = self.name.bind(py).extract();
-            name.map(|name| interrupted().insert(name)).ok();
+        if let Ok(class) = args.get_item(0)
+            && !class.is_none()
+            && let Ok(name) = self.name.extract::<String>(py)
+        {
+            if let Some(waiters) = waited_for().get_mut(&name) {
+                waiters.given_up = true;
+            }
+            if class.is(py.get_type::<Interrupted>()) {
+                interrupted().insert(name);
+            }
         }
         // The last reference is dropped in here, too: that runs code which takes the global lock.
         lock.call_method0(py, intern!(py, "release")).map(drop)
@@ -148,22 +157,67 @@ fn module_from_spec<'py>(spec: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>
     let module = tools.module_from_spec.bind(py).call1((spec,))?;
     let name: String = spec.getattr(intern!(py, "name"))?.extract()?;
     if interrupted().remove(&name) {
-        bind_parts(&module, &format!("{name}."))?;
+        bind_parts(&module, tools.modules.bind(py), &format!("{name}."))?;
     }
     Ok(module)
 }
 
-fn bind_parts(package: &Bound<'_, PyAny>, prefix: &str) -> PyResult<()> {
-    let modules = package.py().import("sys")?.getattr("modules")?;
-    for (name, module) in modules.cast::<PyDict>()?.copy()? {
+fn bind_parts(
+    package: &Bound<'_, PyAny>,
+    modules: &Bound<'_, PyDict>,
+    prefix: &str,
+) -> PyResult<()> {
+    for (name, module) in modules.copy()? {
         if let Ok(name) = name.extract::<&str>()
             && let Some(part) = name.strip_prefix(prefix)
             && !part.contains('.')
+            && !module.is_none()
         {
             package.setattr(part, module)?;
         }
     }
     Ok(())
+}
+
+/// Those who wait until a module has been imported.
+#[derive(Default)]
+struct Waiters {
+    count: usize,
+    /// It has not, in the meantime: they have got hold of what is left of it.
+    given_up: bool,
+}
+
+static WAITED_FOR: Mutex<BTreeMap<String, Waiters>> = Mutex::new(BTreeMap::new());
+
+fn waited_for() -> MutexGuard<'static, BTreeMap<String, Waiters>> {
+    // Whole after each operation, whatever panicked.
+    WAITED_FOR.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A place among those who wait for a module.
+struct Waiter(String);
+
+impl Waiter {
+    fn new(name: String) -> Self {
+        waited_for().entry(name.clone()).or_default().count += 1;
+        Self(name)
+    }
+
+    fn is_in_vain(&self) -> bool {
+        waited_for().get(&self.0).is_some_and(|w| w.given_up)
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        let mut waited_for = waited_for();
+        if let Some(waiters) = waited_for.get_mut(&self.0) {
+            waiters.count -= 1;
+            if waiters.count == 0 {
+                waited_for.remove(&self.0);
+            }
+        }
+    }
 }
 
 /// `_lock_unlock_module`: waits until nobody is importing the module. Who has waited would get what is
@@ -175,13 +229,13 @@ fn wait_for_module(name: &Bound<'_, PyAny>) -> PyResult<()> {
     let Some(tools) = TOOLS.get(py) else {
         return Ok(());
     };
+    let waiter = Waiter::new(name.extract()?);
     tools.lock_unlock_module.call1(py, (name,))?;
-    let modules = py.import("sys")?.getattr("modules")?;
-    if modules.contains(name)? {
-        return Ok(());
+    if waiter.is_in_vain() {
+        let message = format!("another thread has given up importing {}", name.repr()?);
+        return Err(PyImportError::new_err(message));
     }
-    let message = format!("another thread has given up importing {}", name.repr()?);
-    Err(PyImportError::new_err(message))
+    Ok(())
 }
 
 /// Meanwhile no interruption comes up in the calling thread.
@@ -192,7 +246,7 @@ impl<'py> Held<'py> {
         // Nobody interrupts a thread that has none.
         let slot = Station::existing().map(|station| Arc::clone(&station.slot));
         if let Some(slot) = &slot {
-            slot.hold(py.into());
+            slot.hold(py);
         }
         Self(py, slot)
     }

@@ -7,12 +7,13 @@
 
 mod alarm;
 
+use pyo3::prelude::*;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::bell::Bell;
 use crate::callback::Callback;
 use crate::context::Lease;
-use crate::interrupt::{self, Attached, Thread};
+use crate::interrupt::{self, Attached, Interrupted, Thread};
 use crate::job::Job;
 use crate::pool::Pool;
 use crate::{exit, watchdog};
@@ -234,13 +235,16 @@ impl Slot {
         raised
     }
 
-    /// Puts exceptions off, also one that is pending. Called by the thread itself, attached.
-    pub(crate) fn hold(&self, py: Attached<'_>) {
+    /// Puts exceptions off, also one that is pending. Called by the thread itself.
+    pub(crate) fn hold(&self, py: Python<'_>) {
         let mut state = self.state();
         state.held += 1;
-        if std::mem::take(&mut state.raised) {
-            self.thread.unraise(py);
-            state.due = true;
+        let may_be_pending = std::mem::take(&mut state.raised);
+        drop(state);
+        // One that has come up already must not do so once more, while code cleans up after it.
+        let is_ours = |error: PyErr| error.is_instance_of::<Interrupted>(py);
+        if may_be_pending && interrupt::take(py).is_some_and(is_ours) {
+            self.state().due = true;
         }
     }
 

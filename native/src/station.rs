@@ -61,6 +61,12 @@ pub(crate) struct Frame {
     namespace: NonNull<Namespace<'static>>,
 }
 
+impl Frame {
+    pub(crate) fn job(&self) -> Option<&Arc<Job>> {
+        self.job.as_ref()
+    }
+}
+
 /// A job that is shown and started.
 pub(crate) struct Taken<'a> {
     job: &'a Arc<Job>,

@@ -39,7 +39,7 @@ pub(crate) fn forget() {
 pub(crate) fn hold_interruptions(py: Python<'_>, held: bool) {
     if let Some(station) = Station::existing() {
         if held {
-            station.slot.hold(py.into());
+            station.slot.hold(py);
         } else {
             station.slot.release(py.into());
         }

@@ -44,6 +44,7 @@ impl Slot {
     pub(crate) fn inspect(&self, now: Instant, grace: Duration) -> Verdict {
         let mut guard = self.state();
         let state = &mut *guard;
+        let bell = state.bell.as_ref();
         let is_abandoned = state.abandoned;
         let mut verdict = Verdict::default();
         let mut is_late = false;
@@ -70,7 +71,14 @@ impl Slot {
                     if !is_abandoned && !is_unwanted {
                         continue;
                     }
-                    Duration::ZERO
+                    match lease.as_deref().filter(|lease| lease.flies_by(bell)) {
+                        // An exception would hit others: the loop cancels it, if it goes round.
+                        Some(lease) => {
+                            lease.ring();
+                            grace / 2
+                        }
+                        None => Duration::ZERO,
+                    }
                 }
                 Task::Flights(lease) => {
                     let board = lease.board();
