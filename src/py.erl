@@ -533,8 +533,8 @@ interrupt(_) ->
 %% @doc `ok' when Python code can call Fun by this name, in place of what it called before.
 %%
 %% In Python, `erlang.call(name, *args)', `erlang.name(*args)' or `from erlang import name'. Fun
-%% gets the list of arguments, and runs in a process of its own, whose `$callers' begin with the process
-%% that the Python code runs for. That process may use `eval', `exec' and `call': they run in the
+%% gets the list of arguments, and runs in a process of its own, whose `$callers' begin with the
+%% process that the Python code runs for. That process may use `eval', `exec' and `call': they run in the
 %% context that called, in the middle of the code that waits. What Fun fails with is raised in
 %% Python as `erlang.ErlangError'. See `docs/callbacks.md'.
 -spec register_function(name(), fun(([term()]) -> term())) -> ok.

@@ -82,7 +82,8 @@ an_interrupted_caller_is_told_in_time(_Config) ->
 callers_that_wait_behind_it_are_told(_Config) ->
     {ok, Ctx} = py:bind(new),
     {error, timeout} = py:ctx_exec(Ctx, ?STUCK("2"), #{}, 200),
-    Waiting = [py_test:start_call(fun() -> catch py:ctx_eval(Ctx, <<"1">>) end) || _ <- lists:seq(1, 5)],
+    Waiting = [py_test:start_call(fun() -> catch py:ctx_eval(Ctx, <<"1">>) end)
+               || _ <- lists:seq(1, 5)],
     [{'EXIT', {context_not_bound, _}} = py_test:result(Caller) || Caller <- Waiting],
     ok = py_test:wait_for_abandoned(0).
 

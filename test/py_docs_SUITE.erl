@@ -94,7 +94,8 @@ every_invalid_value_of_the_environment_is_refused(_Config) ->
 
 every_error_reason_is_documented(_Config) ->
     Page = read("docs/errors.md"),
-    [] = [Reason || Reason <- ["timeout", "interrupted", "not_running", "no_workers_available", "overloaded", "worker_crashed",
+    [] = [Reason || Reason <- ["timeout", "interrupted", "not_running",
+                               "no_workers_available", "overloaded", "worker_crashed",
                                "{unconvertible, Info}", "{Type, Exception}", "badarg",
                                "context_not_bound", "{not_started, erlang_python}",
                                "{python_unavailable, Message}", "{invalid_env, Key, Value}"],

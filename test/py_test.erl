@@ -3,7 +3,8 @@
 
 -export([start/0, stop/0, start_with/1, wait_until/1, wait_available/1, wait_pending/1,
          blocked_context/0, open_gate/2, assert_empty_mailbox/0, in_process/1,
-         begin_case/1, end_case/1, start_call/1, result/1, wait_for_mark/0, abandoned/0, wait_for_abandoned/1]).
+         begin_case/1, end_case/1, start_call/1, result/1, wait_for_mark/0, abandoned/0,
+         wait_for_abandoned/1]).
 
 -define(DEADLINE, 10000).
 

@@ -7,8 +7,6 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use rustler::Resource;
-
 use crate::atoms;
 use crate::bell::Bell;
 use crate::census::{Counted, LEASES};
@@ -20,6 +18,10 @@ use crate::queue::Queue;
 use crate::reply::Outbox;
 use crate::turn::{self, Seat};
 use crate::watchdog;
+
+mod handles;
+
+pub(crate) use handles::{Context, LeaseHandle};
 
 /// A context is used by one process, or handed around by a few: this many calls may wait in it.
 const QUEUE_CAPACITY: usize = 256;
@@ -140,11 +142,10 @@ impl Lease {
     /// `ENDED`, and has not been accepted.
     pub(crate) fn end_idle(&self, submitted: usize) -> bool {
         let given_back = self.given_back();
-        let (old, new) = (0, ENDED);
         let is_quiet = self.submitted() == submitted
             && self
                 .active
-                .compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
+                .compare_exchange(0, ENDED, Ordering::SeqCst, Ordering::SeqCst)
                 .is_ok();
         if is_quiet {
             self.ended_idle(given_back);
@@ -295,23 +296,5 @@ impl Lease {
         self.given_back
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What `py_pool` and the table of bindings hold: it does not keep the lease from ending.
-pub(crate) struct LeaseHandle(pub(crate) Arc<Lease>);
-
-#[rustler::resource_impl]
-impl Resource for LeaseHandle {}
-
-/// What `py:bind(new)` returns: the lease ends with the last copy of it.
-pub(crate) struct Context(pub(crate) Arc<Lease>);
-
-#[rustler::resource_impl]
-impl Resource for Context {}
-
-impl Drop for Context {
-    fn drop(&mut self) {
-        self.0.end();
     }
 }

@@ -67,7 +67,7 @@ def _hear(of: asyncio.AbstractEventLoop, context: dict) -> None:
 
 
 def forget() -> None:
-    """The context ends: the next one on this thread has a loop of its own, whatever became of this."""
+    """The context ends: the next one here has a loop of its own, whatever became of this one."""
     left = getattr(_here, "loop", None)
     _here.__dict__.clear()
     if left is not None:

@@ -10,8 +10,7 @@ use pyo3::prelude::*;
 use rustler::Encoder;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use crate::bell::{Bell, PyBell};
 use crate::context::Lease;
@@ -24,120 +23,12 @@ use crate::job::Job;
 use crate::reply::Outbox;
 use crate::station::Station;
 
+mod board;
+
+pub(crate) use board::{Board, PATIENCE};
+
 thread_local! {
     static TASKS: RefCell<Vec<(Arc<Job>, Py<PyAny>)>> = const { RefCell::new(Vec::new()) };
-}
-
-/// How long a task that was cancelled may take to end, and keep its lease from being idle.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
-
-/// The flights of one lease.
-#[derive(Default)]
-pub(crate) struct Board(Mutex<Vec<Flight>>);
-
-struct Flight {
-    job: Arc<Job>,
-    /// Since when the loop knows that nobody wants it any more.
-    noticed: Option<Instant>,
-}
-
-impl Flight {
-    fn is_lost(&self) -> bool {
-        self.noticed
-            .is_some_and(|since| since.elapsed() >= PATIENCE)
-    }
-}
-
-impl Board {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.flights().is_empty()
-    }
-
-    pub(crate) fn add(&self, job: &Arc<Job>) {
-        let job = Arc::clone(job);
-        let noticed = None;
-        self.flights().push(Flight { job, noticed });
-    }
-
-    /// `true` for who takes it off, and has to end its job.
-    fn remove(&self, job: &Arc<Job>) -> bool {
-        let mut flights = self.flights();
-        let found = flights.iter().position(|f| Arc::ptr_eq(&f.job, job));
-        let removed = found.map(|index| flights.swap_remove(index));
-        drop(flights);
-        removed.is_some()
-    }
-
-    /// All of them, for who has to end their jobs.
-    pub(crate) fn clear(&self) -> Vec<Arc<Job>> {
-        let flights = std::mem::take(&mut *self.flights());
-        flights.into_iter().map(|flight| flight.job).collect()
-    }
-
-    /// Nobody waits for any of them.
-    pub(crate) fn interrupt_all(&self) {
-        let interrupt = |flight: &Flight| _ = flight.job.ticket.interrupt();
-        self.flights().iter().for_each(interrupt);
-    }
-
-    /// Interrupts the flight that `is_it` knows; `true` when its caller will hear of it.
-    pub(crate) fn interrupt(&self, is_it: impl Fn(&Job) -> bool) -> bool {
-        let flights = self.flights();
-        let found = flights.iter().filter(|flight| is_it(&flight.job));
-        // Every one: a process may have several under way.
-        found.filter(|flight| flight.job.ticket.interrupt()).count() > 0
-    }
-
-    /// There is one that nobody wants, and the loop does not know.
-    pub(crate) fn has_unwanted(&self) -> bool {
-        let is_news = |flight: &Flight| flight.noticed.is_none() && flight.job.is_unwanted();
-        self.flights().iter().any(is_news)
-    }
-
-    /// There is one that is being cancelled.
-    pub(crate) fn has_noticed(&self) -> bool {
-        self.flights().iter().any(|flight| flight.noticed.is_some())
-    }
-
-    /// There is one that was cancelled in vain.
-    pub(crate) fn has_lost(&self) -> bool {
-        self.flights().iter().any(Flight::is_lost)
-    }
-
-    /// The loop has something to do about one of them.
-    pub(crate) fn is_due(&self) -> bool {
-        self.has_unwanted() || self.has_lost()
-    }
-
-    /// Takes off what does not land though it was cancelled a while ago: its task swallows that, or
-    /// an exception has hit the loop where it would have gone on.
-    fn take_lost(&self) -> Vec<Arc<Job>> {
-        let mut lost = Vec::new();
-        self.flights().retain(|flight| {
-            let is_lost = flight.is_lost();
-            if is_lost {
-                lost.push(Arc::clone(&flight.job));
-            }
-            !is_lost
-        });
-        lost
-    }
-
-    fn take_notice(&self) -> Vec<Arc<Job>> {
-        let mut unwanted = Vec::new();
-        for flight in &mut *self.flights() {
-            if flight.noticed.is_none() && flight.job.is_unwanted() {
-                flight.noticed = Some(Instant::now());
-                unwanted.push(Arc::clone(&flight.job));
-            }
-        }
-        unwanted
-    }
-
-    fn flights(&self) -> MutexGuard<'_, Vec<Flight>> {
-        // Whole after each operation, whatever panicked.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The job of a task, where its code finds it: see `coroutines.py`.
@@ -241,8 +132,8 @@ impl Landing {
     }
 }
 
-/// Called by the loop when its bell has rung while a call waits in it: `true` if nobody wants that one
-/// any more.
+/// Called by the loop when its bell has rung while a call waits in it: `true` if nobody wants that
+/// one any more.
 #[pyfunction]
 pub(crate) fn tend(py: Python<'_>) -> bool {
     let frame = Station::existing().and_then(|station| station.frame());
@@ -252,7 +143,7 @@ pub(crate) fn tend(py: Python<'_>) -> bool {
     if let Some(lease) = &frame.lease {
         cancel_unwanted(py, lease, &mut Outbox::new());
     }
-    frame.job().is_some_and(|job| job.is_unwanted())
+    frame.job.is_some_and(|job| job.is_unwanted())
 }
 
 /// Cancels the tasks that nobody wants any more, and gives up those that were cancelled in vain.

@@ -220,8 +220,8 @@ impl Drop for Waiter {
     }
 }
 
-/// `_lock_unlock_module`: waits until nobody is importing the module. Who has waited would get what is
-/// left of one that was given up.
+/// `_lock_unlock_module`: waits until nobody is importing the module. Who has waited would get what
+/// is left of one that was given up.
 #[pyfunction]
 fn wait_for_module(name: &Bound<'_, PyAny>) -> PyResult<()> {
     let py = name.py();

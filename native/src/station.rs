@@ -56,15 +56,9 @@ struct Post {
 #[derive(Clone)]
 pub(crate) struct Frame {
     /// `None` for the asynchronous calls of a lease, each of which has its own.
-    job: Option<Arc<Job>>,
+    pub(crate) job: Option<Arc<Job>>,
     pub(crate) lease: Option<Arc<Lease>>,
     namespace: NonNull<Namespace<'static>>,
-}
-
-impl Frame {
-    pub(crate) fn job(&self) -> Option<&Arc<Job>> {
-        self.job.as_ref()
-    }
 }
 
 /// A job that is shown and started.
