@@ -7,7 +7,7 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyString, PyTuple};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -89,20 +89,22 @@ pub(crate) fn compile<'py>(
 /// Line `line` of the source that `code` was compiled from, if it is still kept.
 pub(crate) fn source_line(code: &Bound<'_, PyAny>, line: u32) -> Option<String> {
     let index = usize::try_from(line).ok()?.checked_sub(1)?;
-    let source = cache().home(code)?;
+    // Made first: at its first use it gives the GIL away, which whoever locks must not.
+    let constants = intern!(code.py(), "co_consts");
+    let source = cache().home(code, constants)?;
     source.lines().nth(index).map(str::to_owned)
 }
 
 /// The addresses of `code`, and of the functions, classes and comprehensions in it.
-fn parts(code: &Bound<'_, PyAny>, found: &mut Vec<usize>) {
+fn parts(code: &Bound<'_, PyAny>, name: &Bound<'_, PyString>, found: &mut Vec<usize>) {
     found.push(code.as_ptr() as usize);
-    let constants = code.getattr(intern!(code.py(), "co_consts"));
+    let constants = code.getattr(name);
     let Ok(Ok(constants)) = constants.map(Bound::cast_into::<PyTuple>) else {
         return;
     };
     for constant in constants.iter_borrowed() {
         if constant.get_type().is(code.get_type()) {
-            parts(&constant, found);
+            parts(&constant, name, found);
         }
     }
 }
@@ -110,10 +112,10 @@ fn parts(code: &Bound<'_, PyAny>, found: &mut Vec<usize>) {
 impl Cache {
     /// The source of which `code` is a part. Runs no code of a program: it asks nothing but code
     /// objects.
-    fn home(&mut self, code: &Bound<'_, PyAny>) -> Option<Arc<str>> {
+    fn home(&mut self, code: &Bound<'_, PyAny>, name: &Bound<'_, PyString>) -> Option<Arc<str>> {
         let entries = self.exec.iter_mut().chain(self.eval.iter_mut());
         for (source, entry) in entries.filter(|(_, entry)| entry.parts.is_empty()) {
-            parts(entry.code.bind(code.py()), &mut entry.parts);
+            parts(entry.code.bind(code.py()), name, &mut entry.parts);
             let homes = entry.parts.iter().map(|part| (*part, Arc::clone(source)));
             self.homes.extend(homes);
         }
