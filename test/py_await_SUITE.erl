@@ -134,20 +134,19 @@ what_cannot_start_gives_up_the_rest(Config) ->
     {'EXIT', {badarg, _}} = (catch py:async_gather([hd(Naps) | x])),
     ok.
 
-%% Each of them was waited for.
+%% Each of them was waited for, a second: the timetrap tells.
 calls_awaited_before_are_badarg_in_a_moment(_Config) ->
-    Calls = [py:call_async(math, sqrt, [4]) || _ <- lists:seq(1, 10)],
+    Calls = [py:call_async(math, sqrt, [4]) || _ <- lists:seq(1, 100)],
     [{ok, 2.0} = py:await(Call) || Call <- Calls],
-    Start = erlang:monotonic_time(millisecond),
     {'EXIT', {badarg, _}} = (catch py:async_gather(Calls)),
-    true = erlang:monotonic_time(millisecond) - Start < 6000.
+    ok.
 
+%% For each of so many it would be longer than the timetrap.
 one_timeout_is_for_all(Config) ->
     with_calls(Config, fun(Given) ->
-        Start = erlang:monotonic_time(millisecond),
         Naps = [{asyncio, sleep, [30]} || _ <- lists:seq(1, ?MANY)],
         {error, timeout} = py:async_gather(Given ++ [{time, sleep, [2]} | Naps], 200),
-        true = erlang:monotonic_time(millisecond) - Start < 2000
+        ok
     end).
 
 a_call_may_be_given_twice(Config) ->

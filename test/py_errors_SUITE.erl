@@ -12,7 +12,7 @@ all() ->
      every_unconvertible_reason, exceptions_are_named_after_their_builtin_class,
      exceptions_derived_from_base_exception, the_interpreter_survives_its_worst_exceptions,
      frames_have_the_lines_of_the_code, frames_of_earlier_code_have_their_source,
-     no_frame_has_the_source_of_other_code,
+     no_frame_has_the_source_of_other_code, the_first_errors_come_at_once,
      syntax_errors_say_where, causes_are_chained, contexts_are_chained, endless_chains_end,
      notes_are_kept, an_exception_that_cannot_be_printed, long_tracebacks_are_cut,
      errors_are_printed_as_python_prints_them, every_reason_can_be_formatted,
@@ -220,6 +220,32 @@ no_frame_has_the_source_of_other_code(_Config) ->
     Early = innermost(py:eval(<<"early()">>)),
     false = is_map_key(source, Early),
     #{line := 1, function := <<"early">>} = Early.
+
+%% One gave the GIL away under the lock of the code that is remembered, the other waited for that
+%% lock with the GIL. In VMs of their own, since only the first errors did.
+the_first_errors_come_at_once(_Config) ->
+    [begin
+         Peer = py_peer:start(#{}),
+         {ok, _} = py_peer:start_python(Peer, [{num_workers, 4}]),
+         ok = py_peer:run(Peer, fun fail_at_once/0),
+         ok = py_peer:stop(Peer)
+     end || _ <- lists:seq(1, 8)].
+
+fail_at_once() ->
+    %% Threads that always want the GIL.
+    ok = py:exec(<<"
+import threading
+def spin():
+    while True: pass
+for _ in range(3): threading.Thread(target=spin, daemon=True).start()
+">>),
+    Fail = fun() ->
+        [{error, {'ZeroDivisionError', _}} = py:eval(<<"1 / 0">>, #{}, 20000) || _ <- [1, 2]]
+    end,
+    Callers = [spawn_monitor(Fail) || _ <- lists:seq(1, 4)],
+    [receive {'DOWN', Monitor, process, _, Reason} -> normal = Reason end
+     || {_, Monitor} <- Callers],
+    ok.
 
 innermost({error, {'ZeroDivisionError', #{traceback := Frames}}}) ->
     lists:last(Frames).

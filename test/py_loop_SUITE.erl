@@ -105,13 +105,15 @@ cancels_reach_what_is_in_flight_during_a_call(_Config) ->
     Ctx = context(),
     Self = self(),
     ok = py:ctx_exec(Ctx, <<"
+import erlang
 ticks = 0
 async def tick():
     global ticks
     while True:
         await asyncio.sleep(0.01)
         ticks += 1
-async def watch():
+async def watch(observer):
+    erlang.send(observer, erlang.atom('watching'))
     before = -1
     while before != ticks:
         before = ticks
@@ -122,14 +124,15 @@ async def watch():
         Self ! py:async_await(py:ctx_async_call(Ctx, '__main__', tick, []))
     end),
     ok = py_test:wait_until(fun() -> py:ctx_eval(Ctx, <<"ticks > 1">>) =:= {ok, true} end),
-    Watcher = spawn_link(fun() -> Self ! py:ctx_call(Ctx, '__main__', watch, []) end),
-    timer:sleep(150),
+    Watcher = spawn_link(fun() -> Self ! py:ctx_call(Ctx, '__main__', watch, [Self]) end),
+    receive watching -> ok end,
     ok = py:interrupt(Flyer),
     {error, interrupted} = receive First -> First end,
     {ok, <<"still">>} = receive Second -> Second end,
     false = is_process_alive(Watcher),
     {error, timeout} = py:async_await(py:ctx_async_call(Ctx, '__main__', tick, []), 50),
-    {ok, <<"still">>} = py:ctx_call(Ctx, '__main__', watch, []),
+    {ok, <<"still">>} = py:ctx_call(Ctx, '__main__', watch, [Self]),
+    receive watching -> ok end,
     ok = py:unbind(Ctx).
 
 %% Every task has the variables of the one that made it, and among them its job.

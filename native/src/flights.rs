@@ -60,9 +60,10 @@ pub(crate) fn begin(
     let _held = Held::new(py);
     // On the board first: the task may be done before this returns.
     lease.begin_flight(job);
-    match module.call_method1(intern!(py, "begin"), args) {
-        Ok(task) => {
-            lease.listen(&bell(py)?);
+    let begun = module.call_method1(intern!(py, "begin"), args);
+    match begun.and_then(|task| Ok((task, bell(py)?))) {
+        Ok((task, bell)) => {
+            lease.listen(&bell);
             TASKS.with_borrow_mut(|tasks| tasks.push((Arc::clone(job), task.unbind())));
             Ok(())
         }

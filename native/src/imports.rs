@@ -34,6 +34,14 @@ static TOOLS: PyOnceLock<Tools> = PyOnceLock::new();
 pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
     let importlib = py.import("_frozen_importlib")?;
     let imp = py.import("_imp")?;
+    let replaced = ["_ImportLockContext", "_ModuleLockManager"];
+    if !replaced
+        .iter()
+        .all(|name| importlib.hasattr(*name).unwrap_or(false))
+    {
+        // A later Python, which does it in another way.
+        return Ok(());
+    }
     let find = |module: &Bound<'_, PyModule>, name| module.getattr(name).map(Bound::unbind);
     let tools = Tools {
         acquire_lock: find(&imp, "acquire_lock")?,
@@ -45,8 +53,8 @@ pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
     };
     // Python is started once.
     let _: Result<(), _> = TOOLS.set(py, tools);
-    importlib.setattr("_ImportLockContext", py.get_type::<ImportLock>())?;
-    importlib.setattr("_ModuleLockManager", py.get_type::<ModuleLock>())?;
+    importlib.setattr(replaced[0], py.get_type::<ImportLock>())?;
+    importlib.setattr(replaced[1], py.get_type::<ModuleLock>())?;
     let wait_for_module = wrap_pyfunction!(wait_for_module, &importlib)?;
     importlib.setattr("_lock_unlock_module", wait_for_module)?;
     let module_from_spec = wrap_pyfunction!(module_from_spec, &importlib)?;
