@@ -193,6 +193,9 @@ stick(Actor, Free) ->
     %% Time enough to begin, or the call would time out in the queue and leave all as it was.
     Stick = <<"__import__('time').sleep(1.6)">>,
     Result = ask(Actor, fun() -> py:exec(Stick, #{}, 400) end),
+    %% The worker of a call without a binding counts as available before it is abandoned, and until
+    %% then it serves no other lease.
+    {error, timeout} =:= Result andalso py_test:wait_for_abandoned(1),
     {settled(Free), Result}.
 
 %% In the middle of a call.

@@ -7,13 +7,13 @@
 
 use rustler::env::SavedTerm;
 use rustler::{OwnedEnv, Resource, Term};
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::census::{CALLBACKS, Counted};
 use crate::error::Error;
 use crate::job::Job;
+use crate::queue::Fifo;
 use crate::ticket::Pending;
 use crate::waker::Waker;
 
@@ -43,7 +43,7 @@ pub(crate) fn next_id() -> u64 {
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<Arc<Job>>,
+    jobs: Fifo<Arc<Job>>,
     outcome: Option<Outcome>,
     /// Nobody waits any more.
     is_over: bool,
@@ -87,21 +87,38 @@ impl Callback {
     }
 
     /// A job for the thread that waits.
-    pub(crate) fn submit(&self, job: Arc<Job>) -> Result<(), Error> {
+    /// Returns its key in the queue.
+    pub(crate) fn submit(&self, job: Arc<Job>) -> Result<u64, Error> {
         let mut state = self.state();
         let refusal = if state.is_over || state.outcome.is_some() {
             Error::ContextNotBound
         } else if state.jobs.len() >= CAPACITY {
             Error::Overloaded
         } else {
-            state.jobs.push_back(job);
+            let key = state.jobs.push(job);
             drop(state);
             self.waker.wake();
-            return Ok(());
+            return Ok(key);
         };
         drop(state);
         job.ticket.cancel();
         Err(refusal)
+    }
+
+    /// Takes out a job that was cancelled. The thread that waits finds that out, if it has taken the
+    /// job before.
+    pub(crate) fn withdraw(&self, key: u64) {
+        let mut state = self.state();
+        let Some(job) = state.jobs.remove(key) else {
+            return;
+        };
+        if !job.settle_withdrawn() {
+            // Refusals wait for this demand: the thread that waits sends them.
+            state.jobs.push(Arc::clone(&job));
+            self.waker.wake();
+        }
+        // What the job holds is dropped after the lock.
+        drop(state);
     }
 
     /// The first outcome counts.
@@ -119,7 +136,7 @@ impl Callback {
     /// What comes next, jobs first: they were submitted before the answer.
     pub(crate) fn take(&self) -> Option<Mail> {
         let mut state = self.state();
-        if let Some(job) = state.jobs.pop_front() {
+        if let Some(job) = state.jobs.pop() {
             return Some(Mail::Job(job));
         }
         state.outcome.take().map(Mail::Outcome)
@@ -134,7 +151,7 @@ impl Callback {
 
     fn has_mail(&self) -> bool {
         let state = self.state();
-        !state.jobs.is_empty() || state.outcome.is_some()
+        state.jobs.len() > 0 || state.outcome.is_some()
     }
 
     /// Wakes the thread, which finds an exception pending.
@@ -159,7 +176,7 @@ impl Callback {
     }
 
     /// Nobody waits from here on. Returns the jobs that came and did not run.
-    pub(crate) fn end(&self) -> VecDeque<Arc<Job>> {
+    pub(crate) fn end(&self) -> Fifo<Arc<Job>> {
         let mut state = self.state();
         state.is_over = true;
         std::mem::take(&mut state.jobs)

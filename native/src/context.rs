@@ -4,7 +4,7 @@
 //! crash of its worker, or with its pool. Whoever ends it posts a note; the worker does the
 //! rest. Scheduler threads and destructors come here: nothing blocks, nothing attaches.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::atoms;
@@ -20,26 +20,24 @@ use crate::turn::{self, Seat};
 use crate::watchdog;
 
 mod handles;
+mod usage;
 
 pub(crate) use handles::{Context, LeaseHandle};
+pub(crate) use usage::End;
+use usage::Usage;
 
 /// A context is used by one process, or handed around by a few: this many calls may wait in it.
 const QUEUE_CAPACITY: usize = 256;
-
-/// Of `active`: the lease has ended. In one word with the count, so that no job comes between a
-/// look at the count and the end.
-const ENDED: usize = 1 << (usize::BITS - 1);
 
 pub(crate) struct Lease {
     pub(crate) id: u64,
     pool: Arc<Pool>,
     queue: Queue<Arc<Job>>,
+    /// What the pool's queue knows it by.
+    key: OnceLock<u64>,
     /// Of the worker that serves it, once there is one.
     seat: OnceLock<Arc<Seat>>,
-    /// Jobs accepted and not yet finished by the worker, cancelled ones included; and `ENDED`.
-    active: AtomicUsize,
-    /// Jobs that have come so far.
-    submitted: AtomicUsize,
+    usage: Usage,
     /// Asynchronous calls in flight.
     board: Board,
     /// Of the worker's event loop, from the first such call on. Locked for a look.
@@ -49,20 +47,7 @@ pub(crate) struct Lease {
     /// Iterators that nobody will ask any more. Locked for a push, or to take them all.
     closing: Mutex<Vec<u64>>,
     has_closing: AtomicBool,
-    /// The worker counts as free again. Orders end and leave; held for a few instructions.
-    given_back: Mutex<bool>,
     _counted: Counted,
-}
-
-/// What the end of a lease left behind.
-#[derive(PartialEq, Eq)]
-pub(crate) enum End {
-    /// No job was left: the worker counts as free from now on.
-    Idle,
-    /// The worker still has a job to end: a note will say when it is free.
-    Busy,
-    /// It had ended before.
-    Already,
 }
 
 impl Lease {
@@ -71,15 +56,14 @@ impl Lease {
             id,
             pool,
             queue: Queue::new(QUEUE_CAPACITY),
+            key: OnceLock::new(),
             seat: OnceLock::new(),
-            active: AtomicUsize::new(0),
-            submitted: AtomicUsize::new(0),
+            usage: Usage::new(),
             board: Board::default(),
             bell: Mutex::default(),
             is_pumped: AtomicBool::new(false),
             closing: Mutex::default(),
             has_closing: AtomicBool::new(false),
-            given_back: Mutex::new(false),
             _counted: LEASES.enter(),
         })
     }
@@ -89,76 +73,87 @@ impl Lease {
     }
 
     pub(crate) fn is_ended(&self) -> bool {
-        self.active.load(Ordering::SeqCst) & ENDED != 0
+        self.usage.is_ended()
     }
 
     pub(crate) fn is_idle(&self) -> bool {
-        self.active.load(Ordering::SeqCst) & !ENDED == 0
+        self.usage.is_idle()
     }
 
     pub(crate) fn submitted(&self) -> usize {
-        self.submitted.load(Ordering::SeqCst)
+        self.usage.submitted()
     }
 
-    pub(crate) fn submit(&self, job: Arc<Job>) -> Result<(), Error> {
-        // First: who finds this one finished finds it counted here.
-        self.submitted.fetch_add(1, Ordering::SeqCst);
-        // Counts and looks at once; `leave` waits for everyone who counted.
-        let active = self.active.fetch_add(1, Ordering::SeqCst);
+    /// Returns the key of the job in the queue.
+    pub(crate) fn submit(&self, job: Arc<Job>) -> Result<u64, Error> {
         let ticket = Arc::clone(&job.ticket);
-        let refusal = if active & ENDED != 0 {
+        let refusal = if !self.usage.begin() {
             Error::ContextNotBound
-        } else if self.queue.push(job).is_err() {
-            Error::Overloaded
-        } else {
+        } else if let Ok(key) = self.queue.push(job) {
             self.call_worker();
-            return Ok(());
+            return Ok(key);
+        } else {
+            Error::Overloaded
         };
-        self.active.fetch_sub(1, Ordering::SeqCst);
+        self.usage.finish();
         ticket.cancel();
         Err(refusal)
     }
 
-    /// Ends the lease. Posts a note, never waits.
-    pub(crate) fn end(&self) -> End {
-        let given_back = self.given_back();
-        let active = self.active.fetch_or(ENDED, Ordering::SeqCst);
-        if active & ENDED != 0 {
-            return End::Already;
+    /// Takes out a job that was cancelled. A worker that has taken it finds that out, and does the
+    /// rest.
+    pub(crate) fn withdraw(&self, key: u64) {
+        let Some(job) = self.queue.remove(key) else {
+            return;
+        };
+        if job.settle_withdrawn() {
+            self.finish_job();
+        } else {
+            // The lease has ended, so its worker is about to come for what is left.
+            self.queue.put_back(job);
+            self.call_worker();
         }
-        if active == 0 {
-            self.ended_idle(given_back);
-            return End::Idle;
-        }
-        drop(given_back);
-        self.call_worker();
-        // What runs there is interrupted.
-        watchdog::ring();
-        End::Busy
     }
 
-    /// Ends the lease if no job is under way, and no more than these have come. Who counts in
-    /// `submit` before the exchange makes it fail, and keeps the lease; who comes later finds
-    /// `ENDED`, and has not been accepted.
+    /// What the pool's queue knows it by, until a worker comes.
+    pub(crate) fn waits_as(&self, key: u64) {
+        // A lease is queued once.
+        let _: Result<(), _> = self.key.set(key);
+    }
+
+    /// As `end`, for `py_pool`, which needs no message of the end: a lease that no worker has come
+    /// to, and that has no job, leaves nothing behind.
+    pub(crate) fn end_by_pool(&self) -> End {
+        let end = self.end();
+        if self.is_idle()
+            && let Some(key) = self.key.get()
+            && self.pool.withdraw_lease(*key)
+        {
+            self.free();
+        }
+        end
+    }
+
+    /// Ends the lease. Never waits: the worker, and the watchdog if code runs there, do the rest.
+    pub(crate) fn end(&self) -> End {
+        let end = self.usage.end(|| self.pool.give_back());
+        if end != End::Already {
+            // A lease that no worker has come to yet is skipped by the worker that comes.
+            self.call_worker();
+        }
+        if end == End::Busy {
+            watchdog::ring();
+        }
+        end
+    }
+
+    /// Ends the lease if no job is under way and no more than `submitted` have come.
     pub(crate) fn end_idle(&self, submitted: usize) -> bool {
-        let given_back = self.given_back();
-        let is_quiet = self.submitted() == submitted
-            && self
-                .active
-                .compare_exchange(0, ENDED, Ordering::SeqCst, Ordering::SeqCst)
-                .is_ok();
+        let is_quiet = self.usage.end_if_quiet(submitted, || self.pool.give_back());
         if is_quiet {
-            self.ended_idle(given_back);
+            self.call_worker();
         }
         is_quiet
-    }
-
-    /// A lease that no worker has come to yet is free as well: the one that comes passes on.
-    fn ended_idle(&self, mut given_back: MutexGuard<'_, bool>) {
-        *given_back = true;
-        self.pool.give_back();
-        drop(given_back);
-        self.call_worker();
     }
 
     /// From here on the worker of this seat is called when there is something to do.
@@ -181,7 +176,7 @@ impl Lease {
 
     /// A job goes on in the event loop, after the worker has finished with it. Ends as a job does.
     pub(crate) fn begin_flight(&self, job: &Arc<Job>) {
-        self.active.fetch_add(1, Ordering::SeqCst);
+        self.usage.begin_task();
         self.board.add(job);
     }
 
@@ -262,7 +257,7 @@ impl Lease {
     /// The worker has finished, skipped or refused one job. Comes before its reply, so that a
     /// caller who ends the lease right after the reply finds the worker idle.
     pub(crate) fn finish_job(&self) {
-        self.active.fetch_sub(1, Ordering::SeqCst);
+        self.usage.finish();
     }
 
     /// Nothing of the lease is left in its worker, or the worker is lost: it counts as free, and
@@ -279,22 +274,18 @@ impl Lease {
                 None => std::thread::yield_now(),
             }
         }
-        if !std::mem::replace(&mut *self.given_back(), true) {
-            self.pool.give_back();
-        }
-        self.pool.forget(self.id);
+        self.free();
         self.tell_ended(outbox);
+    }
+
+    /// Counts its worker as free, if that was not done at the end.
+    fn free(&self) {
+        self.usage.free(|| self.pool.give_back());
+        self.pool.forget(self.id);
     }
 
     pub(crate) fn tell_ended(&self, outbox: &mut Outbox) {
         let note = (atoms::py_lease(), self.id, atoms::ended());
         outbox.note(&self.pool.manager, note);
-    }
-
-    fn given_back(&self) -> MutexGuard<'_, bool> {
-        // A flag is whole whatever panicked.
-        self.given_back
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }

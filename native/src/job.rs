@@ -165,6 +165,15 @@ impl Job {
         self.stream()?.demands.settle(self.demand()?)
     }
 
+    /// As `settle`, of a job that was cancelled before it ran. `false` if a refusal waits for it,
+    /// which only a worker may send: then nothing has happened.
+    pub(crate) fn settle_withdrawn(&self) -> bool {
+        match (self.stream(), self.demand()) {
+            (Some(stream), Some(demand)) => stream.demands.settle_unless_awaited(demand),
+            _ => self.settle().is_none(),
+        }
+    }
+
     /// The stream that it was for is over, and was all that its lease is for.
     pub(crate) fn frees_lease(&self) -> bool {
         self.demand().is_some_and(Demand::frees_lease)

@@ -27,6 +27,7 @@
 //! - [`switch`]: how soon it gets the GIL from code that computes.
 //! - [`lent`]: environments of jobs, which are used again.
 //! - [`ticket`]: the one atomic that decides between reply and cancel.
+//! - [`submission`]: a job that was submitted, for those who may cancel it.
 //! - [`reply`]: the only room that sends.
 //! - [`namespace`]: the globals of a context, and `__main__`.
 //! - [`tidy`]: what a context leaves on its thread.
@@ -82,6 +83,7 @@ mod slot;
 mod station;
 mod stdio;
 mod stream;
+mod submission;
 mod switch;
 mod target;
 mod thread;

@@ -15,8 +15,9 @@ use crate::error::Error;
 use crate::job::Job;
 use crate::pool::{Pool, PoolHandle};
 use crate::stream::Stream;
+use crate::submission::Handle;
 use crate::target::{Target, lease_of};
-use crate::ticket::{Cancel, Handle};
+use crate::ticket::Cancel;
 use crate::watchdog::{self, Limits};
 use crate::{erlang, python, thread};
 
@@ -108,7 +109,7 @@ fn lease(pool: ResourceArc<PoolHandle>) -> Refusable<ResourceArc<LeaseHandle>> {
 
 #[rustler::nif]
 fn end_lease(lease: ResourceArc<LeaseHandle>) -> Atom {
-    match lease.0.end() {
+    match lease.0.end_by_pool() {
         End::Idle => atoms::idle(),
         End::Busy => atoms::busy(),
         End::Already => atoms::already(),
@@ -162,19 +163,19 @@ fn submit<'a>(
         return Ok(Err(Refusal(Error::Overloaded)));
     };
     let order = (reference, job, callers).encode(env);
-    let job = Job::accept(env, order, Arc::clone(&ticket), target.home());
+    let job = Job::accept(env, order, ticket, target.home());
     let submitted = target.submit(job);
     if let Some(start) = start {
         charge(env, start);
     }
     Ok(submitted
-        .map(|()| ResourceArc::new(Handle(ticket)))
+        .map(|submission| ResourceArc::new(Handle(submission)))
         .map_err(Refusal))
 }
 
 #[rustler::nif]
-fn cancel(ticket: ResourceArc<Handle>) -> Atom {
-    match ticket.0.cancel() {
+fn cancel(call: ResourceArc<Handle>) -> Atom {
+    match call.0.cancel() {
         Cancel::Cancelled => atoms::cancelled(),
         Cancel::Replied => atoms::replied(),
     }
@@ -182,8 +183,8 @@ fn cancel(ticket: ResourceArc<Handle>) -> Atom {
 
 /// Its reply is not sent, nor about to be.
 #[rustler::nif]
-fn is_pending(ticket: ResourceArc<Handle>) -> bool {
-    ticket.0.is_pending()
+fn is_pending(call: ResourceArc<Handle>) -> bool {
+    call.0.is_pending()
 }
 
 #[rustler::nif]

@@ -95,24 +95,39 @@ impl Pool {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Queues a job for any unleased worker.
-    pub(crate) fn submit(self: &Arc<Self>, job: Arc<Job>) -> Result<(), Error> {
+    /// Queues a job for any unleased worker, and returns its key in the queue.
+    pub(crate) fn submit(self: &Arc<Self>, job: Arc<Job>) -> Result<u64, Error> {
         let ticket = Arc::clone(&job.ticket);
         if self.is_closed() || self.leased() >= self.size() {
             ticket.cancel();
             return Err(Error::NoWorkersAvailable);
         }
-        if self.queue.push(Work::Job(job)).is_err() {
+        let Ok(key) = self.queue.push(Work::Job(job)) else {
             ticket.cancel();
             return Err(Error::Overloaded);
-        }
+        };
         self.call_worker();
         // The last worker may have been leased, or the pool closed, between the check and the
         // push: then nobody would come for this job until some lease ends.
         if (self.is_closed() || self.leased() >= self.size()) && ticket.cancel_queued() {
+            self.withdraw(key);
             return Err(Error::NoWorkersAvailable);
         }
-        Ok(())
+        Ok(key)
+    }
+
+    /// Takes out a job that was cancelled. A worker that has taken it finds that out, and does the
+    /// rest.
+    pub(crate) fn withdraw(&self, key: u64) {
+        if let Some(Work::Job(job)) = self.queue.remove(key) {
+            // A demand of a stream goes to a lease, so no refusal waits for this job.
+            job.settle();
+        }
+    }
+
+    /// Takes out a lease that has ended; `false` if a worker has taken it.
+    pub(crate) fn withdraw_lease(&self, key: u64) -> bool {
+        self.queue.remove(key).is_some()
     }
 
     /// Takes one of the `size` leases; the first worker that comes to it serves it.
@@ -129,12 +144,13 @@ impl Pool {
         let id = NEXT_LEASE.fetch_add(1, Ordering::Relaxed);
         let lease = Lease::new(id, Arc::clone(self));
         self.leases().insert(id, Arc::downgrade(&lease));
-        if self.queue.push(Work::Lease(Arc::clone(&lease))).is_err() {
-            // Every worker is busy, and thousands of leases came and went meanwhile.
+        let Ok(key) = self.queue.push(Work::Lease(Arc::clone(&lease))) else {
+            // Every worker is busy, and thousands of contexts were garbage collected meanwhile.
             lease.end();
             self.forget(id);
             return Err(Error::NoWorkersAvailable);
-        }
+        };
+        lease.waits_as(key);
         self.call_worker();
         if self.is_closed() {
             lease.end();
@@ -175,24 +191,15 @@ impl Pool {
     /// are as many leases as workers, leases when there are more. Sends, so not from a scheduler
     /// thread.
     pub(crate) fn refuse_excess(self: &Arc<Self>, outbox: &mut Outbox) {
-        let mut kept = Vec::new();
-        while let Some(work) = self.queue.pop() {
+        let is_excess = |work: &Work| match work {
+            Work::Job(_) => self.is_closed() || self.leased() >= self.size(),
+            Work::Lease(_) => self.is_closed() || self.leased() > self.size(),
+        };
+        // One by one: a lease that ends makes room for the next.
+        while let Some(work) = self.queue.pop_if(is_excess) {
             match work {
-                Work::Job(job) if self.is_closed() || self.leased() >= self.size() => {
-                    outbox.refuse(&job, Error::NoWorkersAvailable);
-                }
-                Work::Lease(lease) if self.is_closed() || self.leased() > self.size() => {
-                    lease.end();
-                    lease.leave(outbox, || Error::ContextNotBound);
-                }
-                work => kept.push(work),
-            }
-        }
-        for work in kept {
-            match self.queue.push(work) {
-                Ok(()) => {}
-                Err(Work::Job(job)) => outbox.refuse(&job, Error::Overloaded),
-                Err(Work::Lease(lease)) => {
+                Work::Job(job) => outbox.refuse(&job, Error::NoWorkersAvailable),
+                Work::Lease(lease) => {
                     lease.end();
                     lease.leave(outbox, || Error::ContextNotBound);
                 }

@@ -1,45 +1,153 @@
-//! The bounded queues between callers and workers. Nothing here blocks: how a worker waits is
-//! the business of [`crate::turn`].
+//! The bounded queues between callers and workers: first in, first out, and an item that is not
+//! wanted any more is taken out by its key. Called on scheduler threads and workers; nothing blocks
+//! for longer than one operation. How a worker waits is the business of [`crate::turn`].
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Room for this many items is kept when a queue runs empty.
+const KEPT: usize = 64;
+
+/// The items of a queue, for a caller that has a lock of its own.
+pub(crate) struct Fifo<T> {
+    /// In the order of their keys. An item that was removed leaves `None`, which goes when it comes
+    /// to the front, or when there are more of them than items.
+    entries: VecDeque<(u64, Option<T>)>,
+    next_key: u64,
+    length: usize,
+}
+
+impl<T> Default for Fifo<T> {
+    fn default() -> Self {
+        Self {
+            entries: VecDeque::new(),
+            next_key: 0,
+            length: 0,
+        }
+    }
+}
+
+impl<T> Fifo<T> {
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Returns the key of the item, for `remove`.
+    pub(crate) fn push(&mut self, item: T) -> u64 {
+        let key = self.next_key;
+        self.next_key += 1;
+        self.length += 1;
+        self.entries.push_back((key, Some(item)));
+        key
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<T> {
+        let item = loop {
+            let (_, item) = self.entries.pop_front()?;
+            if item.is_some() {
+                break item;
+            }
+        };
+        self.shorten();
+        item
+    }
+
+    /// The first item that `is_it` accepts.
+    fn pop_if(&mut self, is_it: impl Fn(&T) -> bool) -> Option<T> {
+        let accepts = |(_, item): &(u64, Option<T>)| item.as_ref().is_some_and(&is_it);
+        let (key, _) = self.entries.iter().find(|entry| accepts(entry))?;
+        self.remove(*key)
+    }
+
+    /// `None` if the item was popped or removed before.
+    pub(crate) fn remove(&mut self, key: u64) -> Option<T> {
+        let index = self.entries.binary_search_by_key(&key, |(key, _)| *key);
+        let item = self.entries.get_mut(index.ok()?)?.1.take()?;
+        self.shorten();
+        if self.entries.len() > 2 * self.length + KEPT {
+            self.entries.retain(|(_, item)| item.is_some());
+        }
+        Some(item)
+    }
+
+    fn shorten(&mut self) {
+        self.length -= 1;
+        if self.length == 0 {
+            self.entries.clear();
+            self.entries.shrink_to(KEPT);
+        }
+    }
+}
 
 /// Takes memory for what is in it, not for what might be.
 pub(crate) struct Queue<T> {
-    sender: Sender<T>,
-    receiver: Receiver<T>,
+    fifo: Mutex<Fifo<T>>,
+    /// That of `fifo`, to be looked at without the lock.
     length: AtomicUsize,
     capacity: usize,
 }
 
 impl<T> Queue<T> {
     pub(crate) fn new(capacity: usize) -> Self {
-        let (sender, receiver) = unbounded();
         Self {
-            sender,
-            receiver,
+            fifo: Mutex::default(),
             length: AtomicUsize::new(0),
             capacity,
         }
     }
 
-    /// Gives the item back when the queue is full.
-    pub(crate) fn push(&self, item: T) -> Result<(), T> {
-        if self.length.fetch_add(1, Ordering::Relaxed) >= self.capacity {
-            self.length.fetch_sub(1, Ordering::Relaxed);
+    /// Returns the key of the item, or gives the item back when the queue is full.
+    pub(crate) fn push(&self, item: T) -> Result<u64, T> {
+        let mut fifo = self.fifo();
+        if fifo.len() >= self.capacity {
             return Err(item);
         }
-        self.sender.try_send(item).map_err(|e| e.into_inner())
+        Ok(self.add(&mut fifo, item))
+    }
+
+    /// As `push`, also into a full queue: for an item that has been in it.
+    pub(crate) fn put_back(&self, item: T) {
+        self.add(&mut self.fifo(), item);
+    }
+
+    fn add(&self, fifo: &mut Fifo<T>, item: T) -> u64 {
+        let key = fifo.push(item);
+        self.length.store(fifo.len(), Ordering::SeqCst);
+        key
     }
 
     pub(crate) fn pop(&self) -> Option<T> {
-        let item = self.receiver.try_recv().ok()?;
-        self.length.fetch_sub(1, Ordering::Relaxed);
-        Some(item)
+        if self.is_empty() {
+            return None;
+        }
+        self.take(Fifo::pop)
+    }
+
+    /// The first item that `is_it` accepts; the others keep their places.
+    pub(crate) fn pop_if(&self, is_it: impl Fn(&T) -> bool) -> Option<T> {
+        self.take(|fifo| fifo.pop_if(is_it))
+    }
+
+    /// `None` if the item was popped or removed before.
+    pub(crate) fn remove(&self, key: u64) -> Option<T> {
+        self.take(|fifo| fifo.remove(key))
+    }
+
+    fn take(&self, take: impl FnOnce(&mut Fifo<T>) -> Option<T>) -> Option<T> {
+        let mut fifo = self.fifo();
+        let item = take(&mut fifo);
+        self.length.store(fifo.len(), Ordering::SeqCst);
+        item
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.receiver.is_empty()
+        self.length.load(Ordering::SeqCst) == 0
+    }
+
+    fn fifo(&self) -> MutexGuard<'_, Fifo<T>> {
+        // Whole after each operation, whatever panicked.
+        self.fifo.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -51,11 +159,11 @@ mod tests {
     fn full_queue_gives_the_item_back() {
         let queue = Queue::new(1);
         assert!(queue.is_empty());
-        assert_eq!(queue.push(1), Ok(()));
+        assert_eq!(queue.push(1), Ok(0));
         assert_eq!(queue.push(2), Err(2));
         assert_eq!(queue.pop(), Some(1));
         assert_eq!(queue.pop(), None);
-        assert_eq!(queue.push(3), Ok(()));
+        assert_eq!(queue.push(3), Ok(1));
     }
 
     #[test]
@@ -66,5 +174,31 @@ mod tests {
         }
         let popped: Vec<i32> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!(popped, Vec::from_iter(0..100));
+    }
+
+    #[test]
+    fn a_removed_item_gives_its_place_to_another() {
+        let queue = Queue::new(2);
+        let first = queue.push('a').unwrap();
+        queue.push('b').unwrap();
+        assert_eq!(queue.remove(first), Some('a'));
+        assert_eq!(queue.remove(first), None);
+        queue.push('c').unwrap();
+        assert_eq!(queue.push('d'), Err('d'));
+        assert_eq!(queue.pop(), Some('b'));
+        assert_eq!(queue.pop(), Some('c'));
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn removed_items_take_no_memory_behind_one_that_waits() {
+        let queue = Queue::new(10);
+        queue.push(0).unwrap();
+        for i in 1..100_000 {
+            let key = queue.push(i).unwrap();
+            assert_eq!(queue.remove(key), Some(i));
+        }
+        assert!(queue.fifo().entries.len() <= KEPT + 2);
+        assert_eq!(queue.pop(), Some(0));
     }
 }

@@ -15,6 +15,7 @@ use crate::census::{Counted, STREAMS};
 use crate::context::{Context, Lease};
 use crate::error::Error;
 use crate::job::{Home, Job};
+use crate::submission::Submission;
 use crate::ticket::Ticket;
 
 mod demands;
@@ -90,11 +91,12 @@ impl Stream {
         let home = Home::Demand(Arc::clone(&demand), parent);
         let job = Job::accept(env, order, ticket, home);
         let submitted = match within {
-            Some(callback) => callback.submit(job),
-            None => this.lease.submit(job),
+            Some(callback) => Submission::to_callback(&callback, job),
+            None => Submission::to_lease(&this.lease, job),
         };
         match submitted {
-            Ok(()) => {
+            Ok(submission) => {
+                demand.accepted(submission);
                 this.accept(&demand);
                 Ok(atoms::ok())
             }

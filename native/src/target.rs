@@ -8,6 +8,7 @@ use crate::context::{Context, Lease, LeaseHandle};
 use crate::error::Error;
 use crate::job::{Home, Job};
 use crate::pool::{Pool, PoolHandle};
+use crate::submission::Submission;
 use crate::ticket::Ticket;
 
 /// Who a job is for.
@@ -52,12 +53,12 @@ impl Target {
         }
     }
 
-    pub(crate) fn submit(self, job: Arc<Job>) -> Result<(), Error> {
+    pub(crate) fn submit(&self, job: Arc<Job>) -> Result<Submission, Error> {
         match self {
-            Self::Pool(pool) => pool.submit(job),
-            Self::Lease(lease) => lease.submit(job),
-            Self::Context(context) => context.0.submit(job),
-            Self::Callback(callback) => callback.submit(job),
+            Self::Pool(pool) => Submission::to_pool(pool, job),
+            Self::Lease(lease) => Submission::to_lease(lease, job),
+            Self::Context(context) => Submission::to_lease(&context.0, job),
+            Self::Callback(callback) => Submission::to_callback(callback, job),
         }
     }
 }

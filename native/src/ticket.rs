@@ -2,7 +2,7 @@
 //! interrupt.
 //!
 //! Touched by the caller's scheduler thread (`cancel`, or the drop of the last handle when the
-//! caller died), by whoever interrupts, by one worker (`start`, `complete`), and by the watchdog
+//! caller died, see [`crate::submission`]), by `py:interrupt/1`, by one worker (`start`, `complete`), and by the watchdog
 //! when it takes the worker's place. Never blocks.
 //!
 //! ```text
@@ -167,18 +167,6 @@ impl Ticket {
         self.state
             .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst)
             .is_ok()
-    }
-}
-
-/// What the caller holds. A caller that dies drops it, and that cancels its job.
-pub(crate) struct Handle(pub(crate) Arc<Ticket>);
-
-#[rustler::resource_impl]
-impl rustler::Resource for Handle {}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.0.cancel();
     }
 }
 

@@ -95,7 +95,8 @@ impl Drop for Asked<'_> {
 /// not answered.
 pub(super) fn close(callback: &Callback, is_answered: bool) {
     let mut outbox = Outbox::new();
-    for job in callback.end() {
+    let mut jobs = callback.end();
+    while let Some(job) = jobs.pop() {
         outbox.refuse(&job, Error::ContextNotBound);
     }
     if !is_answered && let Some(server) = server_pid() {

@@ -5,14 +5,17 @@ use rustler::LocalPid;
 use std::collections::VecDeque;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::Stream;
+use crate::submission::Submission;
 use crate::ticket::{Cancel, Ticket};
 
 /// One `stream_next`.
 pub(crate) struct Demand {
     ticket: Arc<Ticket>,
+    /// Known when the job has been accepted.
+    submission: OnceLock<Submission>,
     asker: LocalPid,
     /// Its message is sent, or nobody wants one.
     settled: AtomicBool,
@@ -84,6 +87,16 @@ impl Demands {
         late
     }
 
+    /// As `settle`, but `false` and nothing done if a refusal waits for this demand.
+    pub(crate) fn settle_unless_awaited(&self, demand: &Demand) -> bool {
+        let state = self.state();
+        let is_free = state.late.is_empty();
+        if is_free {
+            demand.settled.store(true, Ordering::SeqCst);
+        }
+        is_free
+    }
+
     /// `false` while something is about to be sent.
     pub(super) fn cancel(&self) -> bool {
         let mut state = self.state();
@@ -119,15 +132,25 @@ impl Demand {
     pub(super) fn new(asker: LocalPid, ticket: &Arc<Ticket>) -> Arc<Self> {
         Arc::new(Self {
             ticket: Arc::clone(ticket),
+            submission: OnceLock::new(),
             asker,
             settled: AtomicBool::new(false),
             frees_lease: AtomicBool::new(false),
         })
     }
 
+    pub(super) fn accepted(&self, submission: Submission) {
+        // A demand is submitted once.
+        let _: Result<(), _> = self.submission.set(submission);
+    }
+
     /// `false` while its message is about to be sent.
     pub(super) fn cancel(&self) -> bool {
-        self.ticket.cancel() == Cancel::Cancelled || self.is_settled()
+        let cancel = match self.submission.get() {
+            Some(submission) => submission.cancel(),
+            None => self.ticket.cancel(),
+        };
+        cancel == Cancel::Cancelled || self.is_settled()
     }
 
     fn is_settled(&self) -> bool {

@@ -138,9 +138,11 @@ fn reply_cancel_and_interrupt_have_one_outcome() {
 fn death_of_the_caller_leaves_nothing_pending() {
     loom::model(|| {
         let (pending, ticket) = ticket();
-        let handle = Handle(Arc::clone(&ticket));
         let worker = beside(&ticket, |ticket| ticket.start());
-        drop(handle);
+        // As the drop of its `Submission` does.
+        if !ticket.cancel_queued() {
+            ticket.cancel();
+        }
         worker.join().unwrap();
         // Whether it has started or not.
         assert!(ticket.is_unwanted());
