@@ -9,7 +9,8 @@
     {ok, pid()}
     | {error, {python_unavailable, Message :: binary()} | {invalid_env, atom(), term()} | term()}.
 start(_Type, _Args) ->
-    case check_env([num_workers, default_timeout, max_pending, interrupt_grace, max_abandoned]) of
+    case check_env([num_workers, default_timeout, max_pending, interrupt_grace, import_grace,
+                    max_abandoned]) of
         ok -> start_python();
         {error, Reason} -> {error, Reason}
     end.

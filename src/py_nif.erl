@@ -6,7 +6,7 @@
 -on_load(keep/0).
 
 -export([load/1]).
--export([start_python/1, open_pool/4, close_pool/1, start_worker/2, pool_info/1, resources/0,
+-export([start_python/1, open_pool/5, close_pool/1, start_worker/2, pool_info/1, resources/0,
          lease/1, end_lease/1, lease_id/1, is_leased/1, is_idle/1, submitted/1, end_idle/2,
          context/1, submit/4, cancel/1, is_pending/1, interrupt/1, serve_callbacks/1, answer/2,
          stream/2, stream_next/4, stream_close/1]).
@@ -51,8 +51,9 @@ start_python(_Executable) ->
     erlang:nif_error(not_loaded).
 
 -spec open_pool(Size :: pos_integer(), MaxPending :: pos_integer(),
-                InterruptGrace :: non_neg_integer(), MaxAbandoned :: non_neg_integer()) -> pool().
-open_pool(_Size, _MaxPending, _InterruptGrace, _MaxAbandoned) ->
+                InterruptGrace :: non_neg_integer(), ImportGrace :: non_neg_integer(),
+                MaxAbandoned :: non_neg_integer()) -> pool().
+open_pool(_Size, _MaxPending, _InterruptGrace, _ImportGrace, _MaxAbandoned) ->
     erlang:nif_error(not_loaded).
 
 -spec close_pool(pool()) -> ok.

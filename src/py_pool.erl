@@ -128,7 +128,8 @@ init([]) ->
     %% Contexts of an earlier life ended with it.
     true = ets:delete_all_objects(?TABLE),
     Size = num_workers(),
-    Native = py_nif:open_pool(Size, env(max_pending), env(interrupt_grace), env(max_abandoned)),
+    Native = py_nif:open_pool(Size, env(max_pending), env(interrupt_grace), env(import_grace),
+                              env(max_abandoned)),
     ok = start_workers(Native, lists:seq(1, Size)),
     persistent_term:put(?NATIVE, Native),
     {ok, #state{native = Native}}.

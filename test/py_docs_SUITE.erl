@@ -88,6 +88,7 @@ every_invalid_value_of_the_environment_is_refused(_Config) ->
                               {max_pending, [0, undefined]},
                               {default_timeout, [-1, soon]},
                               {interrupt_grace, [0, infinity, 1.5]},
+                              {import_grace, [0, infinity, 1.5]},
                               {max_abandoned, [-1, infinity]}],
             Value <- Values],
     ok = py_test:start().

@@ -21,8 +21,6 @@ groups() ->
                   a_context_that_ends_stops_its_code, an_application_that_stops_stops_its_code,
                   a_finalizer_without_end_is_stopped, trace_functions_go_on,
                   threads_that_the_code_starts_are_not_hit,
-                  interrupted_imports_leave_no_lock,
-                  interrupted_imports_can_be_repeated,
                   code_that_cleans_up_may_import]},
      {by_request, [], [a_context_is_interrupted, a_process_is_interrupted,
                        an_interrupted_call_says_so_whatever_it_did,
@@ -296,54 +294,6 @@ del sys._py_interrupt_hook, sys._py_interrupt_lost
     [] = Lost,
     0 = py_test:abandoned().
 
-%% Python's import system took locks, its global one and one for each module, and an interruption
-%% between that and the `try' left them taken: no context could import anything any more.
-interrupted_imports_leave_no_lock(Config) ->
-    Dir = filename:join(proplists:get_value(priv_dir, Config), "imports"),
-    [ok = write(filename:join(Dir, Name), "") || Name <- ["py_import_a.py", "py_import_b.py"]],
-    Peer = py_peer:start(#{}),
-    {ok, _} = py_peer:start_python(Peer, [{num_workers, 2}, {interrupt_grace, ?GRACE}]),
-    Stats = py_peer:run(Peer, fun() ->
-        ok = py:exec(<<"import sys; sys.path.insert(0, d)">>, #{d => list_to_binary(Dir)}),
-        %% It is over before it is interrupted, if nothing can come up there.
-        Global = py:exec(slow_import("event == 'c_return' and arg.__name__ == 'acquire_lock'",
-                                     "py_import_a"), #{}, 300),
-        true = lists:member(Global, [ok, {error, timeout}]),
-        ok = py:exec(<<"import py_import_b, sys; del sys.modules['py_import_b']">>, #{}, 5000),
-        {error, timeout} = py:exec(slow_import(
-            "event == 'return' and frame.f_code.co_name == 'acquire'", "py_import_b"), #{}, 300),
-        ok = py:exec(<<"import py_import_b">>, #{}, 5000),
-        py_pool:get_stats()
-    end),
-    #{abandoned := 0, available_workers := 2} = Stats,
-    ok = py_peer:stop(Peer).
-
-%% As `asyncio' does: what was imported in a first attempt was no attribute of the package in the
-%% second, and so the package could not be imported as long as the VM ran.
-interrupted_imports_can_be_repeated(Config) ->
-    Dir = filename:join(proplists:get_value(priv_dir, Config), "packages"),
-    ok = write(filename:join(Dir, "py_package/part.py"), "x = 1\n"),
-    ok = write(filename:join(Dir, "py_package/__init__.py"),
-               "from .part import *\n"
-               "import sys\n"
-               "sys.py_attempts = getattr(sys, 'py_attempts', 0) + 1\n"
-               "while sys.py_attempts == 1: pass\n"
-               "y = part.x\n"),
-    ok = py:bind(),
-    ok = py:exec(<<"import sys; sys.path.insert(0, d)">>, #{d => list_to_binary(Dir)}),
-    {error, timeout} = py:exec(<<"import py_package">>, #{}, 300),
-    {ok, {1, 2}} = py:eval(<<"(__import__('py_package').y, __import__('sys').py_attempts)">>),
-    %% Who waits meanwhile gets no half of it.
-    ok = py:exec(<<"import sys; sys.py_attempts = 0; del sys.modules['py_package']">>),
-    Self = self(),
-    _ = spawn_link(fun() -> Self ! py:exec(<<"import py_package">>, #{}, 300) end),
-    ok = py_test:wait_until(fun() -> py:eval(<<"__import__('sys').py_attempts">>) =:= {ok, 1} end),
-    {error, {'ImportError', _}} = py:exec(<<"import py_package">>),
-    {error, timeout} = receive Result -> Result end,
-    ok = py:exec(<<"import sys; sys.path.remove(d); del sys.py_attempts">>,
-                 #{d => list_to_binary(Dir)}),
-    [first_coroutine(Timeout) || Timeout <- [15, 25, 35, 45]].
-
 %% What had come up came up once more with the first lock of an import.
 code_that_cleans_up_may_import(_Config) ->
     ok = py:bind(),
@@ -362,32 +312,6 @@ code_that_cleans_up_may_import(_Config) ->
      end || Again <- ["sys.modules.pop('colorsys', None); import colorsys",
                       "threading.Thread(target=int).start()"]],
     ok = py:unbind().
-
-first_coroutine(Timeout) ->
-    Peer = py_peer:start(#{}),
-    {ok, _} = py_peer:start_python(Peer, [{num_workers, 2}]),
-    ok = py_peer:run(Peer, fun() ->
-        ok = py:bind(),
-        _ = py:call(asyncio, sleep, [0.001], #{}, Timeout),
-        {ok, <<"done">>} = py:call(asyncio, sleep, [0.001, done]),
-        ok = py:exec(<<"import asyncio; asyncio.run(asyncio.sleep(0))">>)
-    end),
-    ok = py_peer:stop(Peer).
-
-%% Stands still as soon as a lock was taken.
-slow_import(Where, Name) ->
-    ["import sys, time\n"
-     "def profile(frame, event, arg):\n"
-     "    if ", Where, ":\n"
-     "        sys.setprofile(None)\n"
-     "        end = time.monotonic() + 1\n"
-     "        while time.monotonic() < end: pass\n"
-     "sys.setprofile(profile)\n"
-     "import ", Name].
-
-write(File, Text) ->
-    ok = filelib:ensure_dir(File),
-    file:write_file(File, Text).
 
 %%% By request
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use crate::bell::{self, PyBell};
 use crate::flights::TaskJob;
-use crate::imports::Held;
 use crate::interrupt::Interrupted;
 use crate::job::Job;
+use crate::slot::InterruptMask;
 use crate::{erlang, flights, namespace, tidy};
 
 /// `coroutines.py`, which imports `asyncio`: loaded when there is a first coroutine.
@@ -26,7 +26,7 @@ pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
 pub(crate) fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     let load = || {
         // Half of it is of no use.
-        let _held = Held::new(py);
+        let _mask = InterruptMask::new(py);
         let source = include_str!("coroutines.py");
         let module = namespace::load(py, "coroutines", source)?;
         module.setattr("_Bell", py.get_type::<PyBell>())?;

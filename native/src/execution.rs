@@ -1,6 +1,6 @@
 //! Runs what a job says, in a namespace. Runs on workers, attached.
 
-use pyo3::exceptions::{PyImportError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -208,8 +208,6 @@ fn find_module<'py>(name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, P
     // SAFETY: as above.
     let module = unsafe { Bound::from_owned_ptr_or_opt(name.py(), module) };
     match PyErr::take(name.py()) {
-        // That one has given it up.
-        Some(error) if error.is_instance_of::<PyImportError>(name.py()) => Ok(None),
         Some(error) => Err(error),
         // `None` there means that it must not be imported: the import says so.
         None => Ok(module.filter(|module| !module.is_none())),

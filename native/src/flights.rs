@@ -17,10 +17,10 @@ use crate::context::Lease;
 use crate::convert::to_term;
 use crate::coroutines;
 use crate::error::Error;
-use crate::imports::Held;
 use crate::interrupt::Interrupted;
 use crate::job::Job;
 use crate::reply::Outbox;
+use crate::slot::InterruptMask;
 use crate::station::Station;
 
 mod board;
@@ -57,7 +57,7 @@ pub(crate) fn begin(
     let is_first = TASKS.with_borrow(Vec::is_empty);
     let args = (coroutine, TaskJob(Arc::clone(job)), landing, is_first);
     // A task that nobody knows of would go on for ever.
-    let _held = Held::new(py);
+    let _mask = InterruptMask::new(py);
     // On the board first: the task may be done before this returns.
     lease.begin_flight(job);
     let begun = module.call_method1(intern!(py, "begin"), args);

@@ -41,7 +41,7 @@
 //! - [`fatal`]: what is written before the VM dies.
 //! - [`exit`]: the end of the VM while Python code runs.
 //! - [`arenas`]: keeps memory that Python gives back.
-//! - [`imports`]: imports that are interrupted leave no lock taken.
+//! - [`imports`]: an import that has begun is not interrupted.
 //! - [`census`]: how many of our things are alive.
 //! - [`atoms`]: the one table of atoms.
 //!

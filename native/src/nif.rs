@@ -46,6 +46,7 @@ fn open_pool(
     size: usize,
     max_pending: usize,
     interrupt_grace: u64,
+    import_grace: u64,
     max_abandoned: usize,
 ) -> NifResult<ResourceArc<PoolHandle>> {
     let grace = Duration::from_millis(interrupt_grace);
@@ -54,6 +55,7 @@ fn open_pool(
         &pool,
         Limits {
             grace,
+            import_grace: Duration::from_millis(import_grace),
             max_abandoned,
         },
     );

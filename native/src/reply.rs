@@ -72,15 +72,30 @@ impl Outbox {
                 let letter = self.fail(job, &Error::Interrupted);
                 self.send(&job.caller, letter);
             }
+            Completion::Early => {
+                job.cut_short();
+                self.env.clear();
+            }
             Completion::Nothing => self.env.clear(),
         }
         self.settle(job);
     }
 
+    /// Tells the caller of a job that was interrupted, before its code has stopped.
+    pub(crate) fn interrupt(&mut self, job: &Job) {
+        if job.ticket.reply_early() {
+            self.send_refusal(&job.caller, job, &Error::Interrupted);
+        }
+    }
+
     /// Ends `job`, which did not come to its end.
     pub(crate) fn refuse(&mut self, job: &Job, error: Error) {
         self.env.clear();
-        if job.ticket.complete() != Completion::Nothing && !job.defer() {
+        let owes = matches!(
+            job.ticket.complete(),
+            Completion::Reply | Completion::Interrupted
+        );
+        if owes && !job.defer() {
             self.send_refusal(&job.caller, job, &error);
         }
         self.settle(job);

@@ -6,19 +6,20 @@
 //! never while attaching.
 
 mod alarm;
+mod mask;
 
-use pyo3::prelude::*;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::bell::Bell;
 use crate::callback::Callback;
 use crate::context::Lease;
-use crate::interrupt::{self, Attached, Interrupted, Thread};
+use crate::interrupt::{self, Attached, Thread};
 use crate::job::Job;
 use crate::pool::Pool;
 use crate::{exit, watchdog};
 
 use alarm::Alarm;
+pub(crate) use mask::InterruptMask;
 
 #[derive(Clone)]
 pub(crate) enum Task {
@@ -70,8 +71,10 @@ struct State {
     due: bool,
     /// It has, and the exception may be pending still.
     raised: bool,
-    /// Not now, so many say: it would hit another thread, or leave a lock taken.
-    held: usize,
+    /// How many masks are active. While it is not 0, `raise` does nothing and `due` stays set.
+    masks: usize,
+    /// How many loads of modules the thread is in, each a mask as well.
+    imports: usize,
     /// The thread has lost its place, and ends when its task does.
     abandoned: bool,
 }
@@ -109,7 +112,8 @@ impl Slot {
         let depth = state.tasks.len();
         if depth == 0 {
             state.due = false;
-            state.held = 0;
+            state.masks = 0;
+            state.imports = 0;
         }
         state.tasks.push(Watched { task, alarm: None });
         drop(state);
@@ -212,7 +216,7 @@ impl Slot {
     /// Raises in the thread, if its task has not ended since the verdict. Attached.
     pub(crate) fn raise(&self, py: Attached<'_>) -> Raised {
         let mut state = self.state();
-        if state.held > 0 || !std::mem::take(&mut state.due) {
+        if state.masks > 0 || !std::mem::take(&mut state.due) {
             return Raised::Nothing;
         }
         state.raised = true;
@@ -233,29 +237,6 @@ impl Slot {
             bell.ring();
         }
         raised
-    }
-
-    /// Puts exceptions off, also one that is pending. Called by the thread itself.
-    pub(crate) fn hold(&self, py: Python<'_>) {
-        let mut state = self.state();
-        state.held += 1;
-        let may_be_pending = std::mem::take(&mut state.raised);
-        drop(state);
-        // One that has come up already must not do so once more, while code cleans up after it.
-        let is_ours = |error: PyErr| error.is_instance_of::<Interrupted>(py);
-        if may_be_pending && interrupt::take(py).is_some_and(is_ours) {
-            self.state().due = true;
-        }
-    }
-
-    /// Lets them come again: one that was put off comes at once. Called by the thread itself,
-    /// attached.
-    pub(crate) fn release(&self, py: Attached<'_>) {
-        let mut state = self.state();
-        // A task may have begun, and reset it, in the middle.
-        state.held = state.held.saturating_sub(1);
-        drop(state);
-        self.raise(py);
     }
 
     /// Called by the thread itself, in a task, attached.

@@ -39,9 +39,9 @@ pub(crate) fn forget() {
 pub(crate) fn hold_interruptions(py: Python<'_>, held: bool) {
     if let Some(station) = Station::existing() {
         if held {
-            station.slot.hold(py);
+            station.slot.mask(py);
         } else {
-            station.slot.release(py.into());
+            station.slot.unmask(py.into());
         }
     }
 }

@@ -8,6 +8,7 @@
 //! ```text
 //! queued --> running --> replied
 //!    |          |   \----> interrupted --> replied
+//!    |          |              |  \----> stopping --> replied
 //!    \----------\--> cancelled <--/
 //! ```
 
@@ -25,6 +26,8 @@ const RUNNING: u8 = 1;
 const INTERRUPTED: u8 = 2;
 const REPLIED: u8 = 3;
 const CANCELLED: u8 = 4;
+/// Runs, but must stop; the caller has been told `{error, interrupted}` already.
+const STOPPING: u8 = 5;
 
 /// Jobs accepted and not yet replied or cancelled, and how many of them there may be.
 pub(crate) struct Pending {
@@ -58,7 +61,9 @@ pub(crate) enum Completion {
     Reply,
     /// The reply, but it says `interrupted`, whatever the code made of that.
     Interrupted,
-    /// Nobody waits any more.
+    /// Nothing: the caller has been told `interrupted` before.
+    Early,
+    /// Nothing: the caller waits no more.
     Nothing,
 }
 
@@ -107,6 +112,26 @@ impl Ticket {
         self.step(QUEUED, RUNNING)
     }
 
+    /// The caller waits for `{error, interrupted}`.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == INTERRUPTED
+    }
+
+    /// The caller is told `interrupted` now, though the code goes on for a while; `false` if it does
+    /// not wait for that.
+    pub(crate) fn reply_early(&self) -> bool {
+        let won = self.step(INTERRUPTED, STOPPING);
+        if won {
+            self.pending.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        won
+    }
+
+    /// The caller has given up, and will hear nothing.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.state.load(Ordering::SeqCst) == CANCELLED
+    }
+
     /// The code has to stop, and its caller will hear so; `false` when there is no such code.
     pub(crate) fn interrupt(&self) -> bool {
         self.step(RUNNING, INTERRUPTED) || self.state.load(Ordering::SeqCst) == INTERRUPTED
@@ -114,12 +139,18 @@ impl Ticket {
 
     /// Nobody waits for what the code is doing, so it must stop.
     pub(crate) fn is_unwanted(&self) -> bool {
-        matches!(self.state.load(Ordering::SeqCst), INTERRUPTED | CANCELLED)
+        matches!(
+            self.state.load(Ordering::SeqCst),
+            INTERRUPTED | CANCELLED | STOPPING
+        )
     }
 
     /// There is neither a reply nor a cancel.
     pub(crate) fn is_pending(&self) -> bool {
-        !matches!(self.state.load(Ordering::SeqCst), REPLIED | CANCELLED)
+        !matches!(
+            self.state.load(Ordering::SeqCst),
+            REPLIED | CANCELLED | STOPPING
+        )
     }
 
     /// There is a reply, and this says whether to send it. A job that was refused before it ran
@@ -130,6 +161,8 @@ impl Ticket {
             Completion::Reply
         } else if self.step(INTERRUPTED, REPLIED) {
             Completion::Interrupted
+        } else if self.step(STOPPING, REPLIED) {
+            return Completion::Early;
         } else {
             return Completion::Nothing;
         };
@@ -149,7 +182,7 @@ impl Ticket {
             return Cancel::Cancelled;
         }
         match self.state.load(Ordering::SeqCst) {
-            REPLIED => Cancel::Replied,
+            REPLIED | STOPPING => Cancel::Replied,
             _ => Cancel::Cancelled,
         }
     }

@@ -33,6 +33,7 @@ static SLOTS: Mutex<Vec<Arc<Slot>>> = Mutex::new(Vec::new());
 static POOLS: Mutex<Vec<Weak<Pool>>> = Mutex::new(Vec::new());
 static LIMITS: Mutex<Limits> = Mutex::new(Limits {
     grace: Duration::from_secs(1),
+    import_grace: Duration::from_mins(1),
     max_abandoned: 16,
 });
 
@@ -41,6 +42,8 @@ static LIMITS: Mutex<Limits> = Mutex::new(Limits {
 pub(crate) struct Limits {
     /// How long code has to stop before its thread is abandoned.
     pub(crate) grace: Duration,
+    /// How long an import may go on after that its code has to stop.
+    pub(crate) import_grace: Duration,
     /// How many abandoned threads are replaced.
     pub(crate) max_abandoned: usize,
 }
@@ -157,9 +160,12 @@ fn round(now: Instant, limits: Limits) -> Option<Instant> {
     let mut again = None;
     let mut raise = false;
     for slot in slots() {
-        let verdict = slot.inspect(now, limits.grace);
+        let verdict = slot.inspect(now, &limits);
         raise |= verdict.raise;
         again = earliest(again, verdict.again);
+        for job in verdict.answer {
+            Outbox::new().interrupt(&job);
+        }
         if let Some(tasks) = verdict.abandoned {
             abandon(&slot, &tasks, limits);
         }

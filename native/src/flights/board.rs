@@ -66,6 +66,14 @@ impl Board {
         found.filter(|flight| flight.job.ticket.interrupt()).count() > 0
     }
 
+    /// Those whose callers wait for `interrupted`.
+    pub(crate) fn interrupted(&self) -> Vec<Arc<Job>> {
+        let jobs = self.flights();
+        let jobs = jobs.iter().map(|flight| &flight.job);
+        let interrupted = jobs.filter(|job| job.ticket.is_interrupted());
+        interrupted.cloned().collect()
+    }
+
     /// There is one that nobody wants, and the loop does not know.
     pub(crate) fn has_unwanted(&self) -> bool {
         let is_news = |flight: &Flight| flight.noticed.is_none() && flight.job.is_unwanted();

@@ -163,7 +163,7 @@ impl Demand {
 
     /// As `finish`, with an error that somebody should hear.
     pub(crate) fn fail(&self, stream: &Stream) {
-        if self.ticket.is_pending() || stream.is_closed() {
+        if !self.ticket.is_cancelled() || stream.is_closed() {
             self.finish(stream);
         } else {
             stream.lose();

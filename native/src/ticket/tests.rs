@@ -105,7 +105,9 @@ fn reply_and_cancel_have_one_winner() {
         let cancel = ticket.cancel();
         match worker.join().unwrap() {
             Some(Completion::Reply) => assert_eq!(cancel, Cancel::Replied),
-            Some(Completion::Nothing) | None => assert_eq!(cancel, Cancel::Cancelled),
+            Some(Completion::Early | Completion::Nothing) | None => {
+                assert_eq!(cancel, Cancel::Cancelled)
+            }
             Some(Completion::Interrupted) => panic!("nobody interrupted"),
         }
         assert_eq!(pending.count(), 0);
@@ -125,9 +127,14 @@ fn reply_cancel_and_interrupt_have_one_outcome() {
         match completion {
             Some(Completion::Reply) => assert!(!interrupted),
             Some(Completion::Interrupted) => assert!(interrupted),
-            Some(Completion::Nothing) | None => assert_eq!(cancel, Cancel::Cancelled),
+            Some(Completion::Early | Completion::Nothing) | None => {
+                assert_eq!(cancel, Cancel::Cancelled)
+            }
         }
-        let is_replied = !matches!(completion, Some(Completion::Nothing) | None);
+        let is_replied = !matches!(
+            completion,
+            Some(Completion::Early | Completion::Nothing) | None
+        );
         assert_eq!(is_replied, cancel == Cancel::Replied);
         assert_eq!(pending.count(), 0);
     });
@@ -183,5 +190,38 @@ fn an_interrupt_that_wins_is_heard() {
             Completion::Reply
         };
         assert_eq!(worker.join().unwrap(), expected);
+    });
+}
+
+/// The watchdog answers for a job that is in the middle of an import, while the caller gives up and
+/// the code comes to its end.
+#[test]
+fn an_early_reply_is_the_only_one() {
+    loom::model(|| {
+        let (pending, ticket) = running();
+        assert!(ticket.interrupt());
+        let watchdog = beside(&ticket, |ticket| ticket.reply_early());
+        let worker = beside(&ticket, |ticket| ticket.complete());
+        let cancel = ticket.cancel();
+        let is_early = watchdog.join().unwrap();
+        let completion = worker.join().unwrap();
+        let replies = usize::from(is_early) + usize::from(completion == Completion::Interrupted);
+        assert_eq!(replies, usize::from(cancel == Cancel::Replied));
+        assert_eq!(pending.count(), 0);
+    });
+}
+
+#[test]
+fn code_must_stop_after_an_early_reply() {
+    loom::model(|| {
+        let (pending, ticket) = running();
+        assert!(!ticket.reply_early());
+        assert!(ticket.interrupt());
+        assert!(ticket.reply_early());
+        assert!(ticket.is_unwanted());
+        assert!(!ticket.is_pending());
+        assert_eq!(ticket.cancel(), Cancel::Replied);
+        assert_eq!(ticket.complete(), Completion::Early);
+        assert_eq!(pending.count(), 0);
     });
 }
