@@ -92,7 +92,23 @@ pub(crate) fn source_line(code: &Bound<'_, PyAny>, line: u32) -> Option<String> 
     // Made first: at its first use it gives the GIL away, which whoever locks must not.
     let constants = intern!(code.py(), "co_consts");
     let source = cache().home(code, constants)?;
-    source.lines().nth(index).map(str::to_owned)
+    if !source.contains('\r') {
+        return source.lines().nth(index).map(str::to_owned);
+    }
+    let mut rest = &*source;
+    for _ in 0..index {
+        let (_, after) = split_line(rest)?;
+        rest = after;
+    }
+    let line = split_line(rest).map_or(rest, |(line, _)| line);
+    Some(line.to_owned())
+}
+
+/// The first line of `source`, and what comes after its end: `\n`, `\r\n` or `\r`, as for Python.
+fn split_line(source: &str) -> Option<(&str, &str)> {
+    let (line, rest) = source.split_at(source.find(['\n', '\r'])?);
+    let end = if rest.starts_with("\r\n") { 2 } else { 1 };
+    Some((line, &rest[end..]))
 }
 
 /// The addresses of `code`, and of the functions, classes and comprehensions in it.
