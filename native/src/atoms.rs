@@ -82,6 +82,7 @@ rustler::atoms! {
     notes,
     syntax,
     erlang,
+    exceptions,
     file,
     line,
     function,

@@ -94,9 +94,11 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl From<PyErr> for Error {
-    /// Only called on a thread that is attached already.
+    /// Only called on a thread that is attached already. Runs the `__str__` of the exception.
     fn from(err: PyErr) -> Self {
-        Python::attach(|py| Self::Python(Box::new(Exception::capture(py, &err))))
+        let captured = Python::attach(|py| Exception::capture(py, &err));
+        // For this job, or for one in the middle of which it runs, and which stops next.
+        captured.map_or(Self::Interrupted, |e| Self::Python(Box::new(e)))
     }
 }
 

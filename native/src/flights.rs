@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::interrupt::Interrupted;
 use crate::job::Job;
 use crate::reply::Outbox;
-use crate::slot::InterruptMask;
+use crate::slot::{InterruptMask, Task};
 use crate::station::Station;
 
 mod board;
@@ -127,9 +127,23 @@ impl Landing {
             if error.is_instance_of::<Interrupted>(py) {
                 Error::Interrupted
             } else {
-                error.into()
+                self.tell(py, error)
             }
         })
+    }
+
+    /// The exception of a task, whose `__str__` may never end: the watchdog watches it as a job,
+    /// since its flight is off the board.
+    fn tell(&self, py: Python<'_>, error: PyErr) -> Error {
+        let station = Station::here();
+        let task = Task::Job(Arc::clone(&self.job), Some(Arc::clone(&self.lease)));
+        let depth = station.slot.begin(task);
+        let error = Error::from(error);
+        if station.slot.resume(py.into(), depth) {
+            error
+        } else {
+            Error::Interrupted
+        }
     }
 }
 

@@ -7,7 +7,10 @@ use pyo3::types::PyType;
 use rustler::Atom;
 use std::collections::HashMap;
 
-use crate::atoms;
+use crate::{atoms, fields};
+
+/// Classes of an MRO that are looked at: a metaclass may make one of any length.
+const MAX_MRO: usize = 1 << 12;
 
 /// The built-in exception classes of Python 3.10 to 3.14, aliases left out.
 #[rustfmt::skip]
@@ -50,12 +53,13 @@ pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// `error` only for a class that has lost every base, which Python does not allow.
+/// `error` only for a class whose metaclass leaves every built-in class out of its MRO.
 pub(crate) fn kind(class: &Bound<'_, PyType>) -> Atom {
     let kinds = KINDS.get();
-    let lookup = |class: &Bound<'_, PyAny>| kinds?.get(&(class.as_ptr() as usize)).copied();
-    let mro = class.mro();
+    let lookup = |class: Bound<'_, PyAny>| kinds?.get(&(class.as_ptr() as usize)).copied();
+    let mro = fields::mro(class);
     mro.iter()
-        .find_map(|class| lookup(&class))
+        .flat_map(|mro| mro.iter().take(MAX_MRO))
+        .find_map(lookup)
         .unwrap_or_else(atoms::error)
 }

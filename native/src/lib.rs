@@ -64,6 +64,7 @@ mod exception;
 mod execution;
 mod exit;
 mod fatal;
+mod fields;
 mod flights;
 mod imports;
 mod interrupt;

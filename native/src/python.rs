@@ -13,8 +13,8 @@ use std::thread;
 
 use crate::thread::STACK_SIZE;
 use crate::{
-    audit, code, coroutines, erlang, exit, fatal, imports, interrupt, kind, namespace, release,
-    tidy, turn, watchdog,
+    audit, code, coroutines, erlang, exit, fatal, fields, imports, interrupt, kind, namespace,
+    release, tidy, turn, watchdog,
 };
 
 /// How the one start went.
@@ -119,6 +119,7 @@ fn setup_or_text(py: Python<'_>) -> Result<(), String> {
 
 fn setup(py: Python<'_>) -> PyResult<()> {
     crate::arenas::init();
+    fields::init(py)?;
     kind::init(py)?;
     erlang::init(py)?;
     let sys = py.import("sys")?;

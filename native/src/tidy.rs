@@ -9,7 +9,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule};
 
 use crate::namespace::{self, load};
-use crate::{audit, switch, threads};
+use crate::{audit, fields, switch, threads};
 
 /// Beyond it `sys.setrecursionlimit` has no effect: what the stack of a worker carries, whatever
 /// the recursion goes through.
@@ -108,7 +108,8 @@ fn has_no_loops(modules: &Bound<'_, PyDict>) -> bool {
 /// Attributes of a policy of `asyncio`'s own, so that no Python code runs.
 fn has_no_loop(policy: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = policy.py();
-    if policy.get_type().module()? != "asyncio.unix_events" {
+    let module = fields::module(&policy.get_type());
+    if module.is_none_or(|module| module != "asyncio.unix_events") {
         return Ok(false);
     }
     let local = policy.getattr(intern!(py, "_local"))?;

@@ -21,8 +21,12 @@ use super::{LIST_CELL, MAX_BYTES, MAX_DEPTH, MAX_MAP_FROM_ARRAYS, MAX_TERMS, MIN
 use super::{external, integer};
 use crate::atoms;
 use crate::error::{Error, Why};
+use crate::fields;
 use crate::object::{ErlangTerm, Object, SharedBytes};
 use crate::ticket::Ticket;
+
+/// Characters of the name of a type that has no form in Erlang.
+const MAX_NAME: usize = 200;
 
 /// The Erlang form of an object, for the job of `ticket`.
 pub(crate) fn to_term<'a>(
@@ -293,8 +297,9 @@ impl<'a> Encoding<'a, '_> {
 }
 
 fn type_name(object: &Bound<'_, PyAny>) -> String {
-    object
-        .get_type()
-        .qualname()
-        .map_or_else(|_| "object".to_owned(), |n| n.to_string())
+    let name = fields::qualname(&object.get_type());
+    name.map_or_else(
+        || "object".to_owned(),
+        |name| name.to_string_lossy().chars().take(MAX_NAME).collect(),
+    )
 }
