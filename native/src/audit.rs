@@ -12,7 +12,7 @@ use pyo3::types::PyString;
 use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::catch_unwind;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::coroutines;
 
@@ -28,20 +28,31 @@ unsafe extern "C" {
 }
 
 thread_local! {
-    /// A trace or profile function was set or taken off.
+    /// A trace or profile function, or a hook of asynchronous generators, was set or taken off.
     static HAS_TRACED: Cell<bool> = const { Cell::new(false) };
+    /// The value of `ALL_TRACED` that the thread has taken notice of.
+    static SEEN: Cell<u64> = const { Cell::new(0) };
 }
+/// How often a thread has set such a function for all threads.
+static ALL_TRACED: AtomicU64 = AtomicU64::new(0);
 /// A module is there by which Python code calls C functions, `PyThreadState_SetAsyncExc` as well.
 static MAY_RAISE: AtomicBool = AtomicBool::new(false);
 
-/// The calling thread may have a trace or a profile function.
+/// The calling thread may have a trace or a profile function, or hooks of asynchronous generators.
 pub(crate) fn has_traced() -> bool {
-    HAS_TRACED.get()
+    HAS_TRACED.get() || SEEN.get() != ALL_TRACED.load(Ordering::Relaxed)
 }
 
-/// Whoever asks next wants to know what comes after this.
+/// `has_traced` is about what comes after this.
 pub(crate) fn forget_traced() {
     HAS_TRACED.set(false);
+    SEEN.set(ALL_TRACED.load(Ordering::Relaxed));
+}
+
+/// Called by Python code before it sets a trace or profile function for all threads.
+#[pyfunction]
+pub(crate) fn note_traced() {
+    ALL_TRACED.fetch_add(1, Ordering::Relaxed);
 }
 
 /// An exception that nobody of ours has raised may be pending in any thread.
@@ -89,7 +100,10 @@ unsafe fn hear(py: Python<'_>, event: &CStr, args: *mut ffi::PyObject) -> PyResu
     match event.to_bytes() {
         b"os.fork" | b"os.forkpty" => Err(PyRuntimeError::new_err(FORK)),
         b"os.kill" | b"os.killpg" | b"signal.pthread_kill" => check_signal(event, &args()),
-        b"sys.settrace" | b"sys.setprofile" => {
+        b"sys.settrace"
+        | b"sys.setprofile"
+        | b"sys.set_asyncgen_hook_firstiter"
+        | b"sys.set_asyncgen_hook_finalizer" => {
             HAS_TRACED.set(true);
             Ok(())
         }

@@ -88,6 +88,7 @@ mod submission;
 mod switch;
 mod target;
 mod thread;
+mod thread_state;
 mod threads;
 mod ticket;
 mod tidy;

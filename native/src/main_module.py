@@ -29,6 +29,8 @@ class _Main(_ModuleType):
         """Assigns in the thread's own module."""
         module = getattr(_current, "module", None)
         if module is None:
+            if name == "__class__":
+                raise TypeError("the class of this entry shows each thread its own __main__")
             _ModuleType.__setattr__(self, name, value)
         else:
             setattr(module, name, value)
@@ -47,6 +49,16 @@ class _Main(_ModuleType):
         return [] if module is None else dir(module)
 
 
-def install() -> None:
+#: The descriptor, past what a class of somebody's own makes of the attribute.
+_class = object.__dict__["__class__"]
+
+
+def install() -> _Main:
     """Puts the entry into the table of modules."""
-    sys.modules["__main__"] = _Main("__main__")
+    entry = sys.modules["__main__"] = _Main("__main__")
+    return entry
+
+
+def reset(entry: types.ModuleType) -> None:
+    """Gives the entry its class again: code has assigned another."""
+    _class.__set__(entry, _Main)

@@ -5,7 +5,7 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyModule};
+use pyo3::types::{PyDict, PyModule, PyType};
 use std::cell::Cell;
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +19,11 @@ struct Fixtures {
     builtins: Py<PyModule>,
     /// The thread-local whose `module` is the `__main__` of a thread.
     current: Py<PyAny>,
+    /// `sys.modules['__main__']`, and its class.
+    entry: Py<PyAny>,
+    entry_class: Py<PyType>,
+    /// Gives the entry its class again.
+    reset_entry: Py<PyAny>,
     /// The dict of `sys`.
     sys: Py<PyDict>,
 }
@@ -33,8 +38,11 @@ fn fixtures(py: Python<'_>) -> PyResult<&Fixtures> {
 /// Makes `sys.modules['__main__']` show each thread its own namespace. Runs once.
 pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
     let main = load(py, "main_module", include_str!("main_module.py"))?;
-    main.call_method0("install")?;
+    let entry = main.call_method0("install")?;
     let fixtures = Fixtures {
+        entry_class: entry.get_type().unbind(),
+        entry: entry.unbind(),
+        reset_entry: main.getattr("reset")?.unbind(),
         builtins: py.import("builtins")?.unbind(),
         current: main.getattr("_current")?.unbind(),
         sys: py.import("sys")?.dict().unbind(),
@@ -138,6 +146,8 @@ impl<'py> Namespace<'py> {
     pub(crate) fn is_new(&self) -> bool {
         let py = self.module.py();
         !self.has_streams.get()
+            && self.module.is_exact_instance_of::<PyModule>()
+            && has_own_entry(py)
             && self.at_birth == contents(&self.module, &self.globals)
             && tidy::is_tidy(py, &self.variables)
     }
@@ -185,7 +195,7 @@ impl<'py> Namespace<'py> {
     /// What may run code of the context, which finds its namespace and its variables.
     fn tidy(&self) {
         let py = self.module.py();
-        report(py, tidy::untrace(py));
+        report(py, tidy::reset_thread(py));
         // What the code has raised for its own thread.
         interrupt::flush(py.into());
         report(py, tidy::close_loop(py));
@@ -198,6 +208,8 @@ impl<'py> Namespace<'py> {
         report(py, restore());
         report(py, forget(py));
         report(py, tidy::leave_variables(&self.variables));
+        drop(self);
+        report(py, tidy::leave_thread(py));
         left
     }
 
@@ -254,7 +266,18 @@ fn contents(module: &Bound<'_, PyModule>, globals: &Bound<'_, PyDict>) -> Conten
 
 fn forget(py: Python<'_>) -> PyResult<()> {
     let current = fixtures(py)?.current.bind(py);
-    current.setattr(intern!(py, "module"), py.None())
+    current.setattr(intern!(py, "module"), py.None())?;
+    if !has_own_entry(py) {
+        let fixtures = fixtures(py)?;
+        fixtures.reset_entry.bind(py).call1((&fixtures.entry,))?;
+    }
+    Ok(())
+}
+
+/// The class of `sys.modules['__main__']` is the one that it has been given.
+fn has_own_entry(py: Python<'_>) -> bool {
+    let has = |fixtures: &Fixtures| fixtures.entry.bind(py).get_type().is(&fixtures.entry_class);
+    fixtures(py).is_ok_and(has)
 }
 
 /// An error that no caller waits for goes where Python sends those of `__del__`.

@@ -7,6 +7,7 @@ use pyo3::types::{PyList, PyModule, PyWeakrefMethods, PyWeakrefReference};
 use std::cell::RefCell;
 
 use crate::station::Station;
+use crate::thread_state;
 
 /// Seconds that the threads of a context may take to end after it.
 const PATIENCE: f64 = 0.05;
@@ -22,9 +23,10 @@ thread_local! {
     static STARTED: RefCell<Option<Vec<Py<PyWeakrefReference>>>> = const { RefCell::new(None) };
 }
 
-/// From here on the threads that the calling worker starts are noted.
+/// Called by a worker before it serves anything: the threads that it starts are noted.
 pub(crate) fn listen() {
     STARTED.set(Some(Vec::new()));
+    thread_state::begin();
 }
 
 /// The worker ends.

@@ -48,6 +48,51 @@ def close(loop: "asyncio.AbstractEventLoop") -> None:
         loop.close()
 
 
+_set_depth = sys.set_coroutine_origin_tracking_depth
+
+
+def forget_thread() -> None:
+    """Sets what Python keeps for the calling thread as it was at the start, but for tracing."""
+    if sys.get_asyncgen_hooks() != (None, None):
+        sys.set_asyncgen_hooks(None, None)
+    _set_depth(0)
+    events = sys.modules.get("asyncio.events")
+    if hasattr(events, "_set_running_loop"):
+        events._set_running_loop(None)
+    # Made by `current_thread`, and with the name that code has given it.
+    threading._active.pop(threading.get_ident(), None)
+
+
+def watch_changes(note_change: Callable[[], None], note_traced: Callable[[], None]) -> None:
+    """Has noted what changes the calling thread, or the trace functions of all, before it does.
+
+    No audit event tells of these functions.
+    """
+
+    def noted(function: Callable, note: Callable[[], None]) -> Callable:
+        @functools.wraps(function)
+        def noted_function(*args: object, **kwargs: object) -> object:
+            note()
+            return function(*args, **kwargs)
+
+        return noted_function
+
+    changing = ["nice", "pthread_sigmask", "sched_setaffinity", "sched_setparam"]
+    changing += ["sched_setscheduler", "set_coroutine_origin_tracking_depth", "set_name"]
+    changing += ["setpriority"]
+    notes = dict.fromkeys(changing, note_change)
+    notes |= dict.fromkeys(["_settraceallthreads", "_setprofileallthreads"], note_traced)
+    made = {}
+    # `signal` calls the functions of `_signal`.
+    for module in (sys.modules[name] for name in ("sys", "posix", "os", "_signal", "_thread")):
+        for name, note in notes.items():
+            function = getattr(module, name, None)
+            if function is not None:
+                # One and the same in `posix` and `os`.
+                made[name] = made.get(name) or noted(function, note)
+                setattr(module, name, made[name])
+
+
 def main_of_thread() -> object:
     """The ``__main__`` of the context whose code has started the calling thread, or ``None``."""
     return getattr(threading.current_thread(), "_erlang_main", None)

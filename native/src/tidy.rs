@@ -6,10 +6,10 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyModule};
+use pyo3::types::{PyCFunction, PyDict, PyModule};
 
 use crate::namespace::{self, load};
-use crate::{audit, fields, switch, threads};
+use crate::{audit, fields, switch, thread_state, threads};
 
 /// Beyond it `sys.setrecursionlimit` has no effect: what the stack of a worker carries, whatever
 /// the recursion goes through.
@@ -17,6 +17,10 @@ pub(crate) const MAX_RECURSION: usize = 10_000;
 /// Of the threads that Python code starts: more than twice what so many calls through `sorted`
 /// need, which takes most in the standard library, 2.5 KB a call (CPython 3.11).
 const THREAD_STACK_SIZE: usize = 64 << 20;
+
+/// Each time that what takes the state off a thread has set some anew, by a finalizer, it is taken
+/// off again; so often at most.
+const MAX_RESETS: usize = 16;
 
 #[cfg(feature = "abi3")]
 unsafe extern "C" {
@@ -32,6 +36,8 @@ struct Tools {
     sys: Py<PyModule>,
     /// `sys.modules`.
     modules: Py<PyDict>,
+    /// `threading._active`: the `Thread` objects by the identities of their threads.
+    active: Py<PyDict>,
     /// `tidy.py`.
     module: Py<PyModule>,
     /// What a generator is, of any kind.
@@ -48,6 +54,9 @@ pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
     module.call_method1("limit", (MAX_RECURSION, THREAD_STACK_SIZE, note_interval))?;
     py.import("_signal")?;
     module.call_method1("refuse_signals", (audit::SIGNAL_REFUSED,))?;
+    let note_change = wrap_pyfunction!(thread_state::note_change, &module)?;
+    let note_traced = wrap_pyfunction!(audit::note_traced, &module)?;
+    module.call_method1("watch_changes", (note_change, note_traced))?;
     let hold = wrap_pyfunction!(threads::hold_interruptions, &module)?;
     let note = wrap_pyfunction!(threads::note_thread, &module)?;
     module.call_method1("watch_threads", (hold, note, namespace::current(py)?))?;
@@ -55,6 +64,11 @@ pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
     let types = py.import("types")?;
     let kind = |name: &str| types.getattr(name).map(Bound::unbind);
     let tools = Tools {
+        active: py
+            .import("threading")?
+            .getattr("_active")?
+            .cast_into::<PyDict>()?
+            .unbind(),
         modules: sys.getattr("modules")?.cast_into::<PyDict>()?.unbind(),
         sys: sys.unbind(),
         module: module.unbind(),
@@ -80,10 +94,10 @@ pub(crate) fn is_tidy(py: Python<'_>, variables: &Bound<'_, PyAny>) -> bool {
     // SAFETY: attached; a context has a length, and no error can come up.
     let variables = unsafe { ffi::PyMapping_Size(variables.as_ptr()) };
     variables == 0
-        && !audit::has_traced()
         && !audit::may_raise()
         && threads::none_started()
-        && tools(py).is_ok_and(|tools| has_no_loops(tools.modules.bind(py)))
+        && tools(py)
+            .is_ok_and(|tools| !has_thread_state(tools, py) && has_no_loops(tools.modules.bind(py)))
 }
 
 /// No event loop is set for the calling thread: nobody has used one so far, on any thread, so that
@@ -116,9 +130,64 @@ fn has_no_loop(policy: &Bound<'_, PyAny>) -> PyResult<bool> {
     Ok(local.getattr(intern!(py, "_loop"))?.is_none())
 }
 
+/// Sets what Python keeps for the calling thread as every context finds it. Called before anything
+/// of the context goes, since a running loop keeps others from running, and again by
+/// `leave_thread`. Finalizers run in it, and each may set something anew.
+pub(crate) fn reset_thread(py: Python<'_>) -> PyResult<()> {
+    let tools = tools(py)?;
+    for _ in 0..MAX_RESETS {
+        if !has_thread_state(tools, py) {
+            break;
+        }
+        thread_state::restore();
+        untrace(tools.sys.bind(py))?;
+        tools
+            .module
+            .bind(py)
+            .call_method0(intern!(py, "forget_thread"))?;
+    }
+    Ok(())
+}
+
+/// The last that is done for a context: when nothing of it is left whose end could change the
+/// thread.
+pub(crate) fn leave_thread(py: Python<'_>) -> PyResult<()> {
+    let reset = reset_thread(py);
+    thread_state::restore();
+    reset
+}
+
+/// Runs no Python code.
+fn has_thread_state(tools: &Tools, py: Python<'_>) -> bool {
+    // SAFETY: asks for a value.
+    let ident = unsafe { ffi::PyThread_get_thread_ident() };
+    let active = tools.active.bind(py);
+    audit::has_traced()
+        || thread_state::has_changed()
+        // Code may have given a name to what `threading` has made for this thread.
+        || active.contains(ident).unwrap_or(true)
+        || has_running_loop(tools.modules.bind(py)).unwrap_or(true)
+}
+
+fn has_running_loop(modules: &Bound<'_, PyDict>) -> PyResult<bool> {
+    let py = modules.py();
+    let Some(events) = modules.get_item(intern!(py, "asyncio.events"))? else {
+        return Ok(false);
+    };
+    let events = events.cast_into_exact::<PyModule>()?.dict();
+    let find = events.get_item(intern!(py, "_get_running_loop"))?;
+    // Another thread is importing it, if there is none yet.
+    let Some(find) = find else {
+        return Ok(false);
+    };
+    // Anything else than the function of C runs Python code.
+    let find = find.cast_into_exact::<PyCFunction>()?;
+    Ok(!find.call0()?.is_none())
+}
+
 /// Trace and profile functions belong to the thread, which serves others next.
-pub(crate) fn untrace(py: Python<'_>) -> PyResult<()> {
-    let sys = tools(py)?.sys.bind(py);
+fn untrace(sys: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = sys.py();
     let none = py.None();
     audit::forget_traced();
     // Only if there is one: each call that sets it raises an audit event.
@@ -134,7 +203,8 @@ pub(crate) fn untrace(py: Python<'_>) -> PyResult<()> {
 /// An event loop is set for a thread.
 pub(crate) fn close_loop(py: Python<'_>) -> PyResult<()> {
     let tools = tools(py)?;
-    if tools.modules.bind(py).contains(intern!(py, "asyncio"))? {
+    let modules = tools.modules.bind(py);
+    if !has_no_loops(modules) && modules.contains(intern!(py, "asyncio"))? {
         let tidy = tools.module.bind(py);
         tidy.call_method0(intern!(py, "close_loop"))?;
     }

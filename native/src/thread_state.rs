@@ -1,0 +1,135 @@
+//! What belongs to a thread of a worker beyond Python: its signal mask, its name, its processors,
+//! its priority, its locale, its floating-point environment.
+//!
+//! `begin` runs once on each worker; `note` is called by Python code on any thread, before it
+//! changes something; `restore` by the worker at the end of a context, as the last there is.
+//! Nothing here runs Python code.
+
+use pyo3::prelude::*;
+use std::cell::{Cell, RefCell};
+use std::ffi::{c_char, c_int};
+use std::mem;
+
+thread_local! {
+    /// What every context finds on this worker; `None` on any other thread.
+    static OWN: RefCell<Option<Cheap>> = const { RefCell::new(None) };
+    /// As it was before code of the context has called a function that changes it.
+    static BEFORE: RefCell<Option<Scheduling>> = const { RefCell::new(None) };
+    /// Such a function was called.
+    static HAS_CHANGED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// As big as that of any libc.
+#[repr(C, align(16))]
+struct FloatingPoint([u8; 128]);
+
+unsafe extern "C" {
+    fn fegetenv(environment: *mut FloatingPoint) -> c_int;
+    fn fesetenv(environment: *const FloatingPoint) -> c_int;
+}
+
+/// What takes no time to set, and nothing outside of the VM changes.
+struct Cheap {
+    signals: libc::sigset_t,
+    /// Of at most 15 bytes and a NUL.
+    name: [c_char; 16],
+    locale: libc::locale_t,
+    floating_point: FloatingPoint,
+}
+
+/// What also an administrator changes.
+struct Scheduling {
+    processors: Option<libc::cpu_set_t>,
+    nice: c_int,
+    policy: c_int,
+    priority: libc::sched_param,
+}
+
+/// The calling thread is a worker that serves no context yet.
+pub(crate) fn begin() {
+    OWN.set(Some(Cheap::now()));
+}
+
+/// Called by Python's own functions before they change the calling thread.
+#[pyfunction]
+pub(crate) fn note_change() {
+    HAS_CHANGED.set(true);
+    if OWN.with_borrow(Option::is_none) || BEFORE.with_borrow(Option::is_some) {
+        return;
+    }
+    BEFORE.set(Some(Scheduling::now()));
+}
+
+/// The context may have changed the calling thread.
+pub(crate) fn has_changed() -> bool {
+    HAS_CHANGED.get()
+}
+
+/// Sets what the context may have changed as it was.
+pub(crate) fn restore() {
+    HAS_CHANGED.set(false);
+    OWN.with_borrow(|own| own.iter().for_each(Cheap::set));
+    if let Some(before) = BEFORE.take() {
+        before.set();
+    }
+}
+
+impl Cheap {
+    fn now() -> Self {
+        // SAFETY: each call fills what it is given, which zeroes are a valid value of.
+        unsafe {
+            let mut now: Self = mem::zeroed();
+            libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), &raw mut now.signals);
+            let name = now.name.as_mut_ptr();
+            libc::pthread_getname_np(libc::pthread_self(), name, mem::size_of_val(&now.name));
+            now.locale = libc::uselocale(std::ptr::null_mut());
+            fegetenv(&raw mut now.floating_point);
+            now
+        }
+    }
+
+    fn set(&self) {
+        // SAFETY: what `now` has filled, on the same thread.
+        unsafe {
+            libc::pthread_sigmask(
+                libc::SIG_SETMASK,
+                &raw const self.signals,
+                std::ptr::null_mut(),
+            );
+            libc::pthread_setname_np(libc::pthread_self(), self.name.as_ptr());
+            libc::uselocale(self.locale);
+            fesetenv(&raw const self.floating_point);
+        }
+    }
+}
+
+impl Scheduling {
+    fn now() -> Self {
+        // SAFETY: as in `Cheap::now`.
+        unsafe {
+            let mut processors: libc::cpu_set_t = mem::zeroed();
+            // Fails where there are more than the type holds.
+            let got = libc::sched_getaffinity(0, size_of_val(&processors), &raw mut processors);
+            let mut priority: libc::sched_param = mem::zeroed();
+            libc::sched_getparam(0, &raw mut priority);
+            Self {
+                processors: (got == 0).then_some(processors),
+                nice: libc::getpriority(libc::PRIO_PROCESS, 0),
+                policy: libc::sched_getscheduler(0),
+                priority,
+            }
+        }
+    }
+
+    /// As far as the system allows it.
+    fn set(&self) {
+        // SAFETY: what `now` has filled. 0 is the calling thread.
+        unsafe {
+            if let Some(processors) = &self.processors {
+                libc::sched_setaffinity(0, size_of_val(processors), processors);
+            }
+            libc::sched_setscheduler(0, self.policy, &raw const self.priority);
+            libc::setpriority(libc::PRIO_PROCESS, 0, self.nice);
+        }
+    }
+}
