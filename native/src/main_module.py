@@ -2,15 +2,15 @@
 
 Every context has a ``__main__`` module of its own, but an interpreter has one table of modules.
 So the entry there shows each worker thread the module of the context that it serves: pickle
-finds the classes of that context, and ``import __main__`` its variables. A thread that serves no
-context sees an empty module.
+finds the classes of that context, and ``import __main__`` its variables. So does a thread that the
+code of a context has started, or such a thread. Any other thread sees an empty module.
 """
 
 import _thread
 import sys
 import types
 
-#: ``_current.module`` is set by the worker, without running Python code.
+#: ``_current.module`` is set by the worker, and where a thread begins, without running Python code.
 _current = _thread._local()
 _ModuleType = types.ModuleType
 

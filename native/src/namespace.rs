@@ -78,9 +78,21 @@ pub(crate) fn evaluate<'py>(
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyEval_EvalCode(code, globals, globals)) }
 }
 
-/// The thread-local whose `module` is the `__main__` of a thread.
-pub(crate) fn current(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
-    Ok(fixtures(py)?.current.bind(py))
+/// The `__main__` of the calling thread: of the context that it serves, or whose code has started
+/// it. Runs no code of a program.
+pub(crate) fn main_of_thread(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
+    let current = fixtures(py)?.current.bind(py);
+    let module = current.getattr_opt(intern!(py, "module"))?;
+    Ok(module.filter(|module| !module.is_none()))
+}
+
+/// Called by a thread that Python has started, before its code runs.
+pub(crate) fn set_main_of_thread(module: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = module.py();
+    fixtures(py)?
+        .current
+        .bind(py)
+        .setattr(intern!(py, "module"), module)
 }
 
 /// A fresh module named `__main__`, its dict, and what else a context has of its own.
@@ -126,7 +138,7 @@ impl<'py> Namespace<'py> {
     /// For a thread that is no worker: that of the context whose code has started it, if that is
     /// known, or an empty one. It is not left: it belongs to the context.
     pub(crate) fn of_thread(py: Python<'py>) -> PyResult<Self> {
-        let module = match tidy::main_of_thread(py)? {
+        let module = match main_of_thread(py)? {
             Some(module) => module.cast_into::<PyModule>()?,
             None => PyModule::new(py, "__main__")?,
         };

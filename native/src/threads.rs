@@ -1,42 +1,83 @@
-//! The threads that the code of a context starts, and that may outlive it. Runs on workers,
-//! attached.
+//! The threads that the code of a context starts, and that may outlive it.
+//!
+//! Every thread that Python starts is a `Started`: it has the `__main__` of the context whose code
+//! has started it, and stands among the threads of that context until it ends. So do the threads
+//! that it starts itself. Runs attached, on any thread; no lock is held across Python code.
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyModule, PyWeakrefMethods, PyWeakrefReference};
+use pyo3::types::{PyDict, PyList, PyModule, PyString, PyTuple};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use crate::namespace;
 use crate::station::Station;
 use crate::thread_state;
 
-/// Seconds that the threads of a context may take to end after it.
-const PATIENCE: f64 = 0.05;
+/// How long the threads of a context may take to end after it.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// How long a thread may take to begin, with the GIL as it is: a bound, never reached.
+const BEGINNING: Duration = Duration::from_secs(10);
 /// As many of their names are told, of this many characters.
 const MAX_NAMES: usize = 32;
 const MAX_LENGTH: usize = 100;
-/// Each time that so many were started, those that have ended are forgotten.
-const MANY: usize = 64;
 
 thread_local! {
-    /// The threads that were started here, by weak references. `None` on a thread that serves no
-    /// context.
-    static STARTED: RefCell<Option<Vec<Py<PyWeakrefReference>>>> = const { RefCell::new(None) };
+    /// Those of the context that the calling thread serves, or was started by. `None` on a thread
+    /// of neither kind.
+    static CROWD: RefCell<Option<Arc<Crowd>>> = const { RefCell::new(None) };
 }
 
-/// Called by a worker before it serves anything: the threads that it starts are noted.
+/// The threads of one context that have not ended.
+#[derive(Default)]
+struct Crowd {
+    /// By numbers, in the order of their start.
+    threads: Mutex<Threads>,
+    /// One has begun or ended.
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct Threads {
+    next: u64,
+    /// The identity of each, as soon as it runs.
+    running: BTreeMap<u64, Option<libc::pthread_t>>,
+}
+
+/// What a thread runs. Called once, by the thread itself.
+#[pyclass(frozen, module = "erlang")]
+pub(crate) struct Started {
+    number: u64,
+    crowd: Arc<Crowd>,
+    /// `None` once it has begun.
+    body: Mutex<Option<Body>>,
+    function: Py<PyAny>,
+}
+
+struct Body {
+    args: Py<PyTuple>,
+    kwargs: Option<Py<PyDict>>,
+    main: Option<Py<PyAny>>,
+}
+
+/// Called by a worker before it serves anything.
 pub(crate) fn listen() {
-    STARTED.set(Some(Vec::new()));
+    CROWD.set(Some(Arc::default()));
     thread_state::begin();
 }
 
 /// The worker ends.
 pub(crate) fn forget() {
-    drop(STARTED.take());
+    drop(CROWD.take());
 }
 
-/// Called by `threading.Thread.start` before and after the new thread has begun, on any thread.
-/// Up to Python 3.11 the state of a thread that is about to begin bears the identity of the one
-/// that starts it, and `PyThreadState_SetAsyncExc` would find that one first.
+/// Called before and after a thread is started, by the thread that starts it. Up to Python 3.11 the
+/// state of a thread that is about to begin bears the identity of that one, and
+/// `PyThreadState_SetAsyncExc` would find it first.
 #[pyfunction]
 pub(crate) fn hold_interruptions(py: Python<'_>, held: bool) {
     if let Some(station) = Station::existing() {
@@ -48,59 +89,157 @@ pub(crate) fn hold_interruptions(py: Python<'_>, held: bool) {
     }
 }
 
-/// Called by `threading.Thread.start`, on any thread.
-#[pyfunction]
-pub(crate) fn note_thread(thread: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = thread.py();
-    let reference = PyWeakrefReference::new(thread)?.unbind();
-    let crowd = STARTED.with_borrow_mut(|started| {
-        let started = started.as_mut()?;
-        started.push(reference);
-        started
-            .len()
-            .is_multiple_of(MANY)
-            .then(|| std::mem::take(started))
-    });
-    if let Some(crowd) = crowd {
-        // Runs Python code, so not within the borrow.
-        let runs = |thread: &Py<_>| upgrade(py, thread).is_some_and(|t| is_alive(&t));
-        let (kept, ended): (Vec<_>, Vec<_>) = crowd.into_iter().partition(runs);
-        STARTED.with_borrow_mut(|started| started.get_or_insert_default().extend(kept));
-        drop(ended);
+#[pymethods]
+impl Started {
+    /// A thread that the calling one is about to start.
+    #[new]
+    #[pyo3(signature = (function, args, kwargs=None))]
+    fn new(
+        py: Python<'_>,
+        function: Py<PyAny>,
+        args: Py<PyAny>,
+        kwargs: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        // The words of `_thread` for them.
+        let wrong = |what: &'static str| move |_| PyTypeError::new_err(what);
+        if !function.bind(py).is_callable() {
+            return Err(PyTypeError::new_err("first arg must be callable"));
+        }
+        let args = args.into_bound(py).cast_into::<PyTuple>();
+        let args = args.map_err(wrong("2nd arg must be a tuple"))?.unbind();
+        let kwargs = kwargs.map(|kwargs| kwargs.into_bound(py).cast_into::<PyDict>());
+        let kwargs = kwargs.transpose();
+        let kwargs = kwargs.map_err(wrong("optional 3rd arg must be a dictionary"))?;
+        let crowd = CROWD.with_borrow(Option::clone).unwrap_or_default();
+        let number = crowd.add();
+        let body = Body {
+            args,
+            kwargs: kwargs.map(Bound::unbind),
+            main: namespace::main_of_thread(py)?.map(Bound::unbind),
+        };
+        Ok(Self {
+            number,
+            crowd,
+            body: Mutex::new(Some(body)),
+            function,
+        })
     }
-    Ok(())
+
+    fn __call__(&self, py: Python<'_>) -> PyResult<()> {
+        let body = self
+            .body
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(body) = body else {
+            return Ok(());
+        };
+        // However it ends.
+        let _leave = Leave(self);
+        self.crowd.begin(self.number);
+        CROWD.set(Some(Arc::clone(&self.crowd)));
+        if let Some(main) = body.main {
+            namespace::set_main_of_thread(main.bind(py))?;
+        }
+        let kwargs = body.kwargs.as_ref().map(|kwargs| kwargs.bind(py));
+        self.function.bind(py).call(body.args.bind(py), kwargs)?;
+        Ok(())
+    }
+
+    /// For the message of an exception that nothing has caught: as without this.
+    fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
+        self.function.bind(py).repr()
+    }
+
+    /// Returns when the thread has begun.
+    fn wait_until_begun(&self, py: Python<'_>) {
+        py.detach(|| self.crowd.wait_until_begun(self.number));
+    }
+
+    /// The thread could not be started.
+    fn forget(&self) {
+        self.crowd.remove(self.number);
+    }
 }
 
+struct Leave<'a>(&'a Started);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.forget();
+    }
+}
+
+impl Crowd {
+    fn add(&self) -> u64 {
+        let mut threads = self.threads();
+        threads.next += 1;
+        let number = threads.next;
+        threads.running.insert(number, None);
+        number
+    }
+
+    fn begin(&self, number: u64) {
+        // SAFETY: asks for a value.
+        let ident = unsafe { libc::pthread_self() };
+        self.threads().running.insert(number, Some(ident));
+        self.news.notify_all();
+    }
+
+    fn remove(&self, number: u64) {
+        self.threads().running.remove(&number);
+        self.news.notify_all();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.threads().running.is_empty()
+    }
+
+    fn wait_until_begun(&self, number: u64) {
+        let is_about_to = |threads: &mut Threads| threads.running.get(&number) == Some(&None);
+        let waited = self
+            .news
+            .wait_timeout_while(self.threads(), BEGINNING, is_about_to);
+        drop(waited);
+    }
+
+    /// The identities of those that still run after a while.
+    fn wait_until_empty(&self) -> Vec<libc::pthread_t> {
+        let runs = |threads: &mut Threads| !threads.running.is_empty();
+        let waited = self.news.wait_timeout_while(self.threads(), PATIENCE, runs);
+        let (threads, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        threads
+            .running
+            .values()
+            .map(|ident| ident.unwrap_or(0))
+            .collect()
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Threads> {
+        // A map is whole whatever panicked.
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// No thread of the context of the calling worker runs.
 pub(crate) fn none_started() -> bool {
-    STARTED.with_borrow(|started| started.as_ref().is_none_or(Vec::is_empty))
+    CROWD.with_borrow(|crowd| crowd.as_ref().is_none_or(|crowd| crowd.is_empty()))
 }
 
 /// The names of the threads that the context has started and that go on without it.
 pub(crate) fn left_running(tidy: &Bound<'_, PyModule>) -> PyResult<Vec<String>> {
     let py = tidy.py();
-    let started = STARTED.with_borrow_mut(|started| started.as_mut().map(std::mem::take));
-    let started: Vec<_> = started
-        .iter()
-        .flatten()
-        .filter_map(|t| upgrade(py, t))
-        .collect();
-    if started.is_empty() {
+    if none_started() {
         return Ok(Vec::new());
     }
-    let names = tidy.call_method1(intern!(py, "left_running"), (started, PATIENCE))?;
+    let crowd = CROWD.with_borrow_mut(|crowd| crowd.as_mut().map(mem::take));
+    let crowd = crowd.unwrap_or_default();
+    let left = py.detach(|| crowd.wait_until_empty());
+    let names = tidy.call_method1(intern!(py, "names"), (left,))?;
     let clip = |name: Bound<'_, PyAny>| {
         let name = name.str()?;
         Ok(name.to_string_lossy().chars().take(MAX_LENGTH).collect())
     };
     let names = names.cast::<PyList>()?.iter();
     names.take(MAX_NAMES).map(clip).collect()
-}
-
-fn upgrade<'py>(py: Python<'py>, thread: &Py<PyWeakrefReference>) -> Option<Bound<'py, PyAny>> {
-    thread.bind(py).upgrade()
-}
-
-fn is_alive(thread: &Bound<'_, PyAny>) -> bool {
-    let alive = thread.call_method0(intern!(thread.py(), "is_alive"));
-    alive.and_then(|alive| alive.is_truthy()).unwrap_or(true)
 }

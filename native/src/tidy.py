@@ -3,6 +3,7 @@
 The worker calls this at the end of a context or of an unbound call, on the thread that served it.
 """
 
+import _thread
 import functools
 import os
 import sys
@@ -93,43 +94,53 @@ def watch_changes(note_change: Callable[[], None], note_traced: Callable[[], Non
                 setattr(module, name, made[name])
 
 
-def main_of_thread() -> object:
-    """The ``__main__`` of the context whose code has started the calling thread, or ``None``."""
-    return getattr(threading.current_thread(), "_erlang_main", None)
-
-
-def watch_threads(
-    hold: Callable[[bool], None],
-    note: Callable[[threading.Thread], None],
-    current: object,
-) -> None:
+def watch_threads(started: type, hold: Callable[[bool], None]) -> None:
     """Has each thread that is started noted, and keeps interruptions away meanwhile.
 
-    A thread knows the ``__main__`` of who has started it, which is ``current.module`` on a worker.
+    ``started`` is what the thread runs.
     """
-    start = threading.Thread.start
 
-    @functools.wraps(start)
-    def noted_start(self: threading.Thread) -> None:
-        main = getattr(current, "module", None)
-        self._erlang_main = main_of_thread() if main is None else main
+    def launch(function: object, args: object, kwargs: object, start: Callable) -> object:
+        body = started(function, args, kwargs)
         hold(True)
         try:
-            start(self)
+            thread = start(body)
+            if sys.version_info < (3, 12):
+                # Until then it bears the identity of this one.
+                body.wait_until_begun()
+            return thread
+        except BaseException:
+            body.forget()
+            raise
         finally:
             hold(False)
-        note(self)
 
-    threading.Thread.start = noted_start
+    start_new = _thread.start_new_thread
+
+    @functools.wraps(start_new)
+    def start_new_thread(function: Callable, args: tuple, kwargs: object = None, /) -> int:
+        return launch(function, args, kwargs, lambda body: start_new(body, ()))
+
+    # By an older name as well.
+    functions = {"start_new_thread": start_new_thread, "start_new": start_new_thread}
+    start_joinable = getattr(_thread, "start_joinable_thread", None)
+    if start_joinable is not None:
+
+        @functools.wraps(start_joinable)
+        def start_joinable_thread(function: Callable, *args: object, **kwargs: object) -> object:
+            return launch(function, (), None, lambda body: start_joinable(body, *args, **kwargs))
+
+        functions["start_joinable_thread"] = start_joinable_thread
+    for name, function in functions.items():
+        setattr(_thread, name, function)
+        if hasattr(threading, "_" + name):
+            setattr(threading, "_" + name, function)
 
 
-def left_running(threads: list, patience: float) -> list:
-    """The names of the threads that still run after so many seconds."""
-    deadline = time.monotonic() + patience
-    running = [thread for thread in threads if thread.is_alive()]
-    for thread in running:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    return [str(thread.name) for thread in running if thread.is_alive()]
+def names(idents: list) -> list:
+    """The names of the threads with these identities."""
+    threads = [threading._active.get(ident) for ident in idents]
+    return ["a thread of _thread" if thread is None else str(thread.name) for thread in threads]
 
 
 def limit(depth: int, stack_size: int, note_interval: Callable[[int], None]) -> None:

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyDict, PyModule};
 
-use crate::namespace::{self, load};
+use crate::namespace::load;
 use crate::{audit, fields, switch, thread_state, threads};
 
 /// Beyond it `sys.setrecursionlimit` has no effect: what the stack of a worker carries, whatever
@@ -58,8 +58,8 @@ pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
     let note_traced = wrap_pyfunction!(audit::note_traced, &module)?;
     module.call_method1("watch_changes", (note_change, note_traced))?;
     let hold = wrap_pyfunction!(threads::hold_interruptions, &module)?;
-    let note = wrap_pyfunction!(threads::note_thread, &module)?;
-    module.call_method1("watch_threads", (hold, note, namespace::current(py)?))?;
+    let started = py.get_type::<threads::Started>();
+    module.call_method1("watch_threads", (started, hold))?;
     let sys = py.import("sys")?;
     let types = py.import("types")?;
     let kind = |name: &str| types.getattr(name).map(Bound::unbind);
@@ -240,13 +240,6 @@ pub(crate) fn close_generator(item: &Bound<'_, PyAny>) -> PyResult<()> {
 /// Threads that the context has started, and that outlive it.
 pub(crate) fn left_running(py: Python<'_>) -> PyResult<Vec<String>> {
     threads::left_running(tools(py)?.module.bind(py))
-}
-
-/// The `__main__` of the context whose code has started the calling thread.
-pub(crate) fn main_of_thread(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
-    let tidy = tools(py)?.module.bind(py);
-    let module = tidy.call_method0(intern!(py, "main_of_thread"))?;
-    Ok((!module.is_none()).then_some(module))
 }
 
 /// Context variables, and so the precision of decimals, start with their defaults.
