@@ -108,7 +108,9 @@ unsafe fn hear(py: Python<'_>, event: &CStr, args: *mut ffi::PyObject) -> PyResu
             Ok(())
         }
         b"socket.__new__" => {
-            coroutines::hear_of_socket(py);
+            if is_in_main_interpreter(py) {
+                coroutines::hear_of_socket(py);
+            }
             Ok(())
         }
         b"import" => {
@@ -122,6 +124,13 @@ unsafe fn hear(py: Python<'_>, event: &CStr, args: *mut ffi::PyObject) -> PyResu
         }
         _ => Ok(()),
     }
+}
+
+/// The hook hears every interpreter of the process. What this library has set up is for the main
+/// one; only the refusals and the marks for the calling thread hold for all.
+fn is_in_main_interpreter(_: Python<'_>) -> bool {
+    // SAFETY: attached, so there is a current interpreter. The number of the main one is 0.
+    unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) == 0 }
 }
 
 /// Every signal but 0 does something to the VM, or to what Erlang has started.
