@@ -16,7 +16,9 @@ all() ->
     [overridden_causes_are_not_asked, overridden_notes_are_not_asked,
      a_metaclass_is_not_asked, an_mro_without_exceptions_has_no_type,
      the_fields_of_a_syntax_error_may_be_anything, texts_of_their_own_classes_run_no_code,
-     every_line_end_of_python_ends_a_line, an_overridden_setattr_is_not_asked, the_term_of_an_erlang_error_cannot_be_replaced,
+     every_line_end_of_python_ends_a_line, an_overridden_setattr_is_not_asked,
+     the_term_of_an_erlang_error_cannot_be_replaced,
+     an_erlang_error_can_be_pickled, a_copy_of_an_erlang_error_is_as_good,
      long_texts_are_cut, all_texts_of_an_error_are_bounded,
      long_class_names_are_cut, a_traceback_of_a_million_is_read,
      an_endless_str_is_interrupted, an_endless_str_of_a_cause_is_interrupted,
@@ -219,6 +221,42 @@ class E(erlang.ErlangError):
 raise E('error', 'x')
 ">>),
     none = maps:get(erlang, Exception, none).
+
+-define(CATCH, "
+import copy, erlang, pickle
+class Own(erlang.ErlangError):
+    def __init__(self, *args):
+        super().__init__('throw', *args)
+        self.args = args
+try:
+    erlang.call('fails')
+except erlang.ErlangError as error:
+    caught = error
+").
+
+an_erlang_error_can_be_pickled(_Config) ->
+    ok = py:register_function(fails, fun([]) -> exit({for_a, <<"reason">>}) end),
+    {ok, Ctx} = py:bind(new),
+    ok = py:ctx_exec(Ctx, <<?CATCH "
+def same(error):
+    other = pickle.loads(pickle.dumps(error))
+    return (type(other) is type(error) and str(other) == str(error)
+            and (other.cls, other.reason, other.stacktrace, other.args)
+            == (error.cls, error.reason, error.stacktrace, error.args))
+caught.add = 1
+">>),
+    {ok, true} = py:ctx_eval(Ctx, <<"same(caught)">>),
+    {ok, true} = py:ctx_eval(Ctx, <<"same(erlang.ErlangError('error', 'x'))">>),
+    {ok, true} = py:ctx_eval(Ctx, <<"same(Own('x'))">>),
+    {ok, 1} = py:ctx_eval(Ctx, <<"pickle.loads(pickle.dumps(caught)).add">>),
+    ok = py:unbind(Ctx),
+    ok = py:unregister_function(fails).
+
+a_copy_of_an_erlang_error_is_as_good(_Config) ->
+    ok = py:register_function(fails, fun([]) -> exit({for_a, <<"reason">>}) end),
+    {'Exception', #{erlang := {exit, {for_a, <<"reason">>}, _}}} =
+        exec_error(<<?CATCH "raise copy.copy(caught)">>),
+    ok = py:unregister_function(fails).
 
 %%% Sizes
 

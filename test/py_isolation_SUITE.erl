@@ -14,10 +14,11 @@ groups() ->
                     a_stream_of_another_context_stays, an_event_loop, suspended_generators,
                     suspended_coroutines, a_pending_exception, threads_left_running,
                     threads_that_ended_are_no_news, a_raw_namespace_after_a_timeout,
-                    expressions_leave_nothing]},
+                    expressions_leave_nothing, audit_hooks]},
      {shared, [], [modules_and_their_attributes, the_working_directory, environment_variables,
                    the_module_path, the_recursion_limit, random_seeds, module_thread_locals,
-                   the_garbage_collector, warnings_filters, open_files, exit_handlers]},
+                   the_garbage_collector, warnings_filters, open_files, exit_handlers, audit_hooks_of_modules,
+                   the_locale]},
      {refused, [], [fork, signals_to_the_vm, signals_to_others]}].
 
 init_per_suite(Config) ->
@@ -300,7 +301,51 @@ expressions_leave_nothing(_Config) ->
     ok = py:exec(<<"left = 1">>),
     {ok, false} = py:eval(<<"f()">>, #{f => Function}).
 
+%% Python never takes one off.
+audit_hooks(_Config) ->
+    ok = py:exec(<<"import sys; sys.py_isolation_heard = []">>),
+    Setup = <<"
+import sys
+heard = sys.py_isolation_heard
+def hook(event, args):
+    if event == 'py_isolation':
+        heard.append(args)
+sys.addaudithook(hook)
+sys.audit('py_isolation', 1)
+">>,
+    Look = <<"(lambda s: (s.audit('py_isolation', 2), open('/dev/null').close(),"
+             " len(s.py_isolation_heard))[2])(__import__('sys'))">>,
+    ok = py:with_context(fun() -> py:exec(Setup) end),
+    {ok, 1} = py:eval(Look),
+    ok = py:exec(Setup),
+    {ok, _} = py:eval(<<"__import__('gc').collect()">>),
+    {ok, 2} = py:eval(Look),
+    ok = py:exec(<<"import sys; del sys.py_isolation_heard">>).
+
 %%% Shared
+
+audit_hooks_of_modules(_Config) ->
+    ok = py:with_context(fun() -> py:exec(<<"
+import sys, types
+sys.modules['py_isolation_hooks'] = module = types.ModuleType('py_isolation_hooks')
+source = (
+    'import sys; heard = []; '
+    'hook = lambda event, args: heard.append(args) if event == \"py_isolation_hooks\" else None; '
+    'sys.addaudithook(hook)')
+exec(source, vars(module))
+">>) end),
+    {ok, 1} = py:eval(<<"(lambda s, m: (s.audit('py_isolation_hooks'), len(m.heard))[1])"
+                        "(__import__('sys'), __import__('py_isolation_hooks'))">>).
+
+the_locale(_Config) ->
+    Look = <<"(lambda l: l.setlocale(l.LC_TIME))(__import__('locale'))">>,
+    {ok, Before} = py:eval(Look),
+    ok = py:with_context(fun() ->
+        py:exec(<<"import locale; locale.setlocale(locale.LC_TIME, 'C.UTF-8')">>)
+    end),
+    {ok, <<"C.UTF-8">>} = py:eval(Look),
+    ok = py:exec(<<"import locale; locale.setlocale(locale.LC_TIME, before)">>,
+                 #{before => Before}).
 
 %% Runs Setup in one context; Look is true in the next; Undo takes it back.
 shared(Setup, Look, Undo) ->

@@ -78,21 +78,21 @@ pub(crate) fn evaluate<'py>(
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyEval_EvalCode(code, globals, globals)) }
 }
 
+/// The thread-local whose `module` is the `__main__` of a thread.
+pub(crate) fn current(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    Ok(fixtures(py)?.current.bind(py))
+}
+
 /// The `__main__` of the calling thread: of the context that it serves, or whose code has started
 /// it. Runs no code of a program.
 pub(crate) fn main_of_thread(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
-    let current = fixtures(py)?.current.bind(py);
-    let module = current.getattr_opt(intern!(py, "module"))?;
+    let module = current(py)?.getattr_opt(intern!(py, "module"))?;
     Ok(module.filter(|module| !module.is_none()))
 }
 
 /// Called by a thread that Python has started, before its code runs.
 pub(crate) fn set_main_of_thread(module: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = module.py();
-    fixtures(py)?
-        .current
-        .bind(py)
-        .setattr(intern!(py, "module"), module)
+    current(module.py())?.setattr(intern!(module.py(), "module"), module)
 }
 
 /// A fresh module named `__main__`, its dict, and what else a context has of its own.
@@ -277,8 +277,7 @@ fn contents(module: &Bound<'_, PyModule>, globals: &Bound<'_, PyDict>) -> Conten
 }
 
 fn forget(py: Python<'_>) -> PyResult<()> {
-    let current = fixtures(py)?.current.bind(py);
-    current.setattr(intern!(py, "module"), py.None())?;
+    current(py)?.setattr(intern!(py, "module"), py.None())?;
     if !has_own_entry(py) {
         let fixtures = fixtures(py)?;
         fixtures.reset_entry.bind(py).call1((&fixtures.entry,))?;

@@ -8,7 +8,7 @@ import functools
 import os
 import sys
 import threading
-import time
+import weakref
 from collections.abc import Callable
 
 
@@ -92,6 +92,48 @@ def watch_changes(note_change: Callable[[], None], note_traced: Callable[[], Non
                 # One and the same in `posix` and `os`.
                 made[name] = made.get(name) or noted(function, note)
                 setattr(module, name, made[name])
+
+
+class _Hook:
+    """An audit hook of a context, kept in its namespace, and so as long as that."""
+
+    __slots__ = ("__weakref__", "hook")
+
+    def __init__(self, hook: Callable):
+        """Kept by the context only."""
+        self.hook = hook
+
+
+def end_audit_hooks(current: object) -> None:
+    """Has the audit hooks that code of a context adds end with the context.
+
+    Python never takes one off: it would go on without the variables of its context, for all.
+    ``current.module`` is the ``__main__`` of the context.
+    """
+    add = sys.addaudithook
+
+    @functools.wraps(add)
+    def addaudithook(hook: Callable) -> None:
+        namespace = sys._getframe(1).f_globals
+        module = getattr(current, "module", None)
+        if module is None or object.__getattribute__(module, "__dict__") is not namespace:
+            # Of a module, which stays.
+            return add(hook)
+        kept = _Hook(hook)
+        find = weakref.ref(kept)
+
+        def guarded(event: str, args: tuple) -> None:
+            found = find()
+            if found is not None:
+                found.hook(event, args)
+
+        if getattr(hook, "__cantrace__", False):
+            guarded.__cantrace__ = True
+        hooks = namespace.get("__audit_hooks__", ())
+        namespace["__audit_hooks__"] = (*hooks, kept)
+        add(guarded)
+
+    sys.addaudithook = addaudithook
 
 
 def watch_threads(started: type, hold: Callable[[bool], None]) -> None:

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyCFunction, PyDict, PyModule};
 
-use crate::namespace::load;
+use crate::namespace::{self, load};
 use crate::{audit, fields, switch, thread_state, threads};
 
 /// Beyond it `sys.setrecursionlimit` has no effect: what the stack of a worker carries, whatever
@@ -57,6 +57,7 @@ pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
     let note_change = wrap_pyfunction!(thread_state::note_change, &module)?;
     let note_traced = wrap_pyfunction!(audit::note_traced, &module)?;
     module.call_method1("watch_changes", (note_change, note_traced))?;
+    module.call_method1("end_audit_hooks", (namespace::current(py)?,))?;
     let hold = wrap_pyfunction!(threads::hold_interruptions, &module)?;
     let started = py.get_type::<threads::Started>();
     module.call_method1("watch_threads", (started, hold))?;

@@ -27,6 +27,22 @@ class ErlangError(Exception):
         """Class and reason."""
         return f"{self.cls}: {self.reason!r}"
 
+    def __reduce__(self) -> tuple:
+        """For pickle: what the function failed with, as Python sees it.
+
+        The Erlang term itself cannot leave the VM.
+        """
+        make, args, *_ = super().__reduce__()
+        state = {name: value for name, value in vars(self).items() if name != "_term"}
+        return make, args, state
+
+    def __copy__(self) -> "ErlangError":
+        """The same, with its Erlang term."""
+        make, args, _ = self.__reduce__()
+        copied = make(*args)
+        vars(copied).update(vars(self))
+        return copied
+
 
 class NotRegistered(LookupError, AttributeError):
     """No function, or no process, is registered by this name."""
