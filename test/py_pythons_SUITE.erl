@@ -5,6 +5,7 @@
 -compile([export_all, nowarn_export_all]).
 
 -define(SUITES, [py_contract_SUITE, py_affinity_SUITE, py_types_SUITE, py_errors_SUITE,
+                 py_exceptions_SUITE, py_thread_state_SUITE, py_threads_SUITE,
                  py_recovery_SUITE, py_isolation_SUITE, py_interrupt_SUITE, py_abandon_SUITE,
                  py_hostile_SUITE, py_callback_SUITE, py_callback_ends_SUITE, py_message_SUITE,
                  py_reentry_SUITE, py_stream_SUITE, py_stream_ends_SUITE, py_async_SUITE,
@@ -96,19 +97,28 @@ run_case(Peer, Suite, {Group, Case}, Config0) ->
     py_peer:run(Peer, fun() ->
         try
             Config1 = Suite:init_per_suite(Config0),
-            Config2 = case erlang:function_exported(Suite, init_per_group, 2) of
-                true when Group =/= none -> Suite:init_per_group(Group, Config1);
-                _ -> Config1
+            Result = case init_group(Suite, Group, Config1) of
+                {skip, Reason} -> {skip, Reason};
+                Config2 -> run_in_group(Suite, Case, Config2)
             end,
-            Config = Suite:init_per_testcase(Case, Config2),
-            Result = Suite:Case(Config),
-            _ = Suite:end_per_testcase(Case, Config),
             _ = Suite:end_per_suite(Config1),
             {returned, Result}
         catch
-            Class:Reason:Stack -> {Class, Reason, Stack}
+            Class:Error:Stack -> {Class, Error, Stack}
         end
     end, ?TIMEOUT).
+
+init_group(Suite, Group, Config) ->
+    case erlang:function_exported(Suite, init_per_group, 2) of
+        true when Group =/= none -> Suite:init_per_group(Group, Config);
+        _ -> Config
+    end.
+
+run_in_group(Suite, Case, Config0) ->
+    Config = Suite:init_per_testcase(Case, Config0),
+    Result = Suite:Case(Config),
+    _ = Suite:end_per_testcase(Case, Config),
+    Result.
 
 is_passed({returned, {'EXIT', _}}) -> false;
 is_passed({returned, {skip, _}}) -> true;
