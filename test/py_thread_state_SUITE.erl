@@ -9,7 +9,8 @@ suite() ->
 all() ->
     [the_signal_mask, the_name_of_the_thread, the_name_after_a_lease, processors, the_nice_value, the_scheduling_policy,
      asyncgen_hooks, the_running_loop, the_coroutine_origin_tracking_depth,
-     trace_functions_of_all_threads, a_trace_function_of_a_finalizer, the_current_thread_object,
+     trace_functions_of_all_threads, a_trace_function_of_a_finalizer,
+     a_trace_function_that_an_audit_hook_keeps, the_current_thread_object,
      the_class_of_the_main_module, the_entry_of_the_main_module, the_rounding_mode,
      the_locale_of_the_thread, a_loop_that_was_set_as_running_is_closed].
 
@@ -133,6 +134,18 @@ last = start(sys.settrace, 5)
     {ok, true} = py:with_context(fun() ->
         py:eval(<<"(lambda s: s.gettrace() is s.getprofile() is None)(__import__('sys'))">>)
     end).
+
+%% Until the hook ends, with its context.
+a_trace_function_that_an_audit_hook_keeps(_Config) ->
+    ok = py:with_context(fun() -> py:exec(<<"
+import sys
+def hook(event, args):
+    if event == 'sys.settrace':
+        raise RuntimeError('it stays')
+sys.settrace(lambda *_: None)
+sys.addaudithook(hook)
+">>) end),
+    {ok, true} = py:with_context(fun() -> py:eval(<<"__import__('sys').gettrace() is None">>) end).
 
 the_current_thread_object(_Config) ->
     true = unchanged(<<"import threading; threading.current_thread().name = 'mine'">>,

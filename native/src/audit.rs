@@ -43,6 +43,11 @@ pub(crate) fn has_traced() -> bool {
     HAS_TRACED.get() || SEEN.get() != ALL_TRACED.load(Ordering::Relaxed)
 }
 
+/// A trace or profile function could not be taken off.
+pub(crate) fn keep_traced() {
+    HAS_TRACED.set(true);
+}
+
 /// `has_traced` is about what comes after this.
 pub(crate) fn forget_traced() {
     HAS_TRACED.set(false);
@@ -126,7 +131,7 @@ unsafe fn hear(py: Python<'_>, event: &CStr, args: *mut ffi::PyObject) -> PyResu
     }
 }
 
-/// The hook hears every interpreter of the process. What this library has set up is for the main
+/// The hook hears every interpreter of the process. The objects of this library belong to the main
 /// one; only the refusals and the marks for the calling thread hold for all.
 fn is_in_main_interpreter(_: Python<'_>) -> bool {
     // SAFETY: attached, so there is a current interpreter. The number of the main one is 0.

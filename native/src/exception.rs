@@ -27,7 +27,7 @@ pub(crate) struct Exception {
     syntax: Option<Syntax>,
     /// What an Erlang function failed with.
     origin: Option<Origin>,
-    /// What a group is made of; `None` for another exception.
+    /// The members of an exception group; `None` for another exception.
     exceptions: Option<Vec<Exception>>,
     cause: Option<Cause>,
 }

@@ -108,7 +108,7 @@ pub(crate) fn suppresses_context(value: &Bound<'_, PyBaseException>) -> bool {
         .unwrap_or(true)
 }
 
-/// What a group is made of. `None` for another exception.
+/// The members of an exception group. `None` for another exception.
 pub(crate) fn exceptions<'py>(value: &Bound<'py, PyBaseException>) -> Option<Bound<'py, PyTuple>> {
     let exceptions = get(value, |getters| getters.exceptions.as_ref()).ok()?;
     exceptions.cast_into::<PyTuple>().ok()

@@ -1,5 +1,5 @@
-//! What belongs to a thread of a worker beyond Python: its signal mask, its name, its processors,
-//! its priority, its locale, its floating-point environment.
+//! The state that the system keeps for the thread of a worker: signal mask, name, processors,
+//! priority, locale, floating-point environment.
 //!
 //! `begin` runs once on each worker; `note` is called by Python code on any thread, before it
 //! changes something; `restore` by the worker at the end of a context, as the last there is.
@@ -11,9 +11,9 @@ use std::ffi::{c_char, c_int};
 use std::mem;
 
 thread_local! {
-    /// What every context finds on this worker; `None` on any other thread.
+    /// The state that every context finds on this worker; `None` on any other thread.
     static OWN: RefCell<Option<Cheap>> = const { RefCell::new(None) };
-    /// As it was before code of the context has called a function that changes it.
+    /// The state before code of the context has called a function that changes it.
     static BEFORE: RefCell<Option<Scheduling>> = const { RefCell::new(None) };
     /// Such a function was called.
     static HAS_CHANGED: Cell<bool> = const { Cell::new(false) };
@@ -28,7 +28,7 @@ unsafe extern "C" {
     fn fesetenv(environment: *const FloatingPoint) -> c_int;
 }
 
-/// What takes no time to set, and nothing outside of the VM changes.
+/// State that is quickly set, and that nothing outside of the VM changes.
 struct Cheap {
     signals: libc::sigset_t,
     /// Of at most 15 bytes and a NUL.
@@ -37,7 +37,7 @@ struct Cheap {
     floating_point: FloatingPoint,
 }
 
-/// What also an administrator changes.
+/// State that an administrator changes as well.
 struct Scheduling {
     processors: Option<libc::cpu_set_t>,
     nice: c_int,

@@ -48,7 +48,7 @@ struct Threads {
     running: BTreeMap<u64, Option<libc::pthread_t>>,
 }
 
-/// What a thread runs. Called once, by the thread itself.
+/// The function that a thread runs. Called once, by the thread itself.
 #[pyclass(frozen, module = "erlang")]
 pub(crate) struct Started {
     number: u64,

@@ -136,18 +136,21 @@ fn has_no_loop(policy: &Bound<'_, PyAny>) -> PyResult<bool> {
 /// `leave_thread`. Finalizers run in it, and each may set something anew.
 pub(crate) fn reset_thread(py: Python<'_>) -> PyResult<()> {
     let tools = tools(py)?;
+    let (sys, tidy) = (tools.sys.bind(py), tools.module.bind(py));
+    let forget = |()| tidy.call_method0(intern!(py, "forget_thread"));
+    let mut done = Ok(());
     for _ in 0..MAX_RESETS {
         if !has_thread_state(tools, py) {
-            break;
+            return Ok(());
         }
         thread_state::restore();
-        untrace(tools.sys.bind(py))?;
-        tools
-            .module
-            .bind(py)
-            .call_method0(intern!(py, "forget_thread"))?;
+        done = untrace(sys).and_then(forget).map(|_| ());
+        if done.is_err() {
+            // An interruption of a finalizer, or a refusal by an audit hook.
+            audit::keep_traced();
+        }
     }
-    Ok(())
+    done
 }
 
 /// The last that is done for a context: when nothing of it is left whose end could change the

@@ -33,7 +33,7 @@ const MAX_TEXTS: usize = 1 << 20;
 /// Frames kept of one error: those of all its tracebacks.
 const MAX_FRAMES: usize = 1 << 12;
 
-/// What may still be taken from one error.
+/// The capture of one error: how much may still be taken from it.
 pub(crate) struct Capture {
     /// The addresses of the exceptions that lead to the one that is read, which each may come up
     /// in once.
