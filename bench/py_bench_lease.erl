@@ -39,14 +39,17 @@ clean_rows() ->
     ok = py_bench:start(2),
     {ok, Context} = py:bind(new),
     Hundred = <<"vars().update({f'v{n}': [n] for n in range(100)})">>,
+    %% What only a collection of garbage frees.
+    Cycle = <<"class C: pass\nc = C()\nc.me = c">>,
     Stats = py_bench_stat:together([
         {pair, fun pair/0},
         {eval, fun() -> {ok, 2} = py:ctx_eval(Context, <<"1+1">>) end},
         {lease, fun() -> ok = py:bind(), {ok, 2} = py:eval(<<"1+1">>), ok = py:unbind() end},
         {hundred, fun() -> ok = py:bind(), ok = py:exec(Hundred), ok = py:unbind() end},
+        {cycle, fun() -> ok = py:bind(), ok = py:exec(Cycle), ok = py:unbind() end},
         {server, py_bench_floor:server()}
     ], #{batches => ?ROUNDS, each => ?EACH, warm_up => ?WARM_UP, guide => eval}),
-    #{lease := Lease, hundred := HundredStats, server := #{p50 := Server}} = Stats,
+    #{lease := Lease, hundred := HundredStats, cycle := CycleStats, server := #{p50 := Server}} = Stats,
     [Pair, Eval] = [maps:get(p50, maps:get(Key, Stats)) || Key <- [pair, eval]],
     CleanUp = py_bench_stat:figure(maps:get(p50, Lease) - Pair - Eval, maps:get(n, Lease)),
     [py_bench_row:row(#{name => "lease with one eval", unit => us, stats => Lease,
@@ -54,4 +57,6 @@ clean_rows() ->
      py_bench_row:row(#{name => "its clean-up, one worker", unit => us, stats => CleanUp,
                         floor => {"gen_server call", Server}, target => {most, 20}}),
      py_bench_row:row(#{name => "lease with 100 variables", unit => us, stats => HundredStats,
+                        floor => {"pair and eval apart", Pair + Eval}}),
+     py_bench_row:row(#{name => "lease with a class and a cycle", unit => us, stats => CycleStats,
                         floor => {"pair and eval apart", Pair + Eval}})].

@@ -41,12 +41,14 @@ pub(crate) fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     Ok(MODULE.get_or_try_init(py, load)?.bind(py))
 }
 
-/// The context of the calling thread ends, and its loop.
+/// The context of the calling thread ends, and its loop with the tasks in it.
 pub(crate) fn forget(py: Python<'_>) -> PyResult<()> {
-    if let Some(module) = MODULE.get(py) {
-        module.bind(py).call_method0(intern!(py, "forget"))?;
-    }
-    Ok(())
+    let closed = match MODULE.get(py) {
+        Some(module) => module.call_method0(py, intern!(py, "forget")).map(|_| ()),
+        None => Ok(()),
+    };
+    flights::forget();
+    closed
 }
 
 /// A socket is being made: if it is the first event loop's, which wakes itself by one, it is time to

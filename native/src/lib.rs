@@ -30,6 +30,7 @@
 //! - [`submission`]: a job that was submitted, for those who may cancel it.
 //! - [`reply`]: the only room that sends.
 //! - [`namespace`]: the globals of a context, and `__main__`.
+//! - [`garbage`]: what it leaves in reference cycles.
 //! - [`tidy`]: what a context leaves on its thread.
 //! - [`stdio`]: `sys.stdout` and `sys.stderr`.
 //! - [`threads`]: the Python threads that a context starts.
@@ -66,6 +67,7 @@ mod exit;
 mod fatal;
 mod fields;
 mod flights;
+mod garbage;
 mod imports;
 mod interrupt;
 mod iterators;

@@ -7,11 +7,14 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule, PyType};
 use std::cell::Cell;
-use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::stdio::{self, Streams};
-use crate::{coroutines, interrupt, tidy};
+use crate::{coroutines, garbage, interrupt, tidy};
+
+mod contents;
+
+use contents::Contents;
 
 /// What every namespace needs, found once: a lookup later would meet whatever code of a context
 /// has left in `builtins.__import__`.
@@ -102,17 +105,12 @@ pub(crate) struct Namespace<'py> {
     id: u64,
     /// The `contextvars.Context` that its jobs run in.
     variables: Bound<'py, PyAny>,
-    /// What is in a new one: for a look at it only, by address.
     at_birth: Contents,
+    /// See [`garbage::age`].
+    age: usize,
     /// One of its jobs has put something into `sys`.
     has_streams: Cell<bool>,
 }
-
-/// The addresses of the keys and values of a dict, and how many refer to the dict and its module.
-type Contents = ([(usize, usize); NEW_ENTRIES], usize, (isize, isize));
-
-/// The entries of a module that is new, and one more.
-const NEW_ENTRIES: usize = 8;
 
 impl<'py> Namespace<'py> {
     /// The new `__main__` of the calling thread. Runs no Python code of its own, but up to 3.11 a
@@ -126,11 +124,12 @@ impl<'py> Namespace<'py> {
         let current = fixtures.current.bind(py);
         current.setattr(intern!(py, "module"), &module)?;
         Ok(Self {
-            at_birth: contents(&module, &globals),
+            at_birth: Contents::of(&module, &globals),
             module,
             globals,
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             variables: tidy::enter_variables(py)?,
+            age: garbage::age(py)?,
             has_streams: Cell::new(false),
         })
     }
@@ -144,11 +143,12 @@ impl<'py> Namespace<'py> {
         };
         let globals = module.dict();
         Ok(Self {
-            at_birth: contents(&module, &globals),
+            at_birth: Contents::of(&module, &globals),
             module,
             globals,
             id: 0,
             variables: py.None().into_bound(py),
+            age: 0,
             has_streams: Cell::new(false),
         })
     }
@@ -160,7 +160,7 @@ impl<'py> Namespace<'py> {
         !self.has_streams.get()
             && self.module.is_exact_instance_of::<PyModule>()
             && has_own_entry(py)
-            && self.at_birth == contents(&self.module, &self.globals)
+            && self.at_birth == Contents::of(&self.module, &self.globals)
             && tidy::is_tidy(py, &self.variables)
     }
 
@@ -178,18 +178,10 @@ impl<'py> Namespace<'py> {
         done
     }
 
-    /// Takes the namespace off the thread, and what else its code has left there; returns the
-    /// names of the threads that still run. What the namespace holds lives on if something else
-    /// refers to it: a function that Erlang got from an unbound call still finds its globals.
+    /// Empties the namespace, here and now and on its own thread, so that files and connections
+    /// close and models are freed; takes off the thread what else its code has left there; returns
+    /// the names of the threads that still run.
     pub(crate) fn leave(self) -> Vec<String> {
-        let py = self.module.py();
-        self.tidy();
-        self.take_off(py)
-    }
-
-    /// Empties the namespace, here and now and on its own thread, so that connections close and
-    /// models are freed without waiting for a garbage collection.
-    pub(crate) fn leave_empty(self) -> Vec<String> {
         let py = self.module.py();
         self.tidy();
         // The youngest first, so that a finalizer still finds what its object was made with. A
@@ -201,6 +193,7 @@ impl<'py> Namespace<'py> {
             }
         }
         self.globals.clear();
+        report(py, garbage::collect_young(py, self.age));
         self.take_off(py)
     }
 
@@ -252,28 +245,6 @@ impl<'py> Namespace<'py> {
         }
         result
     }
-}
-
-fn contents(module: &Bound<'_, PyModule>, globals: &Bound<'_, PyDict>) -> Contents {
-    let mut entries = [(0, 0); NEW_ENTRIES];
-    let (mut position, mut key, mut value) = (0, ptr::null_mut(), ptr::null_mut());
-    for entry in &mut entries {
-        // SAFETY: attached, a dict, and no Python code runs between two steps.
-        let found =
-            unsafe { ffi::PyDict_Next(globals.as_ptr(), &mut position, &mut key, &mut value) };
-        if found == 0 {
-            break;
-        }
-        *entry = (key.addr(), value.addr());
-    }
-    // SAFETY: attached, live objects.
-    let counts = unsafe {
-        (
-            ffi::Py_REFCNT(module.as_ptr()),
-            ffi::Py_REFCNT(globals.as_ptr()),
-        )
-    };
-    (entries, globals.len(), counts)
 }
 
 fn forget(py: Python<'_>) -> PyResult<()> {

@@ -13,8 +13,8 @@ use std::thread;
 
 use crate::thread::STACK_SIZE;
 use crate::{
-    audit, code, coroutines, erlang, exit, fatal, fields, imports, interrupt, kind, namespace,
-    release, tidy, turn, watchdog,
+    audit, code, coroutines, erlang, exit, fatal, fields, garbage, imports, interrupt, kind,
+    namespace, release, tidy, turn, watchdog,
 };
 
 /// How the one start went.
@@ -122,6 +122,7 @@ fn setup(py: Python<'_>) -> PyResult<()> {
     fields::init(py)?;
     kind::init(py)?;
     erlang::init(py)?;
+    garbage::init(py)?;
     let sys = py.import("sys")?;
     namespace::init(py)?;
     tidy::init(py)?;

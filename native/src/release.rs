@@ -2,8 +2,8 @@
 //!
 //! A destructor runs on a scheduler thread and may not attach, so it leaves the object here. The
 //! releaser, a thread of its own, drops them one by one: their finalizers run there, may do
-//! anything, and are watched like those of a context. It also takes an exception now and then, see
-//! [`crate::interrupt`].
+//! anything, and are watched like those of a context. The releaser also collects garbage, see
+//! [`crate::garbage`], and takes an exception now and then, see [`crate::interrupt`].
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use once_cell::sync::Lazy;
@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{io, thread};
 
 use crate::fatal::SignalStack;
+use crate::garbage::FullCollections;
 use crate::slot::{Role, Slot, Task};
 use crate::station::Station;
 use crate::thread::STACK_SIZE;
@@ -58,6 +59,7 @@ fn run() {
 
 /// Until the thread is abandoned.
 fn serve(py: Python<'_>, slot: &Slot) {
+    let mut collections = FullCollections::new();
     loop {
         while let Some(object) = next() {
             slot.begin(Task::Cleaning(None));
@@ -68,11 +70,13 @@ fn serve(py: Python<'_>, slot: &Slot) {
         }
         slot.begin(Task::Cleaning(None));
         slot.absorb(py.into());
+        if collections.is_due() {
+            collections.run(py);
+        }
         if !slot.end(py.into()) {
             return;
         }
-        // The channel holds its own sender: it cannot be disconnected.
-        let _: Result<(), _> = py.detach(|| BELL.1.recv());
+        py.detach(|| collections.wait(&BELL.1));
     }
 }
 

@@ -164,9 +164,7 @@ impl Worker {
         let served = self.run_errands(py, lease, &namespace);
         let leave = || {
             iterators::close_all(py);
-            let left = namespace.leave_empty();
-            flights::forget();
-            left
+            namespace.leave()
         };
         self.clean(py, Some(lease), leave).and(served)
     }
