@@ -90,12 +90,13 @@
 
 -type exception() :: #{class := binary(), message := binary(), traceback := [frame()],
                        cause := exception() | none, chain => cause | context,
-                       notes => [binary()], syntax => syntax(),
+                       notes => [binary()], syntax => syntax(), exceptions => [exception()],
                        erlang => {error | exit | throw, Reason :: term(), Stacktrace :: list()}}.
 %% `class': the qualified name. `message': `str' of the exception. `cause': the exception that
 %% it was raised from (`chain' is `cause') or while handling (`chain' is `context'); at most 32
-%% deep. `notes': what `add_note' added. `syntax': for a `SyntaxError' only. `erlang': for an
-%% `erlang.ErlangError' only, what an Erlang function has failed with.
+%% deep. `notes': what `add_note' added. `syntax': for a `SyntaxError' only. `exceptions': for an
+%% exception group only, the exceptions in it. `erlang': for an `erlang.ErlangError' only, what an
+%% Erlang function has failed with.
 
 -type frame() :: #{file := binary(), line := non_neg_integer(), function := binary(),
                    source => binary()}.
