@@ -119,7 +119,9 @@ handle_cast(Message, State) ->
 -spec handle_info(term(), #state{}) -> {noreply, #state{}, timeout() | hibernate}.
 handle_info({py_callback, {Id, Handle, Lease, Callers}, Name, Args}, State) ->
     #state{processes = Processes, ids = Ids} = State,
-    Pid = proc_lib:spawn_link(?MODULE, run, [Handle, Lease, Callers, Name, Args]),
+    %% The function may unlink its process; nothing but the monitor tells of every end.
+    {Pid, _} = proc_lib:spawn_opt(?MODULE, run, [Handle, Lease, Callers, Name, Args],
+                                  [link, monitor]),
     {noreply, State#state{processes = Processes#{Pid => {Id, Handle}}, ids = Ids#{Id => Pid}},
      ?QUIET};
 handle_info({py_callback, Id, ended}, #state{ids = Ids} = State) ->
@@ -149,23 +151,20 @@ handle_info({py_monitor, Id, Handle, Process}, #state{ids = Ids, watches = Watch
             ok = py_nif:answer(Handle, {ok, badarg}),
             {noreply, State, ?QUIET}
     end;
-handle_info({'DOWN', Monitor, process, _, Reason}, #state{watches = Watches} = State) ->
-    #{Monitor := #watch{handle = Handle}} = Watches,
-    ok = py_nif:answer(Handle, {ok, Reason}),
-    {noreply, forget_watch(Monitor, State), ?QUIET};
+handle_info({'DOWN', Monitor, process, Pid, Reason}, #state{watches = Watches} = State) ->
+    case Watches of
+        #{Monitor := #watch{handle = Handle}} ->
+            ok = py_nif:answer(Handle, {ok, Reason}),
+            {noreply, forget_watch(Monitor, State), ?QUIET};
+        #{} ->
+            {noreply, forget_process(Pid, Reason, State), ?QUIET}
+    end;
 handle_info({kill, Pid}, #state{processes = Processes} = State) ->
     _ = is_map_key(Pid, Processes) andalso exit(Pid, kill),
     {noreply, State, ?QUIET};
-handle_info({'EXIT', Pid, Reason}, #state{processes = Processes0, ids = Ids} = State) ->
-    case maps:take(Pid, Processes0) of
-        {{Id, Handle}, Processes} ->
-            %% It has answered, unless something has killed it.
-            Reason =:= normal orelse py_nif:answer(Handle, {exit, Reason, []}),
-            {noreply, forget_waiter(Pid, State#state{processes = Processes,
-                                                     ids = maps:remove(Id, Ids)}), ?QUIET};
-        error ->
-            {noreply, State, ?QUIET}
-    end;
+handle_info({'EXIT', _Pid, _Reason}, State) ->
+    %% The monitor tells.
+    {noreply, State, ?QUIET};
 handle_info(timeout, State) ->
     %% What it knew of callbacks that have ended is garbage, which holds the terms of their calls.
     {noreply, State, hibernate};
@@ -183,7 +182,7 @@ terminate(_Reason, #state{processes = Processes}) ->
 
 await(Pid, Timer) ->
     receive
-        {'EXIT', Pid, Reason} ->
+        {'DOWN', _Monitor, process, Pid, Reason} ->
             Reason;
         {timeout, Timer, kill} ->
             exit(Pid, kill),
@@ -212,7 +211,14 @@ forget_watch(Monitor, #state{watches = Watches0, ids = Ids} = State) ->
     Waiting = maps:without(maps:keys(Waiters), State#state.waiting),
     State#state{watches = Watches, ids = maps:remove(Id, Ids), waiting = Waiting}.
 
-%% A callback has ended.
+%% A callback has ended. Answers for a process that has not answered itself, as one that hibernates
+%% and ends normally; a second answer has no effect.
+forget_process(Pid, Reason, #state{processes = Processes0, ids = Ids} = State) ->
+    {{Id, Handle}, Processes} = maps:take(Pid, Processes0),
+    ok = py_nif:answer(Handle, {exit, Reason, []}),
+    forget_waiter(Pid, State#state{processes = Processes, ids = maps:remove(Id, Ids)}).
+
+%% The callback's process may have waited for another one to be down.
 forget_waiter(Pid, #state{watches = Watches, waiting = Waiting0} = State) ->
     case maps:take(Pid, Waiting0) of
         {Monitor, Waiting} ->

@@ -14,7 +14,8 @@ all() ->
      the_death_of_the_caller_ends_the_function, an_interrupt_ends_the_function,
      code_that_swallows_interrupts_is_abandoned, unbind_under_a_callback,
      the_server_crashes_under_a_callback, the_application_stops_under_a_callback,
-     no_callback_is_left].
+     every_end_without_an_answer_reaches_python, a_function_that_unlinks_leaves_no_entry,
+     a_function_that_unlinks_ends_with_its_call, no_callback_is_left].
 
 init_per_suite(Config) ->
     ok = start_application(),
@@ -49,6 +50,53 @@ a_function_that_exits_is_an_exit(_Config) ->
 
 call(Name) ->
     py:eval(<<"__import__('erlang').call(name)">>, #{name => Name}).
+
+%% However a function's process ends, Python code that waits for it hears of it.
+every_end_without_an_answer_reaches_python(_Config) ->
+    Unlinked = fun(End) -> fun([]) -> true = unlink(whereis(py_callback)), End() end end,
+    %% Its own message wakes it at once, with nothing left of the stack that would have answered.
+    Hibernate = fun(Reason) ->
+        self() ! wake_up,
+        erlang:hibernate(?MODULE, leave, [Reason])
+    end,
+    Reasons = [{fun([]) -> Hibernate(normal) end, normal},
+               {fun([]) -> Hibernate(odd) end, odd},
+               {Unlinked(fun() -> Hibernate(normal) end), normal},
+               {Unlinked(fun() -> exit(self(), kill), receive never -> ok end end), killed},
+               {Unlinked(fun() -> exit(self(), {odd, reason}), receive never -> ok end end),
+                {odd, reason}}],
+    [begin
+         ok = py:register_function(leave, Fun),
+         {error, {'Exception', #{erlang := {exit, Reason, []}}}} = call(leave, 5000)
+     end || {Fun, Reason} <- Reasons],
+    ok.
+
+leave(Reason) ->
+    exit(Reason).
+
+%% A process that has unlinked itself and answers leaves nothing in the server.
+a_function_that_unlinks_leaves_no_entry(_Config) ->
+    ok = py:register_function(unlink, fun([]) -> unlink(whereis(py_callback)) end),
+    [{ok, true} = call(unlink, 5000) || _ <- lists:seq(1, 100)],
+    ok = py_test:wait_until(fun() ->
+        supervisor:which_children(py_callback) =:= []
+            orelse length(supervisor:which_children(py_callback))
+    end),
+    {_, Links} = process_info(whereis(py_callback), monitors),
+    [] = Links.
+
+a_function_that_unlinks_ends_with_its_call(_Config) ->
+    Self = self(),
+    ok = py:register_function(unlink, fun([]) ->
+        true = unlink(whereis(py_callback)),
+        Self ! {runs, self()},
+        receive never -> ok end
+    end),
+    {error, timeout} = call(unlink, 200),
+    ok = ends_with(shutdown).
+
+call(Name, Timeout) ->
+    py:eval(<<"__import__('erlang').call(name)">>, #{name => Name}, Timeout).
 
 a_hanging_function_ends_with_its_call(_Config) ->
     Self = self(),
