@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::atoms;
 use crate::census::{Counted, JOBS};
+use crate::code::Mode;
 use crate::context::Context;
 use crate::convert::Answer;
 use crate::error::{Error, Why};
@@ -131,6 +132,21 @@ impl Job {
     pub(crate) fn defer(&self) -> bool {
         let deferred = || Some(self.stream()?.demands.defer(self.demand()?));
         deferred().unwrap_or(false)
+    }
+
+    /// Runs statements.
+    pub(crate) fn is_exec(&self) -> bool {
+        self.env.run(|own| {
+            let (_, job, _) = self.order(own);
+            let shape = Shape::decode(job);
+            matches!(
+                shape,
+                Ok(Shape::Run {
+                    mode: Mode::Exec,
+                    ..
+                })
+            )
+        })
     }
 
     /// What it is a demand of.

@@ -49,6 +49,33 @@ class _Main(_ModuleType):
         return [] if module is None else dir(module)
 
 
+class Loader:
+    """The ``__loader__`` of a namespace, which empties it when it is collected as garbage.
+
+    A collection finalizes the oldest object first, which is this one. So files, which may be among
+    the garbage, are closed by the end of their last reference, from the outermost object to the
+    innermost, and not in any order, in which they would lose what they have buffered.
+    """
+
+    __slots__ = ("_namespace",)
+
+    def __init__(self, namespace: dict):
+        """Called when the namespace is made."""
+        self._namespace = namespace
+
+    def __del__(self):
+        """Drops the youngest entries first."""
+        namespace = self._namespace
+        for _ in range(len(namespace)):
+            try:
+                namespace.popitem()
+            except KeyError:
+                return
+
+    def get_source(self, _name: str) -> None:
+        """Asked by ``linecache``: there is none."""
+
+
 #: The descriptor, past what a class of somebody's own makes of the attribute.
 _class = object.__dict__["__class__"]
 

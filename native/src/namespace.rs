@@ -25,6 +25,8 @@ struct Fixtures {
     /// `sys.modules['__main__']`, and its class.
     entry: Py<PyAny>,
     entry_class: Py<PyType>,
+    /// What a namespace has as its `__loader__`.
+    loader: Py<PyAny>,
     /// Gives the entry its class again.
     reset_entry: Py<PyAny>,
     /// The dict of `sys`.
@@ -45,6 +47,7 @@ pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
     let fixtures = Fixtures {
         entry_class: entry.get_type().unbind(),
         entry: entry.unbind(),
+        loader: main.getattr("Loader")?.unbind(),
         reset_entry: main.getattr("reset")?.unbind(),
         builtins: py.import("builtins")?.unbind(),
         current: main.getattr("_current")?.unbind(),
@@ -121,6 +124,8 @@ impl<'py> Namespace<'py> {
         let module = PyModule::new(py, "__main__")?;
         let globals = module.dict();
         globals.set_item(intern!(py, "__builtins__"), &fixtures.builtins)?;
+        let loader = fixtures.loader.bind(py).call1((&globals,))?;
+        globals.set_item(intern!(py, "__loader__"), loader)?;
         let current = fixtures.current.bind(py);
         current.setattr(intern!(py, "module"), &module)?;
         Ok(Self {
@@ -178,10 +183,19 @@ impl<'py> Namespace<'py> {
         done
     }
 
-    /// Empties the namespace, here and now and on its own thread, so that files and connections
-    /// close and models are freed; takes off the thread what else its code has left there; returns
-    /// the names of the threads that still run.
+    /// Takes the namespace off the thread, and what else its code has left there; returns the names
+    /// of the threads that still run. What Erlang holds of a call without a binding keeps its
+    /// globals; if nothing refers to the namespace but what is in it, it goes now.
     pub(crate) fn leave(self) -> Vec<String> {
+        let py = self.module.py();
+        self.tidy();
+        let age = self.age;
+        self.take_off(py, || garbage::collect_young(py, age))
+    }
+
+    /// Empties the namespace, here and now and on its own thread, so that connections close and
+    /// models are freed, and leaves it.
+    pub(crate) fn leave_empty(self) -> Vec<String> {
         let py = self.module.py();
         self.tidy();
         // The youngest first, so that a finalizer still finds what its object was made with. A
@@ -194,7 +208,7 @@ impl<'py> Namespace<'py> {
         }
         self.globals.clear();
         report(py, garbage::collect_young(py, self.age));
-        self.take_off(py)
+        self.take_off(py, || Ok(()))
     }
 
     /// What may run code of the context, which finds its namespace and its variables.
@@ -207,13 +221,14 @@ impl<'py> Namespace<'py> {
         report(py, coroutines::forget(py));
     }
 
-    fn take_off(self, py: Python<'py>) -> Vec<String> {
+    fn take_off(self, py: Python<'py>, collect: impl FnOnce() -> PyResult<()>) -> Vec<String> {
         let left = report(py, tidy::left_running(py)).unwrap_or_default();
         let restore = || stdio::restore(fixtures(py)?.sys.bind(py), self.id);
         report(py, restore());
         report(py, forget(py));
         report(py, tidy::leave_variables(&self.variables));
         drop(self);
+        report(py, collect());
         report(py, tidy::leave_thread(py));
         left
     }

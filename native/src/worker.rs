@@ -100,7 +100,10 @@ impl Worker {
         let Some(taken) = self.station.take(py, job, None, &mut self.outbox)? else {
             return Ok(());
         };
-        match spare.take().map_or_else(|| Namespace::enter(py), Ok) {
+        // Statements define functions, which refer to the namespace: one that is as young as they are
+        // is collected with them.
+        let known = spare.take().filter(|_| !job.is_exec());
+        match known.map_or_else(|| Namespace::enter(py), Ok) {
             Ok(namespace) => {
                 let outbox = &mut self.outbox;
                 let done = self.station.execute(py, taken, &namespace, outbox, || {});
@@ -164,7 +167,7 @@ impl Worker {
         let served = self.run_errands(py, lease, &namespace);
         let leave = || {
             iterators::close_all(py);
-            namespace.leave()
+            namespace.leave_empty()
         };
         self.clean(py, Some(lease), leave).and(served)
     }
