@@ -14,8 +14,6 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::catch_unwind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::coroutines;
-
 const FORK: &str = "os.fork() would copy the whole VM into the child: use subprocess, or \
                     multiprocessing with the start method 'spawn'";
 pub(crate) const SIGNAL_REFUSED: &str = "the signal would hit the VM that this code runs in";
@@ -112,12 +110,6 @@ unsafe fn hear(py: Python<'_>, event: &CStr, args: *mut ffi::PyObject) -> PyResu
             HAS_TRACED.set(true);
             Ok(())
         }
-        b"socket.__new__" => {
-            if is_in_main_interpreter(py) {
-                coroutines::hear_of_socket(py);
-            }
-            Ok(())
-        }
         b"import" => {
             let name = args().get_item(0)?;
             if let Ok(name) = name.cast::<PyString>()
@@ -129,13 +121,6 @@ unsafe fn hear(py: Python<'_>, event: &CStr, args: *mut ffi::PyObject) -> PyResu
         }
         _ => Ok(()),
     }
-}
-
-/// The hook hears every interpreter of the process. The objects of this library belong to the main
-/// one; only the refusals and the marks for the calling thread hold for all.
-fn is_in_main_interpreter(_: Python<'_>) -> bool {
-    // SAFETY: attached, so there is a current interpreter. The number of the main one is 0.
-    unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) == 0 }
 }
 
 /// Every signal but 0 does something to the VM, or to what Erlang has started.

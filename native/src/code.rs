@@ -4,14 +4,15 @@
 //! Runs on workers, attached. Whoever locks the cache has the GIL and keeps it until the lock is
 //! free again, so nobody ever waits for the lock.
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
-use crate::release;
+use crate::{namespace, release};
 
 /// The file name of the code that Erlang passed in.
 pub(crate) const FILE: &str = "<erlang>";
@@ -46,11 +47,33 @@ struct Cache {
     clock: u64,
 }
 
-static COMPILE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+/// Found before any code of a context can put itself in the way.
+struct Tools {
+    compile: Py<PyAny>,
+    /// `compile_closure` of `closure.py`.
+    compile_closure: Py<PyAny>,
+    /// `types.FunctionType`.
+    function: Py<PyAny>,
+}
 
-/// Finds `compile` before any code of a context can put itself in the way. Runs once.
+static TOOLS: PyOnceLock<Tools> = PyOnceLock::new();
+
+/// Runs once.
 pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
-    COMPILE.import(py, "builtins", "compile").map(|_| ())
+    let closure = namespace::load(py, "closure", include_str!("closure.py"))?;
+    let tools = Tools {
+        compile: py.import("builtins")?.getattr("compile")?.unbind(),
+        compile_closure: closure.getattr("compile_closure")?.unbind(),
+        function: py.import("types")?.getattr("FunctionType")?.unbind(),
+    };
+    // Python is started once.
+    let _: Result<(), _> = TOOLS.set(py, tools);
+    Ok(())
+}
+
+fn tools(py: Python<'_>) -> PyResult<&Tools> {
+    let missing = || PyRuntimeError::new_err("Python has not been set up");
+    TOOLS.get(py).ok_or_else(missing)
 }
 
 static CACHE: LazyLock<Mutex<Cache>> = LazyLock::new(Mutex::default);
@@ -70,20 +93,61 @@ pub(crate) fn compile<'py>(
     if let Some(code) = known {
         return Ok(code);
     }
-    let compile = COMPILE.import(py, "builtins", "compile")?;
     let (text, mode_name) = match mode {
-        // As `eval` itself does.
-        Mode::Eval => (source.trim_start_matches([' ', '\t']), intern!(py, "eval")),
+        Mode::Eval => (expression(source), intern!(py, "eval")),
         Mode::Exec => (source, intern!(py, "exec")),
     };
     // No flags, and `dont_inherit`: the future statements of one snippet end with it.
+    let compile = tools(py)?.compile.bind(py);
     let code = compile.call1((text, FILE, mode_name, 0, true))?;
-    let dropped = cache().insert(mode, source, &code);
-    // Somebody may have asked to hear of its end, and that code is no business of this job's.
+    keep(mode, source, &code);
+    Ok(code)
+}
+
+/// A function of the variables that `locals` names, which gives the value of an expression, with
+/// `globals` as its globals. `None` for an expression that assigns, or names that are no names.
+pub(crate) fn closure<'py>(
+    source: &str,
+    locals: &Bound<'py, PyDict>,
+    globals: &Bound<'py, PyDict>,
+) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = locals.py();
+    if source.contains(":=") {
+        return Ok(None);
+    }
+    // Behind the source: its lines keep their numbers.
+    let mut key = format!("{source}\n\0");
+    for name in locals.keys() {
+        let name = name.cast::<PyString>()?.to_str()?;
+        key.push_str(&format!("{}:{name}", name.len()));
+    }
+    let tools = tools(py)?;
+    let known = cache().find(py, Mode::Eval, &key);
+    let code = if let Some(code) = known {
+        code
+    } else {
+        let args = (expression(source), locals.keys(), FILE);
+        let code = tools.compile_closure.bind(py).call1(args)?;
+        if code.is_none() {
+            return Ok(None);
+        }
+        keep(Mode::Eval, &key, &code);
+        code
+    };
+    tools.function.bind(py).call1((code, globals)).map(Some)
+}
+
+/// As `eval` itself does.
+fn expression(source: &str) -> &str {
+    source.trim_start_matches([' ', '\t'])
+}
+
+fn keep(mode: Mode, source: &str, code: &Bound<'_, PyAny>) {
+    let dropped = cache().insert(mode, source, code);
+    // Code may have asked to be told of the end of a code object, which is no business of this job.
     dropped
         .into_iter()
         .for_each(|entry| release::release(entry.code));
-    Ok(code)
 }
 
 /// Line `line` of the source that `code` was compiled from, if it is still kept.

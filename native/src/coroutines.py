@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import functools
 import inspect
+import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
@@ -50,20 +51,22 @@ def loop() -> asyncio.AbstractEventLoop:
     if found is None or found.is_closed():
         # Code has closed it: what was in flight there never lands.
         _here.was_hit = found is not None
-        found = _here.loop = asyncio.new_event_loop()
-        found.set_exception_handler(_hear)
+        found = _here.loop = _Loop()
         asyncio.set_event_loop(found)
     return found
 
 
-def _hear(of: asyncio.AbstractEventLoop, context: dict) -> None:
-    """Something came up in the loop itself: if it was an interruption, what it hit is lost."""
-    if not isinstance(context.get("exception"), _Interrupted):
-        of.default_exception_handler(context)
-    elif getattr(_here, "loop", None) is of:
-        _here.was_hit = True
-        if getattr(_here, "pumping", None) is of:
-            of.stop()
+class _Loop(asyncio.SelectorEventLoop):
+    """The loop of a context, whatever the policy says: one that can be woken to be interrupted."""
+
+    def call_exception_handler(self, context: dict) -> None:
+        """Called for an error in a callback of the loop. What an interruption has hit is lost."""
+        if not isinstance(context.get("exception"), _Interrupted):
+            super().call_exception_handler(context)
+        elif getattr(_here, "loop", None) is self:
+            _here.was_hit = True
+            if getattr(_here, "pumping", None) is self:
+                self.stop()
 
 
 def forget() -> None:
@@ -97,6 +100,26 @@ def watch_loops() -> None:
             _attend(before)
 
     asyncio.BaseEventLoop.run_forever = attended_run_forever
+
+
+def give_loops(has_context: Callable[[], bool]) -> None:
+    """Has ``asyncio.get_event_loop`` give a context its loop, as it gives Python's main thread one.
+
+    COMPAT(3.13): from 3.14 on it raises on every thread that has none.
+    """
+    policy = getattr(asyncio.events, "BaseDefaultEventLoopPolicy", None)
+    if policy is None or sys.version_info >= (3, 14):
+        return
+    get_event_loop = policy.get_event_loop
+
+    @functools.wraps(get_event_loop)
+    def get_context_loop(self: asyncio.AbstractEventLoopPolicy) -> asyncio.AbstractEventLoop:
+        local = self._local
+        if local._loop is None and not local._set_called and has_context():
+            loop()
+        return get_event_loop(self)
+
+    policy.get_event_loop = get_context_loop
 
 
 def bell(of: asyncio.AbstractEventLoop | None = None) -> object:
@@ -149,31 +172,39 @@ def complete(awaitable: Awaitable) -> object:
 
 
 def _run(where: asyncio.AbstractEventLoop, awaitable: Awaitable) -> object:
-    task = where.create_task(_coroutine(awaitable))
+    # Not by the loop, whose factory may be code of the context.
+    task = asyncio.Task(_coroutine(awaitable), loop=where)
+    return _run_until(where, task, task)
+
+
+def _run_until(
+    where: asyncio.AbstractEventLoop, task: asyncio.Task, result: asyncio.Future
+) -> object:
+    """The result that a task brings; the task is cancelled if the wait ends before."""
     before = getattr(_here, "waiting", None)
     _here.waiting = task
     try:
-        return _wait(where, task)
+        return _wait(where, result)
     except BaseException as error:
-        if not task.done():
+        if not result.done():
             if isinstance(error, _Interrupted) and where is getattr(_here, "loop", None):
                 _here.was_hit = True
             # What it has to undo is undone.
             task.cancel()
-            where.run_until_complete(asyncio.gather(task, return_exceptions=True))
+            where.run_until_complete(asyncio.gather(result, return_exceptions=True))
         raise
     finally:
         _here.waiting = before
 
 
-def _wait(where: asyncio.AbstractEventLoop, task: asyncio.Task) -> object:
+def _wait(where: asyncio.AbstractEventLoop, result: asyncio.Future) -> object:
     while True:
         try:
-            return where.run_until_complete(task)
+            return where.run_until_complete(result)
         except (SystemExit, KeyboardInterrupt):
             # A loop ends by those of any task: it may be that of another.
-            if task.done():
-                return task.result()
+            if result.done():
+                return result.result()
 
 
 def _coroutine(awaitable: Awaitable) -> Coroutine:
@@ -183,18 +214,96 @@ def _coroutine(awaitable: Awaitable) -> Coroutine:
     return awaitable if inspect.iscoroutine(awaitable) else wait()
 
 
-async def _take(iterator: object, items: list, count: int) -> bool:
-    for _ in range(count):
-        try:
-            items.append(await iterator.__anext__())
-        except StopAsyncIteration:
-            return True
-    return False
+class Stream:
+    """An asynchronous iterator that is asked on demand, in one task and one context.
 
+    As in an ``async for``: a timeout around a ``yield`` fires, and a context variable that was set
+    before an item can be reset after it.
+    """
 
-def next_items(iterator: object, items: list, count: int) -> bool:
-    """Appends so many items of an asynchronous iterator; ``True`` at its end."""
-    return complete(_take(iterator, items, count))
+    def __init__(self, iterator: object):
+        """Called on the worker that keeps the iterator."""
+        self._iterator = iterator
+        self._task = None
+        self._context = None
+        #: What the task has to do next, and the future of its result.
+        self._demand = None
+        #: The task waits for that.
+        self._waiter = None
+        self._is_over = False
+
+    def next_items(self, items: list, count: int) -> bool:
+        """Appends ``count`` items, or fewer at the end; ``True`` then."""
+        return self._do(lambda error: self._take(items, count, error))
+
+    def close(self) -> None:
+        """Ends a generator, whose ``finally`` runs, and the task."""
+        self._is_over = True
+        if hasattr(self._iterator, "aclose"):
+            self._do(lambda _: self._iterator.aclose())
+        elif self._task is not None and not self._task.get_loop().is_closed():
+            self._task.cancel()
+
+    def _do(self, work: Callable[[object], Awaitable]) -> object:
+        if asyncio._get_running_loop() is not None:
+            # In the middle of a coroutine, whose loop cannot go on: in a loop of its own.
+            return complete(work(None))
+        where = loop()
+        if self._task is None or self._task.done() or self._task.get_loop() is not where:
+            if self._task is not None:
+                # Code has closed its loop: the task stays where it is.
+                self._task._log_destroy_pending = False
+                self._waiter = None
+            self._context = self._context or contextvars.copy_context()
+            self._task = self._context.run(asyncio.Task, self._serve(), loop=where)
+        self._demand = (work, where.create_future())
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        return _run_until(where, self._task, self._demand[1])
+
+    async def _serve(self) -> None:
+        error = None
+        while True:
+            while self._demand is None:
+                waiter = self._waiter = asyncio.get_running_loop().create_future()
+                try:
+                    await waiter
+                except asyncio.CancelledError as cancelled:
+                    # By a timeout that the iterator has set: raised in it, where it stands.
+                    error = cancelled
+                    if self._is_over:
+                        return
+                finally:
+                    if self._waiter is waiter:
+                        self._waiter = None
+            (work, met), self._demand = self._demand, None
+            try:
+                result = await work(error)
+            except BaseException as raised:
+                if not met.done():
+                    met.set_exception(raised)
+                return
+            error = None
+            if not met.done():
+                met.set_result(result)
+            if self._is_over:
+                return
+
+    async def _take(self, items: list, count: int, error: object) -> bool:
+        for _ in range(count):
+            try:
+                if error is None:
+                    item = await self._iterator.__anext__()
+                elif hasattr(self._iterator, "athrow"):
+                    thrown, error = error, None
+                    item = await self._iterator.athrow(thrown)
+                else:
+                    raise error
+            except StopAsyncIteration:
+                self._is_over = True
+                return True
+            items.append(item)
+        return False
 
 
 def begin(coroutine: Coroutine, job: object, landing: Callable, is_first: bool) -> asyncio.Task:
@@ -206,7 +315,8 @@ def begin(coroutine: Coroutine, job: object, landing: Callable, is_first: bool) 
     bell(where)
     context = contextvars.copy_context()
     context.run(_job.set, job)
-    task = context.run(where.create_task, coroutine)
+    # Not by the loop, whose factory may run code, while interrupts are masked here.
+    task = context.run(asyncio.Task, coroutine, loop=where)
     task.add_done_callback(landing)
     return task
 

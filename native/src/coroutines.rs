@@ -3,18 +3,22 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyList, PyModule};
+use pyo3::types::PyModule;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::bell::{self, PyBell};
 use crate::flights::TaskJob;
 use crate::interrupt::Interrupted;
 use crate::job::Job;
 use crate::slot::InterruptMask;
+use crate::station::Station;
 use crate::{erlang, flights, namespace, tidy};
 
 /// `coroutines.py`, which imports `asyncio`: loaded when there is a first coroutine.
 static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+/// Some thread loads it, and so imports `asyncio`.
+static IS_LOADING: AtomicBool = AtomicBool::new(false);
 /// `types.CoroutineType`.
 static COROUTINE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
@@ -27,6 +31,7 @@ pub(crate) fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     let load = || {
         // Half of it is of no use.
         let _mask = InterruptMask::new(py);
+        IS_LOADING.store(true, Ordering::SeqCst);
         let source = include_str!("coroutines.py");
         let module = namespace::load(py, "coroutines", source)?;
         module.setattr("_Bell", py.get_type::<PyBell>())?;
@@ -36,6 +41,8 @@ pub(crate) fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
         module.setattr("_attend", wrap_pyfunction!(bell::attend, &module)?)?;
         module.setattr("_start_call", erlang::start_call_function(&module)?)?;
         module.call_method0("watch_loops")?;
+        let has_context = wrap_pyfunction!(has_context, &module)?;
+        module.call_method1("give_loops", (has_context,))?;
         Ok::<_, PyErr>(module.unbind())
     };
     Ok(MODULE.get_or_try_init(py, load)?.bind(py))
@@ -51,26 +58,24 @@ pub(crate) fn forget(py: Python<'_>) -> PyResult<()> {
     closed
 }
 
-/// A socket is being made: if it is the first event loop's, which wakes itself by one, it is time to
-/// watch loops. Called by the audit hook, on any thread.
-pub(crate) fn hear_of_socket(py: Python<'_>) {
-    if MODULE.get(py).is_some() {
-        return;
-    }
-    let is_loaded = || {
-        let modules = py
-            .import(intern!(py, "sys"))?
-            .getattr(intern!(py, "modules"))?;
-        let asyncio = modules.call_method1(intern!(py, "get"), (intern!(py, "asyncio"),))?;
-        // One of the last names that it gets.
-        asyncio.hasattr(intern!(py, "run"))
-    };
-    let loaded: PyResult<bool> = is_loaded();
-    if loaded.unwrap_or(false)
+/// A load of `asyncio` has ended, on any thread: if the module is whole, its loops are watched from
+/// now on.
+pub(crate) fn note_asyncio(py: Python<'_>, asyncio: &Bound<'_, PyAny>) {
+    // One of the last names that it gets.
+    let is_whole = || asyncio.hasattr(intern!(py, "SelectorEventLoop"));
+    if MODULE.get(py).is_none()
+        && !IS_LOADING.load(Ordering::SeqCst)
+        && is_whole().unwrap_or(false)
         && let Err(error) = module(py)
     {
         error.write_unraisable(py, None);
     }
+}
+
+/// The calling thread is a worker, which serves a context or a call without one.
+#[pyfunction]
+fn has_context() -> bool {
+    Station::existing().is_some_and(|station| station.is_worker())
 }
 
 /// The job of the running task, if it belongs to one.
@@ -101,15 +106,8 @@ pub(crate) fn complete<'py>(awaitable: &Bound<'py, PyAny>) -> PyResult<Bound<'py
     module(py)?.call_method1(intern!(py, "complete"), (awaitable,))
 }
 
-/// Appends items of an asynchronous iterator; `true` at its end.
-pub(crate) fn next_items(
-    iterator: &Bound<'_, PyAny>,
-    items: &Bound<'_, PyList>,
-    count: usize,
-) -> PyResult<bool> {
+/// What an asynchronous iterator is asked by, see `coroutines.py`.
+pub(crate) fn stream<'py>(iterator: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = iterator.py();
-    let args = (iterator, items, count);
-    module(py)?
-        .call_method1(intern!(py, "next_items"), args)?
-        .extract()
+    module(py)?.call_method1(intern!(py, "Stream"), (iterator,))
 }

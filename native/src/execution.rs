@@ -190,12 +190,19 @@ impl<'py> Execution<'py, '_> {
         locals: Term<'_>,
         finish: impl FnOnce(Bound<'py, PyAny>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let code = code::compile(self.py, mode, source)?;
         let globals = &self.namespace.globals;
         if is_empty(locals) {
+            let code = code::compile(self.py, mode, source)?;
             return finish(evaluate(&code, globals)?);
         }
         let locals: Bound<'py, PyDict> = to_kwargs(self.py, locals, self.ticket)?;
+        if matches!(mode, Mode::Eval)
+            && let Some(function) = code::closure(source, &locals, globals)?
+        {
+            let values: Vec<_> = locals.values().iter().collect();
+            return finish(apply(&function, values)?);
+        }
+        let code = code::compile(self.py, mode, source)?;
         self.namespace
             .with_locals(&locals, || finish(evaluate(&code, globals)?))
     }

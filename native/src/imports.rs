@@ -2,10 +2,13 @@
 //! the locks of imports are shared by all. What loads modules in `importlib` runs with interrupts
 //! masked, until the outermost load in its thread ends; a module that is loaded already is not
 //! looked for there. Called on any thread, attached.
+//!
+//! The end of the load of `asyncio` is also when its event loops are watched.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyModule, PyTuple};
+use pyo3::types::{PyDict, PyModule, PyString, PyTuple};
 
+use crate::coroutines;
 use crate::slot::InterruptMask;
 
 /// What takes locks in `importlib._bootstrap`: the loads of `import` and `import_module`, the wait
@@ -38,7 +41,14 @@ impl Masked {
     ) -> PyResult<Bound<'py, PyAny>> {
         let py = args.py();
         let _mask = InterruptMask::import(py);
-        self.function.bind(py).call(args, kwargs)
+        let loaded = self.function.bind(py).call(args, kwargs)?;
+        if let Ok(name) = args.get_item(0)
+            && let Ok(name) = name.cast::<PyString>()
+            && name == "asyncio"
+        {
+            coroutines::note_asyncio(py, &loaded);
+        }
+        Ok(loaded)
     }
 
     /// What else one asks of a function: its name, its code.

@@ -38,6 +38,7 @@ pub(crate) enum Batch<'py> {
 /// An iterator. Which protocol it has is told once: its class may change under it.
 pub(crate) struct Source {
     object: Py<PyAny>,
+    /// The object is a `Stream` of `coroutines.py`.
     is_asynchronous: bool,
 }
 
@@ -48,7 +49,9 @@ pub(crate) fn iterate(value: &Bound<'_, PyAny>) -> PyResult<Source> {
     let is_asynchronous = value.get_type().hasattr(intern!(py, "__aiter__"))?;
     let object = if is_asynchronous {
         // SAFETY: attached; a new reference, or null with an exception set.
-        unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyObject_GetAIter(value.as_ptr()))? }
+        let iterator =
+            unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyObject_GetAIter(value.as_ptr()))? };
+        coroutines::stream(&iterator)?
     } else {
         value.try_iter()?.into_any()
     };
@@ -109,7 +112,8 @@ impl Source {
     fn next_items(&self, items: &Bound<'_, PyList>, count: usize, job: &Job) -> PyResult<bool> {
         let iterator = self.object.bind(items.py());
         if self.is_asynchronous {
-            return coroutines::next_items(iterator, items, count);
+            let next_items = intern!(items.py(), "next_items");
+            return iterator.call_method1(next_items, (items, count))?.extract();
         }
         for index in 0..count {
             // An iterator of C code runs no Python code, which alone can be interrupted; and nobody
@@ -130,12 +134,7 @@ impl Source {
 
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         let iterator = self.object.bind(py);
-        if self.is_asynchronous {
-            if iterator.hasattr(intern!(py, "aclose"))? {
-                let closing = iterator.call_method0(intern!(py, "aclose"))?;
-                coroutines::complete(&closing)?;
-            }
-        } else if iterator.hasattr(intern!(py, "close"))? {
+        if self.is_asynchronous || iterator.hasattr(intern!(py, "close"))? {
             // A generator; or a file, which its consumer has given up as well.
             iterator.call_method0(intern!(py, "close"))?;
         }

@@ -117,6 +117,10 @@ impl Station {
         task.or(frame.job)
     }
 
+    pub(crate) fn is_worker(&self) -> bool {
+        self.post.is_some()
+    }
+
     pub(crate) fn waker(&self) -> Waker {
         match &self.post {
             Some(post) => Waker::Worker(Arc::clone(post.turn.borrow().seat())),

@@ -23,13 +23,25 @@ def close_loop() -> None:
         # Another thread is importing it.
         return
     policy = find()
-    try:
-        loop = policy.get_event_loop()
-    except RuntimeError:
-        # None is set; only the main thread would make one.
+    loop = _loop_of(policy)
+    if loop is None:
         return
     policy.set_event_loop(None)
+    if hasattr(policy, "_local"):
+        # For the next context it is as if none had been set.
+        policy._local._set_called = False
     close(loop)
+
+
+def _loop_of(policy: object) -> "asyncio.AbstractEventLoop | None":
+    """The loop that is set for the calling thread; none is made."""
+    local = getattr(policy, "_local", None)
+    if local is not None:
+        return getattr(local, "_loop", None)
+    try:
+        return policy.get_event_loop()
+    except RuntimeError:
+        return None
 
 
 def close(loop: "asyncio.AbstractEventLoop") -> None:
@@ -38,6 +50,8 @@ def close(loop: "asyncio.AbstractEventLoop") -> None:
     if loop.is_running() or loop.is_closed():
         # Somebody else runs it, on another thread.
         return
+    # A factory of the context may do anything.
+    loop.set_task_factory(None)
     try:
         tasks = asyncio.all_tasks(loop)
         for task in tasks:

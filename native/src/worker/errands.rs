@@ -87,7 +87,7 @@ impl Worker {
         self.guard(py, |this| {
             this.slot.begin(Task::Flights(Arc::clone(lease)));
             let outbox = &mut this.outbox;
-            let is_whole = station.within(None, Some(lease), namespace, || {
+            let run_tasks = || {
                 flights::cancel_unwanted(py, lease, outbox);
                 if lease.board().has_noticed() {
                     // Somebody has to look what becomes of it, while this thread waits.
@@ -109,7 +109,10 @@ impl Worker {
                 }
                 flights::cancel_all(py);
                 false
-            });
+            };
+            // Tasks may replace standard streams as jobs may.
+            let is_whole =
+                station.within(None, Some(lease), namespace, || namespace.run(run_tasks));
             if !is_whole {
                 // The loop itself was hit, and may have lost what it was about to run: whoever waits
                 // for one of its tasks might wait for ever.
