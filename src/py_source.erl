@@ -6,6 +6,8 @@
 -module(py_source).
 
 -export([lines/1, trimmed/1]).
+%% Internal.
+-export([read/1]).
 
 -include_lib("kernel/include/file.hrl").
 
@@ -35,7 +37,7 @@ lines(Places) ->
 %% A file system may hang, and a file may be exchanged for a FIFO after the look at its type:
 %% opening that hangs for ever. The reader is left behind then.
 read_within(Moment, Wanted) ->
-    {Reader, Monitor} = spawn_monitor(fun() -> exit({read, read(Wanted)}) end),
+    {Reader, Monitor} = spawn_monitor(?MODULE, read, [Wanted]),
     receive
         {'DOWN', Monitor, process, Reader, {read, Lines}} -> Lines;
         {'DOWN', Monitor, process, Reader, _Reason} -> #{}
@@ -45,9 +47,12 @@ read_within(Moment, Wanted) ->
         #{}
     end.
 
+%% Runs in the reader, whose exit reason is what it has read.
+-spec read([{File :: binary(), Lines :: [pos_integer()]}]) -> no_return().
 read(Wanted) ->
-    maps:from_list([{{File, Line}, Text}
-                    || {File, Lines} <- Wanted, {Line, Text} <- pick(Lines, content(File))]).
+    exit({read, maps:from_list([{{File, Line}, Text}
+                                || {File, Lines} <- Wanted,
+                                   {Line, Text} <- pick(Lines, content(File))])}).
 
 content(File) ->
     case file:read_file_info(File, [raw]) of
