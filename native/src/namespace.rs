@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule, PyType};
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::stdio::{self, Streams};
@@ -118,7 +119,7 @@ pub(crate) struct Namespace<'py> {
 impl<'py> Namespace<'py> {
     /// The new `__main__` of the calling thread. Runs no Python code of its own, but up to 3.11 a
     /// garbage collection may come up in it.
-    pub(crate) fn enter(py: Python<'py>) -> PyResult<Self> {
+    pub(crate) fn enter(py: Python<'py>) -> PyResult<Rc<Self>> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let fixtures = fixtures(py)?;
         let module = PyModule::new(py, "__main__")?;
@@ -128,7 +129,7 @@ impl<'py> Namespace<'py> {
         globals.set_item(intern!(py, "__loader__"), loader)?;
         let current = fixtures.current.bind(py);
         current.setattr(intern!(py, "module"), &module)?;
-        Ok(Self {
+        Ok(Rc::new(Self {
             at_birth: Contents::of(&module, &globals),
             module,
             globals,
@@ -136,18 +137,18 @@ impl<'py> Namespace<'py> {
             variables: tidy::enter_variables(py)?,
             age: garbage::age(py)?,
             has_streams: Cell::new(false),
-        })
+        }))
     }
 
     /// For a thread that is no worker: that of the context whose code has started it, if that is
     /// known, or an empty one. It is not left: it belongs to the context.
-    pub(crate) fn of_thread(py: Python<'py>) -> PyResult<Self> {
+    pub(crate) fn of_thread(py: Python<'py>) -> PyResult<Rc<Self>> {
         let module = match main_of_thread(py)? {
             Some(module) => module.cast_into::<PyModule>()?,
             None => PyModule::new(py, "__main__")?,
         };
         let globals = module.dict();
-        Ok(Self {
+        Ok(Rc::new(Self {
             at_birth: Contents::of(&module, &globals),
             module,
             globals,
@@ -155,7 +156,7 @@ impl<'py> Namespace<'py> {
             variables: py.None().into_bound(py),
             age: 0,
             has_streams: Cell::new(false),
-        })
+        }))
     }
 
     /// Nothing that ran in it has left anything: it is as good as a new one, and a tenth of the
@@ -186,7 +187,7 @@ impl<'py> Namespace<'py> {
     /// Takes the namespace off the thread, and what else its code has left there; returns the names
     /// of the threads that still run. What Erlang holds of a call without a binding keeps its
     /// globals; if nothing refers to the namespace but what is in it, it goes now.
-    pub(crate) fn leave(self) -> Vec<String> {
+    pub(crate) fn leave(self: Rc<Self>) -> Vec<String> {
         let py = self.module.py();
         self.tidy();
         let age = self.age;
@@ -195,7 +196,7 @@ impl<'py> Namespace<'py> {
 
     /// Empties the namespace, here and now and on its own thread, so that connections close and
     /// models are freed, and leaves it.
-    pub(crate) fn leave_empty(self) -> Vec<String> {
+    pub(crate) fn leave_empty(self: Rc<Self>) -> Vec<String> {
         let py = self.module.py();
         self.tidy();
         // The youngest first, so that a finalizer still finds what its object was made with. A
@@ -221,7 +222,11 @@ impl<'py> Namespace<'py> {
         report(py, coroutines::forget(py));
     }
 
-    fn take_off(self, py: Python<'py>, collect: impl FnOnce() -> PyResult<()>) -> Vec<String> {
+    fn take_off(
+        self: Rc<Self>,
+        py: Python<'py>,
+        collect: impl FnOnce() -> PyResult<()>,
+    ) -> Vec<String> {
         let left = report(py, tidy::left_running(py)).unwrap_or_default();
         let restore = || stdio::restore(fixtures(py)?.sys.bind(py), self.id);
         report(py, restore());

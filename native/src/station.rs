@@ -9,7 +9,6 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -24,6 +23,11 @@ use crate::slot::{Role, Slot, Task};
 use crate::turn::Turn;
 use crate::waker::Waker;
 use crate::{coroutines, switch, watchdog};
+
+mod frame;
+
+pub(crate) use frame::Frame;
+use frame::Frames;
 
 thread_local! {
     static STATION: RefCell<Option<Rc<Station>>> = const { RefCell::new(None) };
@@ -43,22 +47,13 @@ pub(crate) struct Station {
     post: Option<Post>,
     pub(crate) slot: Arc<Slot>,
     /// Innermost last.
-    frames: RefCell<Vec<Frame>>,
+    frames: Frames,
 }
 
 /// What a worker has.
 struct Post {
     pool: Arc<Pool>,
     turn: Rc<RefCell<Turn>>,
-}
-
-/// Where something runs.
-#[derive(Clone)]
-pub(crate) struct Frame {
-    /// `None` for the asynchronous calls of a lease, each of which has its own.
-    pub(crate) job: Option<Arc<Job>>,
-    pub(crate) lease: Option<Arc<Lease>>,
-    namespace: NonNull<Namespace<'static>>,
 }
 
 /// A job that is shown and started.
@@ -77,7 +72,7 @@ impl Station {
     }
 
     fn new(post: Option<Post>, slot: Arc<Slot>) -> Rc<Self> {
-        let frames = RefCell::default();
+        let frames = Frames::default();
         let station = Rc::new(Self { post, slot, frames });
         STATION.set(Some(Rc::clone(&station)));
         station
@@ -130,17 +125,13 @@ impl Station {
 
     /// The innermost job. None while the worker cleans.
     pub(crate) fn frame(&self) -> Option<Frame> {
-        self.frames.borrow().last().cloned()
+        self.frames.innermost()
     }
 
     /// The lease whose errand the running job is: `None` for a job in the middle of another, during
     /// which the worker does nothing else.
     pub(crate) fn errand(&self) -> Option<Arc<Lease>> {
-        let frames = self.frames.borrow();
-        match &**frames {
-            [only] => only.lease.clone(),
-            _ => None,
-        }
+        self.frames.only()?.lease
     }
 
     /// Takes a job; `None` when it must not run.
@@ -182,15 +173,20 @@ impl Station {
         &self,
         py: Python<'py>,
         Taken { job, lease, depth }: Taken<'_>,
-        namespace: &Namespace<'py>,
+        namespace: &Rc<Namespace<'py>>,
         outbox: &mut Outbox,
         before_reply: impl FnOnce(),
     ) -> Result<(), Exit> {
         let job = Arc::clone(job);
-        let written = self.within(Some(&job), lease, namespace, || {
+        let (written, is_current) = self.enter(Some(&job), lease, namespace, || {
             let run = || outbox.write(&job, |env| job.execute(py, namespace, env));
             catch_unwind(AssertUnwindSafe(run))
         });
+        if !is_current {
+            // The job around it has ended, and all that it showed: see `station/frame.rs`.
+            outbox.refuse(&job, Error::Interrupted);
+            return Ok(());
+        }
         clear_indicator();
         if !self.slot.resume(py.into(), depth) {
             // Whoever was here when the thread lost its place has been told; others come later.
@@ -213,17 +209,24 @@ impl Station {
         &self,
         job: Option<&Arc<Job>>,
         lease: Option<&Arc<Lease>>,
-        namespace: &Namespace<'_>,
+        namespace: &Rc<Namespace<'_>>,
         body: impl FnOnce() -> T,
     ) -> T {
-        let frame = Frame {
-            job: job.cloned(),
-            lease: lease.cloned(),
-            namespace: NonNull::from(namespace).cast(),
-        };
-        self.frames.borrow_mut().push(frame);
-        let _pop = Pop(&self.frames);
-        body()
+        self.enter(job, lease, namespace, body).0
+    }
+
+    /// As `within`; also whether the frame was still there at the end.
+    fn enter<T>(
+        &self,
+        job: Option<&Arc<Job>>,
+        lease: Option<&Arc<Lease>>,
+        namespace: &Rc<Namespace<'_>>,
+        body: impl FnOnce() -> T,
+    ) -> (T, bool) {
+        let pop = self.frames.push(job, lease, namespace);
+        let done = body();
+        let is_current = pop.is_current();
+        (done, is_current)
     }
 
     /// Runs a job in the middle of what the thread does.
@@ -236,9 +239,7 @@ impl Station {
         };
         let own;
         let namespace = if let Some(frame) = &frame {
-            // SAFETY: the namespace belongs to a job below on this stack, which is in the middle of
-            // running; the lifetime is that of the attachment, which lasts as long as that job.
-            unsafe { frame.namespace.cast::<Namespace<'_>>().as_ref() }
+            &frame.namespace
         } else {
             own = Namespace::of_thread(py);
             match &own {
@@ -283,17 +284,6 @@ impl Drop for Station {
             self.slot.leave();
             watchdog::unregister(&self.slot);
         }
-    }
-}
-
-/// Takes a frame away, whatever has happened in it.
-struct Pop<'a>(&'a RefCell<Vec<Frame>>);
-
-impl Drop for Pop<'_> {
-    fn drop(&mut self) {
-        let frame = self.0.borrow_mut().pop();
-        // What it refers to is dropped after the borrow.
-        drop(frame);
     }
 }
 

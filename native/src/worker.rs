@@ -81,7 +81,7 @@ impl Worker {
         &mut self,
         py: Python<'py>,
         job: &Arc<Job>,
-        spare: &mut Option<Namespace<'py>>,
+        spare: &mut Option<Rc<Namespace<'py>>>,
     ) -> Result<(), Exit> {
         let served = self.guard(py, |this| this.run_unbound(py, job, spare));
         if let Err(Exit::Crashed) = served {
@@ -95,7 +95,7 @@ impl Worker {
         &mut self,
         py: Python<'py>,
         job: &Arc<Job>,
-        spare: &mut Option<Namespace<'py>>,
+        spare: &mut Option<Rc<Namespace<'py>>>,
     ) -> Result<(), Exit> {
         let Some(taken) = self.station.take(py, job, None, &mut self.outbox)? else {
             return Ok(());
@@ -115,7 +115,16 @@ impl Worker {
                     // The cleaning may get stuck.
                     self.outbox.refuse(job, Error::WorkerCrashed);
                 }
-                self.clean(py, None, || namespace.leave()).and(done)
+                let leave = || {
+                    // A nested job that is suspended on another stack holds it, for ever if that
+                    // stack is held by the namespace.
+                    if Rc::strong_count(&namespace) > 1 {
+                        namespace.leave_empty()
+                    } else {
+                        namespace.leave()
+                    }
+                };
+                self.clean(py, None, leave).and(done)
             }
             Err(error) => {
                 self.outbox.refuse(job, error.into());
@@ -129,7 +138,7 @@ impl Worker {
         &mut self,
         py: Python<'py>,
         lease: &Arc<Lease>,
-        spare: &mut Option<Namespace<'py>>,
+        spare: &mut Option<Rc<Namespace<'py>>>,
     ) -> Result<(), Exit> {
         self.slot.serve(Some(lease));
         let served = if lease.is_ended() {
@@ -153,7 +162,7 @@ impl Worker {
         &mut self,
         py: Python<'py>,
         lease: &Arc<Lease>,
-        spare: &mut Option<Namespace<'py>>,
+        spare: &mut Option<Rc<Namespace<'py>>>,
     ) -> Result<(), Exit> {
         interrupt::unblock_signal();
         // Up to Python 3.11 a garbage collection, and so a finalizer, may come up in it.

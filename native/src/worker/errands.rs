@@ -20,7 +20,7 @@ impl Worker {
         &mut self,
         py: Python<'py>,
         lease: &Arc<Lease>,
-        namespace: &Namespace<'py>,
+        namespace: &Rc<Namespace<'py>>,
     ) -> Result<(), Exit> {
         self.turn.borrow().leave_desk(&self.pool);
         lease.seat(self.turn.borrow().seat());
@@ -77,7 +77,7 @@ impl Worker {
         &mut self,
         py: Python<'py>,
         lease: &Arc<Lease>,
-        namespace: &Namespace<'py>,
+        namespace: &Rc<Namespace<'py>>,
         once: bool,
     ) -> Result<(), Exit> {
         if !once {
