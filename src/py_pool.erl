@@ -36,14 +36,12 @@
 -record(lease, {handle :: py_nif:lease(), owner :: pid(), monitor :: reference(),
                 kind :: kind()}).
 %% One `bind' that waits for a worker.
--record(waiter, {from :: gen_server:from(), kind :: kind(), monitor :: reference(),
-                 timer :: reference() | none}).
+-record(waiter, {from :: gen_server:from(), kind :: kind(), monitor :: reference()}).
 
 -record(state, {
     native :: py_nif:pool(),
     leases = #{} :: #{Id :: pos_integer() => #lease{}},
-    %% In order of arrival.
-    waiters = queue:new() :: queue:queue(#waiter{})
+    waiters = py_waiters:new() :: py_waiters:waiters(py_claim:claim(), #waiter{})
 }).
 
 %% process -> lease. Read by every caller, written by the pool, owned by the supervisor.
@@ -96,14 +94,34 @@ binding(Pid) ->
 
 %% @private
 %% @doc Binds the calling process. Waits at most Wait milliseconds for a worker.
+%%
+%% The caller keeps the time, since the pool may be busy. A claim decides between a worker that comes
+%% at the last moment and a caller that gives up.
 -spec bind(kind(), Wait :: timeout()) -> {ok, py_nif:lease()} | {error, no_workers_available}.
 bind(Kind, Wait) ->
-    try
-        %% The server answers at once, except to those who wait for a worker: these it times.
-        gen_server:call(?MODULE, {bind, Kind, Wait}, infinity)
-    catch
-        exit:{_, {gen_server, call, _}} -> error({not_started, erlang_python})
+    Claim = py_claim:new(),
+    Request = gen_server:send_request(?MODULE, {bind, Claim, Kind, Wait}),
+    %% The pool answers at once a request that does not wait.
+    Patience = case Wait of 0 -> infinity; _ -> Wait end,
+    case gen_server:wait_response(Request, Patience) of
+        timeout -> give_up(Request, Claim);
+        Response -> bound(Response)
     end.
+
+give_up(Request, Claim) ->
+    case py_claim:give_up(Claim) of
+        true ->
+            ok = gen_server:cast(?MODULE, {give_up, Claim}),
+            %% Drops a response that comes from now on, or has just come.
+            _Late = gen_server:receive_response(Request, 0),
+            {error, no_workers_available};
+        false ->
+            %% Does not hang: the pool has granted the request, and responds in the same step.
+            bound(gen_server:receive_response(Request, infinity))
+    end.
+
+bound({reply, Reply}) -> Reply;
+bound({error, {_Reason, _Server}}) -> error({not_started, erlang_python}).
 
 %% @private
 %% @doc A lease for an explicit context of the calling process.
@@ -137,17 +155,22 @@ init([]) ->
 %% @private
 -spec handle_call(term(), gen_server:from(), #state{}) ->
     {reply, term(), #state{}} | {noreply, #state{}}.
-handle_call({bind, Kind, Wait}, {Pid, _} = From, State) ->
-    case queue:is_empty(State#state.waiters) andalso check_out(Pid, Kind, State) of
-        {ok, Lease, State1} -> {reply, {ok, Lease}, State1};
+handle_call({bind, Claim, Kind, Wait}, From, #state{native = Native} = State) ->
+    case py_waiters:size(State#state.waiters) =:= 0 andalso py_nif:lease(Native) of
+        {ok, Handle} -> {noreply, grant(Claim, From, Kind, Handle, State)};
         _ when Wait =:= 0 -> {reply, {error, no_workers_available}, State};
-        _ -> {noreply, enqueue(From, Kind, Wait, State)}
+        _ -> {noreply, enqueue(Claim, From, Kind, State)}
     end;
 handle_call({unbind, Id}, _From, State) ->
-    {reply, ok, serve_waiters(check_in(Id, State))}.
+    {reply, ok, serve_waiters(check_in(Id, State))};
+%% A request that is not known must not end the pool, and every context with it.
+handle_call(_Request, _From, State) ->
+    {reply, {error, not_supported}, State}.
 
 %% @private
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+handle_cast({give_up, Claim}, State) ->
+    {noreply, forget_waiter(Claim, State)};
 handle_cast(Message, State) ->
     ?LOG_WARNING(#{what => unexpected_cast, message => Message}),
     {noreply, State}.
@@ -167,12 +190,10 @@ handle_info({py_worker, Id, Fate}, State) ->
 handle_info({py_threads, Lease, Names}, State) ->
     ?LOG_WARNING(#{what => threads_left_running, context => Lease, names => Names}),
     {noreply, State};
-handle_info({'DOWN', Monitor, process, _Pid, _Reason}, State) ->
-    {noreply, serve_waiters(forget_process(Monitor, State))};
-handle_info({timeout, Timer, no_worker}, State) ->
-    %% A lease that was garbage collected before a worker came to it is free, but nobody could
-    %% say so: a destructor cannot send.
-    {noreply, give_up(Timer, serve_waiters(State))};
+handle_info({{owner_down, Id}, _Monitor, process, _Pid, _Reason}, State) ->
+    {noreply, serve_waiters(check_in(Id, State))};
+handle_info({{waiter_down, Claim}, _Monitor, process, _Pid, _Reason}, State) ->
+    {noreply, forget_waiter(Claim, State)};
 handle_info({'EXIT', _Port, normal}, State) ->
     {noreply, State};
 handle_info(Message, State) ->
@@ -182,9 +203,9 @@ handle_info(Message, State) ->
 %% @private
 -spec terminate(term(), #state{}) -> ok.
 terminate(_Reason, #state{native = Native, waiters = Waiters}) ->
-    lists:foreach(fun(#waiter{from = From}) ->
+    lists:foreach(fun({_Claim, #waiter{from = From}}) ->
         gen_server:reply(From, {error, no_workers_available})
-    end, queue:to_list(Waiters)),
+    end, py_waiters:to_list(Waiters)),
     true = ets:delete_all_objects(?TABLE),
     _ = persistent_term:erase(?NATIVE),
     py_nif:close_pool(Native).
@@ -206,18 +227,6 @@ log_fate(Id, replaced) ->
 start_workers(Native, Ids) ->
     lists:foreach(fun(Id) -> ok = py_nif:start_worker(Native, Id) end, Ids).
 
-check_out(Pid, Kind, State) ->
-    case py_nif:lease(State#state.native) of
-        {ok, Handle} ->
-            Monitor = monitor(process, Pid),
-            Lease = #lease{handle = Handle, owner = Pid, monitor = Monitor, kind = Kind},
-            Kind =:= implicit andalso ets:insert(?TABLE, {Pid, Handle}),
-            Leases = (State#state.leases)#{py_nif:lease_id(Handle) => Lease},
-            {ok, Handle, State#state{leases = Leases}};
-        {error, Reason} ->
-            {error, Reason}
-    end.
-
 %% Idempotent: a lease may end by its owner and by its worker in the same instant.
 check_in(Id, #state{leases = Leases0} = State) ->
     case maps:take(Id, Leases0) of
@@ -230,60 +239,53 @@ check_in(Id, #state{leases = Leases0} = State) ->
             State
     end.
 
-enqueue({Pid, _} = From, Kind, Wait, #state{waiters = Waiters} = State) ->
-    Timer = case Wait of
-        infinity -> none;
-        _ -> erlang:start_timer(Wait, self(), no_worker)
-    end,
-    Waiter = #waiter{from = From, kind = Kind, monitor = monitor(process, Pid), timer = Timer},
-    State#state{waiters = queue:in(Waiter, Waiters)}.
+enqueue(Claim, {Pid, _} = From, Kind, #state{waiters = Waiters} = State) ->
+    Waiter = #waiter{from = From, kind = Kind, monitor = watch(Pid, {waiter_down, Claim})},
+    State#state{waiters = py_waiters:in(Claim, Waiter, Waiters)}.
 
-serve_waiters(#state{waiters = Waiters0} = State0) ->
-    case queue:out(Waiters0) of
-        {empty, _} ->
-            State0;
-        {{value, #waiter{from = {Pid, _} = From, kind = Kind} = Waiter}, Waiters} ->
-            case check_out(Pid, Kind, State0) of
-                {ok, Lease, State} ->
-                    dismiss(Waiter),
-                    gen_server:reply(From, {ok, Lease}),
-                    serve_waiters(State#state{waiters = Waiters});
+%% First come, first served, as long as there are workers.
+serve_waiters(#state{native = Native, waiters = Waiters} = State) ->
+    case py_waiters:first(Waiters) of
+        none ->
+            State;
+        {Claim, #waiter{from = From, kind = Kind}} ->
+            case py_nif:lease(Native) of
+                {ok, Handle} ->
+                    State1 = forget_waiter(Claim, State),
+                    serve_waiters(grant(Claim, From, Kind, Handle, State1));
                 {error, _} ->
-                    State0
+                    State
             end
     end.
 
-dismiss(#waiter{monitor = Monitor, timer = none}) ->
-    true = demonitor(Monitor, [flush]),
-    ok;
-dismiss(#waiter{timer = Timer} = Waiter) ->
-    %% Too late: the message is in the mailbox already.
-    case erlang:cancel_timer(Timer) of
-        false -> receive {timeout, Timer, no_worker} -> ok after 0 -> ok end;
-        _Left -> ok
-    end,
-    dismiss(Waiter#waiter{timer = none}).
-
-give_up(Timer, #state{waiters = Waiters0} = State) ->
-    IsLate = fun(#waiter{timer = T}) -> T =:= Timer end,
-    {Late, Waiters} = lists:partition(IsLate, queue:to_list(Waiters0)),
-    lists:foreach(fun(#waiter{from = From} = Waiter) ->
-        dismiss(Waiter),
-        gen_server:reply(From, {error, no_workers_available})
-    end, Late),
-    State#state{waiters = queue:from_list(Waiters)}.
-
-%% The owner of a lease, or one who waits for it, has died.
-forget_process(Monitor, #state{leases = Leases, waiters = Waiters0} = State) ->
-    case [Id || {Id, #lease{monitor = M}} <- maps:to_list(Leases), M =:= Monitor] of
-        [Id] ->
-            check_in(Id, State);
-        [] ->
-            IsDead = fun(#waiter{monitor = M}) -> M =:= Monitor end,
-            {Dead, Waiters} = lists:partition(IsDead, queue:to_list(Waiters0)),
-            lists:foreach(fun dismiss/1, Dead),
-            State#state{waiters = queue:from_list(Waiters)}
+%% Gives a lease to the caller of this request, or back if the caller has given up.
+grant(Claim, {Pid, _} = From, Kind, Handle, State) ->
+    case py_claim:grant(Claim) of
+        true ->
+            Id = py_nif:lease_id(Handle),
+            Lease = #lease{handle = Handle, owner = Pid, monitor = watch(Pid, {owner_down, Id}),
+                           kind = Kind},
+            Kind =:= implicit andalso ets:insert(?TABLE, {Pid, Handle}),
+            gen_server:reply(From, {ok, Handle}),
+            State#state{leases = (State#state.leases)#{Id => Lease}};
+        false ->
+            _ = py_nif:end_lease(Handle),
+            State
     end.
+
+%% The request is granted, or its caller has given up or died.
+forget_waiter(Claim, #state{waiters = Waiters0} = State) ->
+    case py_waiters:take(Claim, Waiters0) of
+        {#waiter{monitor = Monitor}, Waiters} ->
+            true = demonitor(Monitor, [flush]),
+            State#state{waiters = Waiters};
+        error ->
+            State
+    end.
+
+%% The message of a process's death says what it was watched for.
+watch(Pid, Tag) ->
+    monitor(process, Pid, [{tag, Tag}]).
 
 num_workers() ->
     case env(num_workers) of

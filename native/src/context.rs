@@ -121,19 +121,6 @@ impl Lease {
         let _: Result<(), _> = self.key.set(key);
     }
 
-    /// As `end`, for `py_pool`, which needs no message of the end: a lease that no worker has come
-    /// to, and that has no job, leaves nothing behind.
-    pub(crate) fn end_by_pool(&self) -> End {
-        let end = self.end();
-        if self.is_idle()
-            && let Some(key) = self.key.get()
-            && self.pool.withdraw_lease(*key)
-        {
-            self.free();
-        }
-        end
-    }
-
     /// Ends the lease. Never waits: the worker, and the watchdog if code runs there, do the rest.
     pub(crate) fn end(&self) -> End {
         let end = self.usage.end(|| self.pool.give_back());

@@ -30,6 +30,8 @@ static ABANDONED: AtomicUsize = AtomicUsize::new(0);
 static RELEASER_IS_MISSING: AtomicBool = AtomicBool::new(false);
 /// Locked for the length of an operation on the list, never while attaching.
 static SLOTS: Mutex<Vec<Arc<Slot>>> = Mutex::new(Vec::new());
+/// Leases of whose end `py_pool` is to be told. Locked for a push, or to take them all.
+static ENDED: Mutex<Vec<Arc<Lease>>> = Mutex::new(Vec::new());
 static POOLS: Mutex<Vec<Weak<Pool>>> = Mutex::new(Vec::new());
 static LIMITS: Mutex<Limits> = Mutex::new(Limits {
     grace: Duration::from_secs(1),
@@ -76,6 +78,13 @@ pub(crate) fn watch() {
 /// Under the lock of the slot that is abandoned, so before its thread can end.
 pub(crate) fn count_abandoned() {
     ABANDONED.fetch_add(1, Ordering::SeqCst);
+}
+
+/// Tells `py_pool` that this lease has ended. Runs in destructors, on any thread: one push under a
+/// lock.
+pub(crate) fn tell_ended(lease: &Arc<Lease>) {
+    lock(&ENDED).push(Arc::clone(lease));
+    ring();
 }
 
 pub(crate) fn guard(pool: &Arc<Pool>, limits: Limits) {
@@ -175,6 +184,10 @@ fn round(now: Instant, limits: Limits) -> Option<Instant> {
     }
     fill_places(limits);
     refuse_forgotten();
+    let ended = std::mem::take(&mut *lock(&ENDED));
+    for lease in ended {
+        lease.tell_ended(&mut Outbox::new());
+    }
     again
 }
 

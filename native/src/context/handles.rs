@@ -1,9 +1,11 @@
-//! What Erlang holds of a lease.
+//! What Erlang holds of a lease, and how the lease ends from there. Called on scheduler threads and
+//! by destructors: nothing blocks, attaches or sends.
 
 use rustler::Resource;
 use std::sync::Arc;
 
-use super::Lease;
+use super::{End, Lease};
+use crate::watchdog;
 
 /// What `py_pool` and the table of bindings hold: it does not keep the lease from ending.
 pub(crate) struct LeaseHandle(pub(crate) Arc<Lease>);
@@ -18,7 +20,40 @@ pub(crate) struct Context(pub(crate) Arc<Lease>);
 impl Resource for Context {}
 
 impl Drop for Context {
+    /// A lease that no worker has come to leaves the pool's queue now, and the watchdog tells
+    /// `py_pool`, since a destructor cannot send.
     fn drop(&mut self) {
-        self.0.end();
+        if self.0.end_and_withdraw() {
+            watchdog::tell_ended(&self.0);
+        }
+    }
+}
+
+impl Lease {
+    /// As `end`, for `py_pool`, which needs no message of the end: a lease that no worker has come
+    /// to, and that has no job, leaves nothing behind.
+    pub(crate) fn end_by_pool(&self) -> End {
+        let end = self.end();
+        self.leave_queue();
+        end
+    }
+
+    /// Ends the lease; `true` if that was its end and no worker will tell `py_pool`, because none
+    /// has come to it and none will.
+    pub(crate) fn end_and_withdraw(&self) -> bool {
+        self.end() != End::Already && self.leave_queue()
+    }
+
+    /// Takes the lease out of the pool's queue, if no worker has come to it and it has no job.
+    fn leave_queue(&self) -> bool {
+        let left = self.is_idle()
+            && self
+                .key
+                .get()
+                .is_some_and(|key| self.pool.withdraw_lease(*key));
+        if left {
+            self.free();
+        }
+        left
     }
 }
