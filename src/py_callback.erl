@@ -85,10 +85,10 @@ init([]) ->
     {reply, term(), #state{}, timeout()} | {noreply, #state{}, timeout()}.
 handle_call({register, Name, Function}, _From, State) ->
     true = ets:insert(?TABLE, {Name, Function}),
-    {reply, publish(), State, ?QUIET};
+    {reply, py_nif:add_function(Name), State, ?QUIET};
 handle_call({unregister, Name}, _From, State) ->
     true = ets:delete(?TABLE, Name),
-    {reply, publish(), State, ?QUIET};
+    {reply, py_nif:remove_function(Name), State, ?QUIET};
 handle_call(sync, _From, State) ->
     {reply, none, State, ?QUIET};
 handle_call({await_down, Id}, {Pid, _} = From, #state{ids = Ids, watches = Watches} = State) ->
@@ -229,7 +229,8 @@ forget_waiter(Pid, #state{watches = Watches, waiting = Waiting0} = State) ->
             State
     end.
 
-%% Python code finds a name without asking anybody.
+%% Python code finds a name in a native copy of the table, which has all names from here on and is
+%% told of each change.
 publish() ->
     py_nif:serve_callbacks([Name || {Name, _} <- ets:tab2list(?TABLE)]).
 

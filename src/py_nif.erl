@@ -8,7 +8,8 @@
 -export([load/1]).
 -export([start_python/1, open_pool/5, close_pool/1, start_worker/2, pool_info/1, resources/0,
          lease/1, end_lease/1, lease_id/1, is_leased/1, is_idle/1, submitted/1, end_idle/2,
-         context/1, submit/4, cancel/1, is_pending/1, interrupt/1, serve_callbacks/1, answer/2,
+         context/1, submit/4, cancel/1, is_pending/1, interrupt/1, serve_callbacks/1,
+         add_function/1, remove_function/1, answer/2,
          stream/2, stream_next/4, stream_close/1]).
 
 -export_type([pool/0, lease/0, context/0, ticket/0, callback/0, stream/0,
@@ -127,6 +128,14 @@ interrupt(_Target) ->
 
 -spec serve_callbacks(Functions :: [binary()]) -> ok.
 serve_callbacks(_Functions) ->
+    erlang:nif_error(not_loaded).
+
+-spec add_function(Name :: binary()) -> ok.
+add_function(_Name) ->
+    erlang:nif_error(not_loaded).
+
+-spec remove_function(Name :: binary()) -> ok.
+remove_function(_Name) ->
     erlang:nif_error(not_loaded).
 
 -spec answer(callback(), outcome()) -> ok.

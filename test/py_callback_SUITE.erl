@@ -24,7 +24,7 @@ groups() ->
      {unbound, [], Anywhere},
      {names, [], [unknown_names_are_attribute_errors, a_module_function_is_found_anew,
                   the_last_registration_counts, what_is_no_function_is_badarg,
-                  names_are_listed, it_is_looked_at_like_a_supervisor,
+                  names_are_listed, four_thousand_names_are_registered_one_by_one, it_is_looked_at_like_a_supervisor,
                   functions_survive_a_crash_of_their_server]},
      {places, [], [strangers_wait_meanwhile, an_explicit_context_is_recognised,
                    a_callback_may_bind_a_worker_of_its_own,
@@ -263,6 +263,40 @@ what_is_no_function_is_badarg(_Config) ->
            fun() -> py:register_function(f, <<"lists">>, sum) end,
            fun() -> py:unregister_function({f}) end],
     [{'EXIT', {badarg, _}} = (catch Call()) || Call <- Bad].
+
+%% What the NIFs are told is counted: all names at each registration took 4 seconds.
+four_thousand_names_are_registered_one_by_one(_Config) ->
+    Count = 4000,
+    Names = [<<"many_", (integer_to_binary(N))/binary>> || N <- lists:seq(1, Count)],
+    Server = whereis(py_callback),
+    1 = erlang:trace(Server, true, [call]),
+    true = 0 < erlang:trace_pattern({py_nif, '_', '_'}, true, [global]),
+    [ok = py:register_function(Name, fun([N]) -> N end) || Name <- Names],
+    {ok, Count} = py:eval(<<"(lambda e: len([n for n in dir(e) if n.startswith('many_')]))"
+                            "(__import__('erlang'))">>),
+    {ok, Sum} = py:eval(<<"(lambda e: sum(e.call(f'many_{i}', i) for i in range(1, n + 1)))"
+                          "(__import__('erlang'))">>, #{n => Count}),
+    Sum = Count * (Count + 1) div 2,
+    [ok = py:unregister_function(Name) || Name <- Names],
+    1 = erlang:trace(Server, false, [call]),
+    _ = erlang:trace_pattern({py_nif, '_', '_'}, false, [global]),
+    Told = names_told(Server, 0),
+    ct:log("~b names", [Told]),
+    true = Told =:= 2 * Count,
+    {ok, []} = py:eval(<<"[n for n in dir(__import__('erlang')) if n.startswith('many_')]">>).
+
+names_told(Server, Count) ->
+    receive
+        {trace, Server, call, {py_nif, serve_callbacks, [Names]}} ->
+            names_told(Server, Count + length(Names));
+        {trace, Server, call, {py_nif, Function, [Name]}} when
+                Function =:= add_function orelse Function =:= remove_function, is_binary(Name) ->
+            names_told(Server, Count + 1);
+        {trace, Server, call, _} ->
+            names_told(Server, Count)
+    after 0 ->
+        Count
+    end.
 
 it_is_looked_at_like_a_supervisor(_Config) ->
     Self = self(),

@@ -207,6 +207,19 @@ fn serve_callbacks(env: Env<'_>, functions: Vec<String>) -> Atom {
     atoms::ok()
 }
 
+/// Python code finds one more name.
+#[rustler::nif]
+fn add_function(name: String) -> Atom {
+    erlang::add(name);
+    atoms::ok()
+}
+
+#[rustler::nif]
+fn remove_function(name: &str) -> Atom {
+    erlang::remove(name);
+    atoms::ok()
+}
+
 /// The first answer counts.
 #[rustler::nif]
 fn answer(env: Env<'_>, callback: ResourceArc<callback::Handle>, outcome: Term<'_>) -> Atom {

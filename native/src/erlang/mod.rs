@@ -81,6 +81,20 @@ pub(crate) fn serve(pid: LocalPid, functions: HashSet<String>) {
     *server() = Some(Server { pid, functions });
 }
 
+/// One function more. Runs on a scheduler thread.
+pub(crate) fn add(name: String) {
+    if let Some(server) = &mut *server() {
+        server.functions.insert(name);
+    }
+}
+
+/// One function less. Runs on a scheduler thread.
+pub(crate) fn remove(name: &str) {
+    if let Some(server) = &mut *server() {
+        server.functions.remove(name);
+    }
+}
+
 fn server_pid() -> Option<LocalPid> {
     server().as_ref().map(|server| server.pid)
 }
@@ -107,7 +121,7 @@ fn registered() -> Vec<String> {
 }
 
 fn server() -> MutexGuard<'static, Option<Server>> {
-    // Assigned as a whole.
+    // Assigned as a whole, and each change of the set is one operation.
     SERVER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
