@@ -9,8 +9,8 @@
     {ok, pid()}
     | {error, {python_unavailable, Message :: binary()} | {invalid_env, atom(), term()} | term()}.
 start(_Type, _Args) ->
-    case check_env([num_workers, default_timeout, max_pending, interrupt_grace, import_grace,
-                    max_abandoned]) of
+    case check_env([python, num_workers, default_timeout, max_pending, interrupt_grace,
+                    import_grace, max_abandoned]) of
         ok -> start_python();
         {error, Reason} -> {error, Reason}
     end.
@@ -35,8 +35,32 @@ check_env([Key | Keys]) ->
         false -> {error, {invalid_env, Key, Value}}
     end.
 
+is_valid(python, undefined) -> true;
+is_valid(python, Value) -> is_path(Value);
 is_valid(num_workers, undefined) -> true;
 is_valid(default_timeout, infinity) -> true;
-is_valid(default_timeout, Value) -> is_integer(Value) andalso Value >= 0;
-is_valid(max_abandoned, Value) -> is_integer(Value) andalso Value >= 0;
-is_valid(_, Value) -> is_integer(Value) andalso Value > 0.
+is_valid(Key, Value) ->
+    {Min, Max} = bounds(Key),
+    is_integer(Value) andalso Value >= Min andalso Value =< Max.
+
+%% Text, which may name a file.
+is_path(Value) when is_list(Value); is_binary(Value) ->
+    try unicode:characters_to_list(Value) of
+        Path -> is_list(Path) andalso Path =/= [] andalso not lists:member(0, Path)
+    catch
+        error:badarg -> false
+    end;
+is_path(_) ->
+    false.
+
+%% One worker is a thread, whose stack takes 256 MiB of address space, and only one at a time runs
+%% Python code.
+bounds(num_workers) -> {1, 1024};
+%% The longest that `receive' waits, 49 days.
+bounds(default_timeout) -> {0, 16#ffffffff};
+%% Each pending job holds its arguments: 16 million of them are no bound any more.
+bounds(max_pending) -> {1, 1 bsl 24};
+bounds(interrupt_grace) -> {1, 16#ffffffff};
+bounds(import_grace) -> {1, 16#ffffffff};
+%% Threads, as workers are.
+bounds(max_abandoned) -> {0, 1024}.

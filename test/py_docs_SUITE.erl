@@ -12,6 +12,7 @@ all() ->
      examples_of_coroutines_run,
      every_environment_key_is_documented,
      every_invalid_value_of_the_environment_is_refused,
+     the_bounds_of_the_environment_work,
      every_error_reason_is_documented,
      every_unconvertible_reason_is_documented,
      every_room_is_in_the_architecture,
@@ -84,13 +85,26 @@ every_invalid_value_of_the_environment_is_refused(_Config) ->
              error:{badmatch, {error, {erlang_python, {Reason, _}}}} ->
                  {invalid_env, Key, Value} = Reason
          end
-     end || {Key, Values} <- [{num_workers, [0, -1, many, 1.5]},
-                              {max_pending, [0, undefined]},
-                              {default_timeout, [-1, soon]},
-                              {interrupt_grace, [0, infinity, 1.5]},
-                              {import_grace, [0, infinity, 1.5]},
-                              {max_abandoned, [-1, infinity]}],
+     end || {Key, Values} <- [{python, [python3, 3, [0, -1], {"python3"}, [atom], <<255>>, [], <<>>]},
+                              {num_workers, [0, -1, many, 1.5, 1025, 1 bsl 40, 1 bsl 64]},
+                              {max_pending, [0, undefined, 1 bsl 24 + 1, 1 bsl 33, 1 bsl 64]},
+                              {default_timeout, [-1, soon, 1 bsl 32, 1 bsl 33, 1 bsl 64]},
+                              {interrupt_grace, [0, infinity, 1.5, 1 bsl 32, 1 bsl 64]},
+                              {import_grace, [0, infinity, 1.5, 1 bsl 32, 1 bsl 64]},
+                              {max_abandoned, [-1, infinity, 1025, 1 bsl 40, 1 bsl 64]}],
             Value <- Values],
+    ok = py_test:start().
+
+%% All but `num_workers', whose upper bound would start a thousand threads.
+the_bounds_of_the_environment_work(_Config) ->
+    [begin
+         ok = py_test:start_with([{num_workers, 1} | Env]),
+         {ok, 2} = py:eval(<<"1 + 1">>)
+     end || Env <- [[{max_pending, 1}, {interrupt_grace, 1}, {import_grace, 1},
+                     {max_abandoned, 0}],
+                    [{max_pending, 1 bsl 24}, {default_timeout, 16#ffffffff},
+                     {interrupt_grace, 16#ffffffff}, {import_grace, 16#ffffffff},
+                     {max_abandoned, 1024}]]],
     ok = py_test:start().
 
 every_error_reason_is_documented(_Config) ->

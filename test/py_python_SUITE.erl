@@ -16,7 +16,7 @@ groups() ->
        a_venv_brings_its_site_packages, a_second_python_is_refused,
        the_python_tells_the_truth_about_itself]},
      {failures, [],
-      [a_missing_file, a_value_that_is_no_path, a_directory_that_is_no_venv,
+      [a_missing_file, a_directory_that_is_no_venv,
        a_file_that_is_not_executable, a_program_that_fails, a_program_that_is_no_python,
        a_python_that_is_too_old, another_implementation, a_free_threaded_build,
        no_shared_library, a_library_that_is_none, a_version_without_a_build, a_broken_venv,
@@ -196,10 +196,6 @@ a_missing_file(Config) ->
     ok = contains(refusal(Config, #{"ERLANG_PYTHON" => "/nonexistent"}, []), "ERLANG_PYTHON"),
     ok = contains(refusal(Config, #{"VIRTUAL_ENV" => "/nonexistent"}, []), "VIRTUAL_ENV"),
     ok = contains(refusal(Config, "no-such-command"), "does not exist").
-
-a_value_that_is_no_path(Config) ->
-    [ok = contains(refusal(Config, Value), "is not a path")
-     || Value <- [42, {path}, <<255>>, [atom]]].
 
 a_directory_that_is_no_venv(Config) ->
     Message = refusal(Config, proplists:get_value(priv_dir, Config)),
