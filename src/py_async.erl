@@ -12,8 +12,10 @@
 %% Milliseconds between two looks; a binding without any call from one to the next ends.
 -define(ROUND, 500).
 
-%% How many calls it had had when it was found without one.
--record(state, {quiet_at = none :: non_neg_integer() | none}).
+%% `quiet_at': the number of calls that the binding had had when it was found without one.
+%% `timer': the next look; a timer, since a timeout of the server would begin anew with each message.
+-record(state, {quiet_at = none :: non_neg_integer() | none,
+                timer = none :: reference() | none}).
 
 -spec start_link() -> gen_server:start_ret().
 start_link() ->
@@ -60,10 +62,14 @@ server() ->
 init([]) ->
     {ok, #state{}}.
 
--spec handle_call(bind, gen_server:from(), #state{}) ->
-    {reply, {ok, py_nif:lease()} | {error, term()}, #state{}, timeout()}.
-handle_call(bind, _From, _State) ->
-    {reply, bound(), #state{}, ?ROUND}.
+-spec handle_call(term(), gen_server:from(), #state{}) ->
+    {reply, {ok, py_nif:lease()} | {error, term()}, #state{}}.
+handle_call(bind, _From, #state{timer = none}) ->
+    {reply, bound(), look_later(#state{})};
+handle_call(bind, _From, State) ->
+    {reply, bound(), State#state{quiet_at = none}};
+handle_call(_Request, _From, State) ->
+    {reply, {error, not_supported}, State}.
 
 bound() ->
     try py:bind() of
@@ -80,14 +86,14 @@ bound() ->
         error:{not_started, _} = NotStarted -> {error, NotStarted}
     end.
 
--spec handle_cast(term(), #state{}) -> {noreply, #state{}, timeout()}.
+-spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
 handle_cast(Message, State) ->
     ?LOG_WARNING(#{what => unexpected_cast, message => Message}),
-    {noreply, State, ?ROUND}.
+    {noreply, State}.
 
 -spec handle_info(term(), #state{}) ->
-    {noreply, #state{}} | {noreply, #state{}, timeout() | hibernate}.
-handle_info(timeout, #state{quiet_at = QuietAt}) ->
+    {noreply, #state{}} | {noreply, #state{}, hibernate}.
+handle_info({timeout, Timer, look}, #state{quiet_at = QuietAt, timer = Timer}) ->
     case py_pool:binding(self()) of
         none ->
             {noreply, #state{}};
@@ -99,12 +105,15 @@ handle_info(timeout, #state{quiet_at = QuietAt}) ->
                     %% What it knew of the lease is garbage, which holds it.
                     {noreply, #state{}, hibernate};
                 false ->
-                    {noreply, #state{quiet_at = quiet_at(Lease)}, ?ROUND}
+                    {noreply, look_later(#state{quiet_at = quiet_at(Lease)})}
             end
     end;
 handle_info(Message, State) ->
     ?LOG_WARNING(#{what => unexpected_message, message => Message}),
-    {noreply, State, ?ROUND}.
+    {noreply, State}.
+
+look_later(State) ->
+    State#state{timer = erlang:start_timer(?ROUND, self(), look)}.
 
 %% In this order: a call that comes in between is not in the count, and shows at the next look.
 quiet_at(Lease) ->

@@ -36,7 +36,7 @@
     waiting = #{} :: #{pid() => reference()}
 }).
 
-%% name -> function. Written here, read by the processes that run them, owned by the supervisor.
+%% name -> function, group leader of the process that has registered it. Written here, read by the processes that run them, owned by the supervisor.
 -define(TABLE, py_functions).
 -define(PLACE, '$py_callback').
 %% Milliseconds that a process has to end in, when nobody wants its answer any more.
@@ -57,7 +57,7 @@ start_link() ->
 
 -spec register(Name :: binary(), callable()) -> ok.
 register(Name, Function) ->
-    call({register, Name, Function}).
+    call({register, Name, Function, group_leader()}).
 
 -spec unregister(Name :: binary()) -> ok.
 unregister(Name) ->
@@ -83,8 +83,8 @@ init([]) ->
 
 -spec handle_call(term(), gen_server:from(), #state{}) ->
     {reply, term(), #state{}, timeout()} | {noreply, #state{}, timeout()}.
-handle_call({register, Name, Function}, _From, State) ->
-    true = ets:insert(?TABLE, {Name, Function}),
+handle_call({register, Name, Function, Leader}, _From, State) ->
+    true = ets:insert(?TABLE, {Name, Function, Leader}),
     {reply, py_nif:add_function(Name), State, ?QUIET};
 handle_call({unregister, Name}, _From, State) ->
     true = ets:delete(?TABLE, Name),
@@ -232,7 +232,7 @@ forget_waiter(Pid, #state{watches = Watches, waiting = Waiting0} = State) ->
 %% Python code finds a name in a native copy of the table, which has all names from here on and is
 %% told of each change.
 publish() ->
-    py_nif:serve_callbacks([Name || {Name, _} <- ets:tab2list(?TABLE)]).
+    py_nif:serve_callbacks([Name || {Name, _, _} <- ets:tab2list(?TABLE)]).
 
 -spec run(py_nif:callback(), Lease :: pos_integer() | none, [pid()], binary(),
           {ok, [term()]} | {external, binary()}) -> ok.
@@ -242,17 +242,28 @@ run(Handle, Lease, Callers, Name, Args) ->
     py_nif:answer(Handle, outcome(function(Name), Args)).
 
 %% A name is a binary; an atom means a function of this module.
-function(wait_down) -> [{wait_down, fun wait_down/1}];
+function(wait_down) -> [{wait_down, fun wait_down/1, group_leader()}];
 function(Name) -> ets:lookup(?TABLE, Name).
 
 outcome([], _Args) ->
     not_registered;
-outcome([{_, Function}], Args) ->
+outcome([{_, Function, Leader}], Args) ->
+    ok = join(Leader),
     try
         {ok, apply_function(Function, args(Args))}
     catch
         Class:Reason:Stacktrace -> {Class, Reason, Stacktrace}
     end.
+
+%% Makes the calling process, and what it spawns, one of the group of the process that has registered
+%% the function: the output goes where that one's goes, and the end of this application, which kills
+%% its group, spares what the function has spawned. A group whose leader is dead has no output.
+join(Leader) when node(Leader) =/= node() ->
+    true = group_leader(Leader, self()),
+    ok;
+join(Leader) ->
+    _ = is_process_alive(Leader) andalso group_leader(Leader, self()),
+    ok.
 
 apply_function({Module, Function}, Args) -> Module:Function(Args);
 apply_function(Function, Args) -> Function(Args).

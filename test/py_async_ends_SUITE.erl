@@ -17,6 +17,7 @@ all() ->
      a_coroutine_that_cannot_be_stopped_costs_the_context,
      a_loop_that_does_not_close_is_left_behind, the_application_stops_under_it,
      an_idle_loop_uses_no_cpu, the_common_context_in_steady_use_stays,
+     messages_do_not_keep_the_common_context,
      a_call_that_meets_the_end_of_the_common_context_is_made_in_another, nothing_is_left].
 
 init_per_suite(Config) ->
@@ -167,6 +168,15 @@ the_application_stops_under_it(Config) ->
     {error, interrupted} = py:async_await(Nap),
     _ = init_per_suite(Config),
     ok.
+
+%% The server of the common context has one every few milliseconds.
+messages_do_not_keep_the_common_context(_Config) ->
+    {ok, 2.0} = py:async_await(py:async_call(math, sqrt, [4])),
+    #{checked_out := 1} = py_pool:get_stats(),
+    ok = py_test:wait_until(fun() ->
+        py_async ! unexpected,
+        0 =:= maps:get(checked_out, py_pool:get_stats())
+    end).
 
 an_idle_loop_uses_no_cpu(_Config) ->
     {ok, Ctx} = py:bind(new),

@@ -15,7 +15,9 @@ all() ->
      code_that_swallows_interrupts_is_abandoned, unbind_under_a_callback,
      the_server_crashes_under_a_callback, the_application_stops_under_a_callback,
      every_end_without_an_answer_reaches_python, a_function_that_unlinks_leaves_no_entry,
-     a_function_that_unlinks_ends_with_its_call, no_callback_is_left].
+     a_function_that_unlinks_ends_with_its_call,
+     what_a_function_has_spawned_outlives_the_application,
+     a_function_outlives_the_application_that_registered_it, no_callback_is_left].
 
 init_per_suite(Config) ->
     ok = start_application(),
@@ -31,6 +33,36 @@ init_per_testcase(_Case, Config) ->
 end_per_testcase(_Case, _Config) ->
     ok = py_test:end_case(?WORKERS),
     py_callback_SUITE:no_callback_runs().
+
+%% It belongs to the process that has registered the function, as its output does.
+what_a_function_has_spawned_outlives_the_application(_Config) ->
+    Self = self(),
+    ok = py:register_function(fork_off, fun([]) ->
+        Self ! {group_leader, group_leader()},
+        spawn(fun() -> receive stop -> ok end end)
+    end),
+    {ok, Spawned} = call(fork_off),
+    Leader = group_leader(),
+    receive {group_leader, Leader} -> ok after 10000 -> error(another_group_leader) end,
+    ok = py_test:stop(),
+    true = is_process_alive(Spawned),
+    Spawned ! stop,
+    ok = start_application(),
+    ok = py_test:wait_available(?WORKERS).
+
+a_function_outlives_the_application_that_registered_it(_Config) ->
+    Leader = spawn(fun() -> receive stop -> ok end end),
+    ok = py_test:in_process(fun() ->
+        true = group_leader(Leader, self()),
+        py:register_function(leader, fun([]) -> group_leader() end)
+    end),
+    {ok, Leader} = call(leader),
+    Monitor = monitor(process, Leader),
+    Leader ! stop,
+    receive {'DOWN', Monitor, process, Leader, normal} -> ok after 10000 -> error(alive) end,
+    {ok, Own} = call(leader),
+    {group_leader, Own} = process_info(whereis(py_callback), group_leader),
+    ok = py:unregister_function(leader).
 
 start_application() ->
     py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, ?GRACE}]).

@@ -9,7 +9,7 @@ suite() ->
 
 all() ->
     [a_hundred_stops_and_starts, stops_with_stuck_code_leave_no_thread,
-     the_pool_dies_and_python_goes_on, modules_can_be_loaded_anew_and_purged,
+     the_pool_dies_and_python_goes_on, unknown_requests_end_no_server, modules_can_be_loaded_anew_and_purged,
      the_vm_ends_while_python_runs, the_vm_ends_while_python_is_idle,
      what_c_code_prints_is_not_lost, a_crash_of_c_code_is_told, a_stack_overflow_is_told,
      exit_and_abort_end_the_vm, deep_recursion_is_an_error, closed_standard_files].
@@ -102,6 +102,21 @@ the_pool_dies_and_python_goes_on(_Config) ->
 
 %% As an upgrade does. Twice, since the purge of old code needs old code; under load, since that
 %% kills who still runs it.
+unknown_requests_end_no_server(_Config) ->
+    ok = py_test:start_with([{num_workers, 2}]),
+    ok = py:bind(),
+    ok = py:exec(<<"x = 1">>),
+    [begin
+         Pid = whereis(Server),
+         {error, not_supported} = gen_server:call(Server, {nobody, knows, this}),
+         Server ! {nobody, knows, this},
+         ok = gen_server:cast(Server, {nobody, knows, this}),
+         {error, not_supported} = gen_server:call(Server, nothing),
+         Pid = whereis(Server)
+     end || Server <- [py_pool, py_async, py_callback]],
+    {ok, 1} = py:eval(<<"x">>),
+    ok = py:unbind().
+
 modules_can_be_loaded_anew_and_purged(_Config) ->
     ok = py_test:start_with([{num_workers, 2}]),
     ok = py:bind(),
