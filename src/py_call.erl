@@ -150,6 +150,8 @@ await({py_pending, _Owner, _Ref, {error, Reason}}, _Timeout) ->
     {error, Reason};
 await({py_pending, _Owner, Ref, Ticket}, Timeout0) ->
     Timeout = timeout(Timeout0),
+    %% An await takes the reply or cancels the call: another one would wait for nothing.
+    py_nif:take(Ticket) orelse error(badarg),
     case py_nif:is_pending(Ticket) of
         true -> await(Ref, Ticket, Timeout);
         false -> result(settled(Ref))
@@ -157,7 +159,8 @@ await({py_pending, _Owner, Ref, Ticket}, Timeout0) ->
 await(_, _) ->
     error(badarg).
 
-%% The result of a call that is not pending any more: it is there, or was taken by an await before.
+%% The result of a call that is not pending any more: it is there, or about to be sent, unless the caller
+%% has taken the message out of its mailbox.
 settled(Ref) ->
     receive {Ref, Result} -> Result after ?MOMENT -> error(badarg) end.
 
@@ -177,7 +180,7 @@ discard({py_pending, _Owner, Ref, Ticket}, Moment) ->
 gather(Start, Items, Timeout0) when length(Items) >= 0 ->
     Deadline = deadline(timeout(Timeout0)),
     Given = [Call || {py_pending, _, _, _} = Call <- Items],
-    {Own, Foreign} = lists:partition(fun is_own/1, Given),
+    {Own, Foreign} = lists:partition(fun take/1, lists:uniq(Given)),
     Open = maps:from_list([{Ref, Call} || {py_pending, _Owner, Ref, _} = Call <- Own]),
     G = #gather{start = Start, items = Items, deadline = Deadline, open = Open},
     case [Reason || {py_pending, _Owner, _Ref, {error, Reason}} <- Own] of
@@ -188,7 +191,10 @@ gather(Start, Items, Timeout0) when length(Items) >= 0 ->
 gather(_Start, _Items, _Timeout) ->
     error(badarg).
 
-is_own({py_pending, Owner, _Ref, _}) -> Owner =:= self().
+%% Whether the call is one of this process that was not awaited before.
+take({py_pending, Owner, _Ref, _}) when Owner =/= self() -> false;
+take({py_pending, _Owner, _Ref, {error, _}}) -> true;
+take({py_pending, _Owner, _Ref, Ticket}) -> py_nif:take(Ticket).
 
 %% As many as are taken. A queue may be full of its own calls: it goes on when one has landed.
 start_more(#gather{items = []} = G) ->
@@ -235,7 +241,7 @@ wait(#gather{open = Open, deadline = Deadline} = G) ->
         end
     end.
 
-%% One that somebody has awaited before would be waited for in vain.
+%% A call whose message the caller has taken out of its mailbox would be waited for in vain.
 look_around(#gather{open = Open} = G) ->
     case [Ref || {Ref, {_, _, _, Ticket}} <- maps:to_list(Open), not py_nif:is_pending(Ticket)] of
         [] ->
@@ -261,7 +267,7 @@ landed(Ref, Result, #gather{open = Open, values = Values} = G0) ->
     end.
 
 give_up(#gather{open = Open}, Reason) ->
-    %% One moment for all: those awaited before would take one each.
+    %% One moment for all: those whose messages were taken would need one each.
     Deadline = deadline(?MOMENT),
     lists:foreach(fun(Call) -> ok = discard(Call, left(Deadline)) end, maps:values(Open)),
     {error, Reason}.

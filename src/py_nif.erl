@@ -8,7 +8,7 @@
 -export([load/1]).
 -export([start_python/1, open_pool/5, close_pool/1, start_worker/2, pool_info/1, resources/0,
          lease/1, end_lease/1, lease_id/1, is_leased/1, is_idle/1, submitted/1, end_idle/2,
-         context/1, submit/4, cancel/1, is_pending/1, interrupt/1, serve_callbacks/1,
+         context/1, submit/4, cancel/1, is_pending/1, take/1, interrupt/1, serve_callbacks/1,
          add_function/1, remove_function/1, answer/2,
          stream/2, stream_next/4, stream_close/1]).
 
@@ -120,6 +120,10 @@ cancel(_Ticket) ->
 
 -spec is_pending(ticket()) -> boolean().
 is_pending(_Ticket) ->
+    erlang:nif_error(not_loaded).
+
+-spec take(ticket()) -> boolean().
+take(_Ticket) ->
     erlang:nif_error(not_loaded).
 
 -spec interrupt(lease() | context() | pid()) -> boolean().

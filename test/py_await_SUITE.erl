@@ -9,7 +9,7 @@ suite() ->
 
 all() ->
     [an_await_by_another_process_is_badarg, {group, bound}, {group, unbound}, {group, context},
-     a_full_context_is_overloaded, calls_awaited_before_are_badarg_in_a_moment].
+     a_full_context_is_overloaded, a_second_await_does_not_wait, calls_awaited_before_are_badarg_in_a_moment].
 
 groups() ->
     Cases = [more_than_a_queue_holds_are_gathered, more_than_the_pool_takes_are_gathered,
@@ -133,6 +133,24 @@ what_cannot_start_gives_up_the_rest(Config) ->
      end) || Bad <- [[x], [{math, sqrt, x}], [{math, sqrt, x, #{}}], [{math, sqrt, [4], x}]]],
     {'EXIT', {badarg, _}} = (catch py:async_gather([hd(Naps) | x])),
     ok.
+
+%% Each took a second, in which the reply might have come. A call that timed out is over, too.
+a_second_await_does_not_wait(_Config) ->
+    Replied = py:call_async(math, sqrt, [4]),
+    {ok, 2.0} = py:await(Replied),
+    TimedOut = py:call_async(time, sleep, [30]),
+    {error, timeout} = py:await(TimedOut, 0),
+    Gathered = py:call_async(math, sqrt, [9]),
+    {ok, [3.0, 3.0]} = py:async_gather([Gathered, Gathered]),
+    Start = erlang:monotonic_time(millisecond),
+    [{'EXIT', {badarg, _}} = (catch Await(Call))
+     || Call <- [Replied, TimedOut, Gathered],
+        Await <- [fun py:await/1, fun(C) -> py:await(C, infinity) end,
+                  fun(C) -> py:async_gather([C]) end,
+                  fun(C) -> py:async_gather([{math, sqrt, [4]}, C]) end]],
+    Took = erlang:monotonic_time(millisecond) - Start,
+    ct:log("~b ms", [Took]),
+    true = Took < 5000.
 
 %% Each of them was waited for, a second: the timetrap tells.
 calls_awaited_before_are_badarg_in_a_moment(_Config) ->

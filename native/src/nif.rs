@@ -171,13 +171,13 @@ fn submit<'a>(
         charge(env, start);
     }
     Ok(submitted
-        .map(|submission| ResourceArc::new(Handle(submission)))
+        .map(|submission| ResourceArc::new(Handle::new(submission)))
         .map_err(Refusal))
 }
 
 #[rustler::nif]
 fn cancel(call: ResourceArc<Handle>) -> Atom {
-    match call.0.cancel() {
+    match call.submission.cancel() {
         Cancel::Cancelled => atoms::cancelled(),
         Cancel::Replied => atoms::replied(),
     }
@@ -186,7 +186,13 @@ fn cancel(call: ResourceArc<Handle>) -> Atom {
 /// Its reply is not sent, nor about to be.
 #[rustler::nif]
 fn is_pending(call: ResourceArc<Handle>) -> bool {
-    call.0.is_pending()
+    call.submission.is_pending()
+}
+
+/// The calling process awaits the reply; `false` if it has done that before.
+#[rustler::nif]
+fn take(call: ResourceArc<Handle>) -> bool {
+    call.take()
 }
 
 #[rustler::nif]

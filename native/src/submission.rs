@@ -1,6 +1,7 @@
 //! A job that was submitted, for those who may cancel it: its caller, and the stream that it is a
 //! demand of. Called on scheduler threads: nothing blocks, attaches or sends.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use rustler::Resource;
@@ -77,13 +78,31 @@ impl Submission {
 }
 
 /// What the caller holds. A caller that dies drops it, and that cancels its job.
-pub(crate) struct Handle(pub(crate) Submission);
+pub(crate) struct Handle {
+    pub(crate) submission: Submission,
+    /// An await has begun, and takes the reply or cancels the job.
+    is_taken: AtomicBool,
+}
+
+impl Handle {
+    pub(crate) fn new(submission: Submission) -> Self {
+        Self {
+            submission,
+            is_taken: AtomicBool::new(false),
+        }
+    }
+
+    /// The caller awaits the reply from here on; `false` if it did that before.
+    pub(crate) fn take(&self) -> bool {
+        !self.is_taken.swap(true, Ordering::SeqCst)
+    }
+}
 
 #[rustler::resource_impl]
 impl Resource for Handle {}
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.cancel();
+        self.submission.cancel();
     }
 }
