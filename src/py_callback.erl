@@ -23,7 +23,7 @@
 %% Where the jobs of a process that answers a callback run.
 
 %% A process that Python code watches.
--record(watch, {id :: pos_integer(), handle :: py_nif:callback(),
+-record(watch, {id :: pos_integer(), handle :: py_nif:callback(), far :: py_far:watch(),
                 %% Callbacks that wait for it to be down.
                 waiters = #{} :: #{pid() => gen_server:from()}}).
 
@@ -33,7 +33,9 @@
     ids = #{} :: #{Id :: pos_integer() => pid() | reference()},
     watches = #{} :: #{reference() => #watch{}},
     %% The watch that a callback waits for.
-    waiting = #{} :: #{pid() => reference()}
+    waiting = #{} :: #{pid() => reference()},
+    %% Messages for nodes that are slow.
+    queues = py_far:new() :: py_far:queues()
 }).
 
 %% name -> function, group leader of the process that has registered it. Written here, read by the processes that run them, owned by the supervisor.
@@ -131,18 +133,20 @@ handle_info({py_callback, Id, ended}, #state{ids = Ids} = State) ->
             _ = erlang:send_after(?PATIENCE, self(), {kill, Pid}),
             {noreply, State, ?QUIET};
         #{Id := Monitor} ->
-            true = demonitor(Monitor, [flush]),
+            #{Monitor := #watch{far = Far}} = State#state.watches,
+            ok = py_far:demonitor(Far),
             {noreply, forget_watch(Monitor, State), ?QUIET};
         #{} ->
             {noreply, State, ?QUIET}
     end;
-handle_info({py_send, Dest, Message}, State) ->
-    ok = send(Dest, Message),
-    {noreply, State, ?QUIET};
+handle_info({py_send, Dest, Message, Outgoing}, #state{queues = Queues} = State) ->
+    {noreply, State#state{queues = py_far:send(Dest, Message, Outgoing, Queues)}, ?QUIET};
+handle_info({py_far, Node}, #state{queues = Queues} = State) ->
+    {noreply, State#state{queues = py_far:resume(Node, Queues)}, ?QUIET};
 handle_info({py_monitor, Id, Handle, Process}, #state{ids = Ids, watches = Watches} = State) ->
-    try monitor(process, Process) of
-        Monitor ->
-            Watch = #watch{id = Id, handle = Handle},
+    try py_far:monitor(Process) of
+        {Monitor, Far} ->
+            Watch = #watch{id = Id, handle = Handle, far = Far},
             {noreply, State#state{ids = Ids#{Id => Monitor},
                                   watches = Watches#{Monitor => Watch}}, ?QUIET}
     catch
@@ -191,20 +195,7 @@ await(Pid, Timer) ->
             killed
     end.
 
-%% To a process of another node, or to whatever else has no pid here. A connection that is not there
-%% yet, or is slow, must not hold up others.
-send(Dest, Message) ->
-    try erlang:send(Dest, Message, [noconnect, nosuspend]) of
-        ok ->
-            ok;
-        _ ->
-            _ = spawn(fun() -> Dest ! Message end),
-            ok
-    catch
-        error:badarg -> ?LOG_WARNING(#{what => no_process, dest => Dest})
-    end.
-
-%% Its handle has the answer, if there is one.
+%% The handle of the watch has the answer, if there is one.
 forget_watch(Monitor, #state{watches = Watches0, ids = Ids} = State) ->
     {#watch{id = Id, waiters = Waiters}, Watches} = maps:take(Monitor, Watches0),
     maps:foreach(fun(_Pid, From) -> gen_server:reply(From, none) end, Waiters),

@@ -10,9 +10,9 @@
          lease/1, end_lease/1, lease_id/1, is_leased/1, is_idle/1, submitted/1, end_idle/2,
          context/1, submit/4, cancel/1, is_pending/1, take/1, interrupt/1, serve_callbacks/1,
          add_function/1, remove_function/1, answer/2,
-         stream/2, stream_next/4, stream_close/1]).
+         sent/1, stream/2, stream_next/4, stream_close/1]).
 
--export_type([pool/0, lease/0, context/0, ticket/0, callback/0, stream/0,
+-export_type([pool/0, lease/0, context/0, ticket/0, callback/0, stream/0, outgoing/0,
               job/0, source/0, outcome/0, refusal/0,
               load_error/0]).
 
@@ -22,6 +22,7 @@
 -type ticket() :: reference().
 -type callback() :: reference().
 -type stream() :: reference().
+-type outgoing() :: reference().
 -type name() :: atom() | binary().
 -type source() :: {call, name(), name(), [term()], #{name() => term()}}
                 | {eval | exec, binary(), #{name() => term()}}.
@@ -144,6 +145,10 @@ remove_function(_Name) ->
 
 -spec answer(callback(), outcome()) -> ok.
 answer(_Callback, _Outcome) ->
+    erlang:nif_error(not_loaded).
+
+-spec sent(outgoing()) -> ok.
+sent(_Outgoing) ->
     erlang:nif_error(not_loaded).
 
 -spec stream(lease() | context(), Own :: boolean()) -> stream().

@@ -144,6 +144,13 @@ code() ->
     {Module, Binary, File} = code:get_object_code(?MODULE),
     [Module, File, Binary].
 
+%% Runs on the other node.
+forward(To) ->
+    receive
+        <<"stop">> -> exit(stopped);
+        Message -> To ! {got, Message}, forward(To)
+    end.
+
 stop_node(Peer) ->
     ok = peer:stop(Peer),
     net_kernel:stop().

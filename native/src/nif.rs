@@ -11,6 +11,7 @@ use crate::atoms;
 use crate::callback::{self, Outcome};
 use crate::census::{CALLBACKS, JOBS, LEASES, OBJECTS, STREAMS};
 use crate::context::{Context, End, LeaseHandle};
+use crate::erlang::Outgoing;
 use crate::error::Error;
 use crate::job::Job;
 use crate::pool::{Pool, PoolHandle};
@@ -232,6 +233,13 @@ fn answer(env: Env<'_>, callback: ResourceArc<callback::Handle>, outcome: Term<'
     let start = Instant::now();
     callback.0.answer(Outcome::said(outcome));
     charge(env, start);
+    atoms::ok()
+}
+
+/// A message for another node does not wait any more.
+#[rustler::nif]
+fn sent(outgoing: ResourceArc<Outgoing>) -> Atom {
+    outgoing.leave();
     atoms::ok()
 }
 

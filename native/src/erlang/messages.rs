@@ -12,6 +12,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Arc;
 
+use super::outgoing::Outgoing;
 use super::{classes, not_running, server_pid};
 use crate::atoms;
 use crate::callback::{Callback, Handle, Outcome};
@@ -33,7 +34,8 @@ pub(super) fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// Sends a message to a pid, a registered name, or a (name, node).
 ///
-/// A process that is dead is no error; a local name that nobody has raises NotRegistered.
+/// A process that is dead is no error; a local name that no process has raises NotRegistered. When
+/// 1,000 messages to another node wait, this waits for room, and raises Overloaded after a second.
 #[pyfunction]
 #[pyo3(signature = (dest, message, /))]
 fn send(py: Python<'_>, dest: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -45,10 +47,11 @@ fn send(py: Python<'_>, dest: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>) -> 
         }
         Destination::Far(far) => {
             let server = server_pid().ok_or_else(not_running)?;
+            let outgoing = Outgoing::enter(py, &far, &ticket).ok_or_else(|| overloaded(py))?;
             Outbox::new().tell(&server, |env| {
                 let message = to_message(env, message, &ticket)?;
                 let dest = far.to_term(env);
-                Ok(message.map(|message| (atoms::py_send(), dest, message).encode(env)))
+                Ok(message.map(|message| (atoms::py_send(), dest, message, outgoing).encode(env)))
             })
         }
         Destination::Nobody => return Err(nobody(py, dest)),
@@ -199,6 +202,12 @@ fn nobody(py: Python<'_>, dest: &Bound<'_, PyAny>) -> PyErr {
         let text = format!("no process is registered as {}", dest.repr()?);
         classes(py)?.not_registered.bind(py).call1((text,))
     };
+    made().map_or_else(|error| error, PyErr::from_value)
+}
+
+fn overloaded(py: Python<'_>) -> PyErr {
+    let text = "too many messages to this node wait already";
+    let made = || classes(py)?.overloaded.bind(py).call1((text,));
     made().map_or_else(|error| error, PyErr::from_value)
 }
 

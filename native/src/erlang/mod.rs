@@ -4,6 +4,7 @@
 mod acall;
 mod call;
 mod messages;
+mod outgoing;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::panic::PanicException;
@@ -17,6 +18,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::interrupt::Interrupted;
 use crate::object::ErlangTerm;
 use crate::{coroutines, namespace};
+
+pub(crate) use outgoing::Outgoing;
 
 /// Who serves Python code, and which functions it has. Locked for a look.
 static SERVER: Mutex<Option<Server>> = Mutex::new(None);
@@ -33,6 +36,8 @@ pub(crate) struct Classes {
     pub(crate) erlang_error: Py<PyAny>,
     /// A name is not known.
     pub(crate) not_registered: Py<PyAny>,
+    /// Too many messages wait for a node.
+    overloaded: Py<PyAny>,
 }
 
 static CLASSES: PyOnceLock<Classes> = PyOnceLock::new();
@@ -44,7 +49,7 @@ pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
     let _ = py.get_type::<PanicException>();
     let module = namespace::load(py, "erlang", include_str!("module.py"))?;
     module.setattr("__name__", "erlang")?;
-    for name in ["ErlangError", "NotRegistered", "Monitor"] {
+    for name in ["ErlangError", "NotRegistered", "Overloaded", "Monitor"] {
         module.getattr(name)?.setattr("__module__", "erlang")?;
     }
     module.setattr("Term", py.get_type::<ErlangTerm>())?;
@@ -57,6 +62,7 @@ pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
     let classes = Classes {
         erlang_error: module.getattr("ErlangError")?.unbind(),
         not_registered: module.getattr("NotRegistered")?.unbind(),
+        overloaded: module.getattr("Overloaded")?.unbind(),
     };
     // Python is started once.
     let _: Result<(), _> = CLASSES.set(py, classes);

@@ -48,6 +48,10 @@ class NotRegistered(LookupError, AttributeError):
     """No function, or no process, is registered by this name."""
 
 
+class Overloaded(RuntimeError):
+    """Too many messages to another node wait: it is slow, or does not answer."""
+
+
 class Monitor:
     """A process that is watched for Python code, until ``demonitor``, or as long as this lives."""
 

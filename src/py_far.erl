@@ -1,0 +1,98 @@
+%% @private
+%% Messages of Python code to processes of other nodes, and monitors of those. `py_callback' calls
+%% this; a node that takes nothing, or is not connected yet, must not block it.
+-module(py_far).
+
+-export([new/0, send/4, resume/2, monitor/1, demonitor/1]).
+
+-export_type([queues/0, watch/0]).
+
+-include_lib("kernel/include/logger.hrl").
+
+-type entry() :: {Dest :: term(), Message :: term(), py_nif:outgoing()}.
+-opaque queues() :: #{node() => queue:queue(entry())}.
+%% The messages that wait for their nodes, whose number `erlang.send' bounds.
+-opaque watch() :: {reference(), pid() | none}.
+
+%% Milliseconds after which a node that took no message is tried again.
+-define(PAUSE, 10).
+
+-spec new() -> queues().
+new() ->
+    #{}.
+
+%% @doc Sends a message after those to the same node that wait. When that node takes none now,
+%% `{py_far, Node}' comes later, for `resume/2'.
+-spec send(Dest :: term(), Message :: term(), py_nif:outgoing(), queues()) -> queues().
+send(Dest, Message, Outgoing, Queues) ->
+    Node = node_of(Dest),
+    Entry = {Dest, Message, Outgoing},
+    case Queues of
+        #{Node := Queue} -> Queues#{Node := queue:in(Entry, Queue)};
+        #{} -> flush(Node, queue:from_list([Entry]), Queues)
+    end.
+
+%% @doc Sends what waits for a node.
+-spec resume(node(), queues()) -> queues().
+resume(Node, Queues) ->
+    #{Node := Queue} = Queues,
+    flush(Node, Queue, Queues).
+
+flush(Node, Queue0, Queues) ->
+    case queue:out(Queue0) of
+        {empty, _} ->
+            maps:remove(Node, Queues);
+        {{value, Entry}, Queue} ->
+            case is_sent(Entry) of
+                true ->
+                    flush(Node, Queue, Queues);
+                false ->
+                    _ = erlang:send_after(?PAUSE, self(), {?MODULE, Node}),
+                    Queues#{Node => Queue0}
+            end
+    end.
+
+%% `false' when the connection's buffer is full. Without a connection the message waits in that
+%% buffer until there is one, or is lost when there will be none.
+is_sent({Dest, Message, Outgoing}) ->
+    try erlang:send(Dest, Message, [nosuspend]) of
+        nosuspend -> false;
+        ok -> py_nif:sent(Outgoing) =:= ok
+    catch
+        error:badarg ->
+            ?LOG_WARNING(#{what => no_process, dest => Dest}),
+            py_nif:sent(Outgoing) =:= ok
+    end.
+
+%% @doc Monitors a process for the calling one; `badarg' for what is none. A process of its own
+%% monitors one of another node, since that blocks while the connection's buffer is full.
+-spec monitor(term()) -> {Monitor :: reference(), watch()}.
+monitor(Process) ->
+    case node_of(Process) =:= node() of
+        true ->
+            Monitor = erlang:monitor(process, Process),
+            {Monitor, {Monitor, none}};
+        false ->
+            Server = self(),
+            {Pid, Monitor} = spawn_monitor(fun() -> watch(Process, Server) end),
+            {Monitor, {Monitor, Pid}}
+    end.
+
+-spec demonitor(watch()) -> ok.
+demonitor({Monitor, Pid}) ->
+    true = erlang:demonitor(Monitor, [flush]),
+    _ = is_pid(Pid) andalso exit(Pid, kill),
+    ok.
+
+%% Ends with the reason that the process ends with; also when the server has ended, or kills it.
+watch(Process, Server) ->
+    Own = erlang:monitor(process, Server),
+    Far = erlang:monitor(process, Process),
+    receive
+        {'DOWN', Far, process, _, Reason} -> exit(Reason);
+        {'DOWN', Own, process, Server, _} -> ok
+    end.
+
+node_of({_Name, Node}) -> Node;
+node_of(Dest) when is_pid(Dest); is_port(Dest); is_reference(Dest) -> node(Dest);
+node_of(_) -> node().
