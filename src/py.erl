@@ -345,12 +345,17 @@ stream_start(Module, Function, Args, Kwargs) ->
     Source = py_call:job(Module, Function, Args, Kwargs),
     case is_bound() andalso py_pool:binding(self()) of
         {ok, Lease} ->
-            open_stream(Lease, false, Source);
-        _ ->
-            case bind(new) of
-                {ok, Context} -> open_stream(Context, true, Source);
-                {error, Reason} -> {error, Reason}
-            end
+            %% A binding that has just been lost is none.
+            try open_stream(Lease, false, Source)
+            catch error:context_not_bound -> open_own_stream(Source)
+            end;
+        _ -> open_own_stream(Source)
+    end.
+
+open_own_stream(Source) ->
+    case bind(new) of
+        {ok, Context} -> open_stream(Context, true, Source);
+        {error, Reason} -> {error, Reason}
     end.
 
 %% @equiv ctx_stream(Context, Module, Function, Args, #{})
@@ -366,15 +371,10 @@ ctx_stream(Context, Module, Function, Args, Kwargs) ->
 open_stream(Target, Own, Source) ->
     Stream = py_nif:stream(Target, Own),
     try py_call:submit(py_call:within(Target), {open, Stream, Source}, ?DEFAULT) of
-        ok ->
-            {ok, Stream};
-        {error, Reason} ->
-            ok = stream_close(Stream),
-            {error, Reason}
+        ok -> {ok, Stream};
+        {error, Reason} -> ok = stream_close(Stream), {error, Reason}
     catch
-        error:Reason ->
-            ok = stream_close(Stream),
-            error(Reason)
+        error:Reason -> ok = stream_close(Stream), error(Reason)
     end.
 
 %% @doc `ok' when a {@type stream_message()} will come for it: with Count items, or with fewer, if

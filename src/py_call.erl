@@ -34,7 +34,8 @@
 job(Module, Function, Args, Kwargs) ->
     {call, name(Module), name(Function), Args, Kwargs}.
 
-%% A process that lost its binding to a crash is a process without one.
+%% A process that lost its binding to a crash is a process without one. A call that was accepted in
+%% the binding is not run outside of it: if the binding ends under it, it is `interrupted'.
 -spec run(py_nif:job(), timeout() | ?DEFAULT) -> term().
 run(Job, Timeout) ->
     case py_pool:binding(self()) of
@@ -42,6 +43,7 @@ run(Job, Timeout) ->
             try
                 submit(Lease, Job, Timeout)
             catch
+                %% Refused at once.
                 error:context_not_bound -> submit(py_pool:native(), Job, Timeout)
             end;
         none ->

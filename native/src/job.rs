@@ -110,11 +110,12 @@ impl Job {
 
     /// As `message`, for what went wrong: returned to a caller, or raised in it.
     pub(crate) fn failure<'a>(&self, env: Env<'a>, error: &Error) -> Term<'a> {
-        let is_raised = error.is_raised() && !matches!(self.home, Home::Demand(..));
-        let tag = if is_raised {
-            atoms::raise()
-        } else {
-            atoms::error()
+        let (tag, error) = match (&self.home, error) {
+            // A binding that ends under a call is no mistake of the caller, who names no context.
+            (Home::Anywhere, Error::ContextNotBound) => (atoms::error(), &Error::Interrupted),
+            (Home::Demand(..), _) => (atoms::error(), error),
+            _ if error.is_raised() => (atoms::raise(), error),
+            _ => (atoms::error(), error),
         };
         self.message(env, (tag, error).encode(env))
     }

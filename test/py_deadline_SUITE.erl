@@ -1,0 +1,112 @@
+%% Does a call keep to its one timeout, and to its context, when that ends under it?
+-module(py_deadline_SUITE).
+-compile([export_all, nowarn_export_all]).
+
+-define(WORKERS, 2).
+%% Milliseconds after which code that does not stop loses its context.
+-define(GRACE, 500).
+%% For a machine that is busy.
+-define(SECOND, 1000).
+
+suite() ->
+    [{timetrap, {seconds, 60}}].
+
+all() ->
+    [{group, ends_under_it}].
+
+groups() ->
+    [{ends_under_it, [], [a_call_that_waits_in_a_binding, a_call_that_takes_longer_than_its_timeout,
+                          a_call_under_way, calls_that_are_gathered, a_collected_stream,
+                          a_stream_on_demand, a_call_in_the_common_context,
+                          a_binding_that_was_lost_before]}].
+
+init_per_suite(Config) ->
+    ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, ?GRACE}]),
+    ok = logger:set_module_level(py_pool, none),
+    ok = py:exec(<<"
+import asyncio, sys, time
+def stick(sys=sys, time=time):
+    sys.py_test_mark = True
+    time.sleep(3)
+sys._py_stick = stick
+">>),
+    Config.
+
+end_per_suite(_Config) ->
+    ok = logger:unset_module_level(py_pool),
+    py_test:stop().
+
+init_per_testcase(_Case, Config) ->
+    ok = py_test:begin_case(?WORKERS),
+    Config.
+
+end_per_testcase(_Case, _Config) ->
+    ok = py_test:end_case(?WORKERS),
+    py_test:wait_for_abandoned(0).
+
+%% The calling process is bound, to a context that has been lost to a call that does not stop when
+%% what comes next has waited in it for the grace.
+bind_to_the_doomed() ->
+    ok = py:bind(),
+    doom(py:call_async(sys, '_py_stick', [])).
+
+doom(Stuck) ->
+    %% It runs.
+    ok = py_test:in_process(fun py_test:wait_for_mark/0),
+    {error, timeout} = py:await(Stuck, 0),
+    ok.
+
+%% The result of Call, and that it comes within its timeout.
+timed(Call, Timeout) ->
+    Begin = erlang:monotonic_time(millisecond),
+    Result = Call(Timeout),
+    Took = erlang:monotonic_time(millisecond) - Begin,
+    true = Took < Timeout + ?SECOND orelse {took, Took},
+    Result.
+
+%%% A context that ends under a call
+
+a_call_that_waits_in_a_binding(_Config) ->
+    ok = bind_to_the_doomed(),
+    Code = <<"__import__('sys').py_test_mark = __import__('time').sleep(6)">>,
+    {error, interrupted} = timed(fun(T) -> py:exec(Code, #{}, T) end, 1500),
+    false = py:is_bound(),
+    %% The code has run nowhere, and the next call runs without the binding.
+    {ok, false} = py:eval(<<"hasattr(__import__('sys'), 'py_test_mark')">>).
+
+a_call_that_takes_longer_than_its_timeout(_Config) ->
+    ok = bind_to_the_doomed(),
+    {error, timeout} = timed(fun(T) -> py:eval(<<"1">>, #{}, T) end, 100).
+
+a_call_under_way(_Config) ->
+    ok = bind_to_the_doomed(),
+    Pending = py:call_async(math, sqrt, [4]),
+    {error, interrupted} = timed(fun(T) -> py:await(Pending, T) end, 1500).
+
+calls_that_are_gathered(_Config) ->
+    ok = bind_to_the_doomed(),
+    Calls = [{asyncio, sleep, [0.001]}, {math, sqrt, [4]}],
+    {error, interrupted} = timed(fun(T) -> py:async_gather(Calls, T) end, 1500).
+
+a_collected_stream(_Config) ->
+    ok = bind_to_the_doomed(),
+    {error, interrupted} = py:stream_eval(<<"range(3)">>).
+
+a_stream_on_demand(_Config) ->
+    ok = bind_to_the_doomed(),
+    {error, interrupted} = py:stream_start(builtins, range, [3]).
+
+a_call_in_the_common_context(_Config) ->
+    ok = doom(py:async_call(sys, '_py_stick', [])),
+    Pending = py:async_call(math, sqrt, [4]),
+    {error, interrupted} = timed(fun(T) -> py:async_await(Pending, T) end, 1500).
+
+a_binding_that_was_lost_before(_Config) ->
+    ok = bind_to_the_doomed(),
+    ok = py_test:wait_for_abandoned(1),
+    {ok, 1} = py:eval(<<"1">>, #{}, 5000),
+    {ok, 2.0} = py:await(py:call_async(math, sqrt, [4]), 5000),
+    {ok, [0, 1]} = py:stream_eval(<<"range(2)">>),
+    {ok, [2.0]} = py:async_gather([{math, sqrt, [4]}], 5000),
+    {ok, Stream} = py:stream_start(builtins, range, [3]),
+    ok = py:stream_close(Stream).
