@@ -4,7 +4,7 @@
 -module(py_call).
 
 -export([job/4, run/2, run_in/3, submit/3, start/1, start_in/2, start_at/2, within/1, failed/1,
-         await/2, gather/3, name/1, code/1]).
+         await/2, gather/3, deadline/2, left/1, name/1, code/1]).
 
 -export_type([pending/0]).
 
@@ -44,15 +44,17 @@ run(Job, Timeout) ->
                 submit(Lease, Job, Timeout)
             catch
                 %% Refused at once.
-                error:context_not_bound -> submit(py_pool:native(), Job, Timeout)
+                error:context_not_bound -> run_unbound(Job, Timeout, undefined)
             end;
         none ->
-            submit(unbound(py_callback:place()), Job, Timeout)
+            run_unbound(Job, Timeout, py_callback:place())
     end.
 
 %% A process that answers a callback goes on where the callback came from.
-unbound(undefined) -> py_pool:native();
-unbound({Callback, _Lease}) -> Callback.
+run_unbound(Job, Timeout, undefined) ->
+    py_restart:run(fun(Pool, Left) -> submit(Pool, Job, Left) end, Timeout);
+run_unbound(Job, Timeout, {Callback, _Lease}) ->
+    submit(Callback, Job, Timeout).
 
 %% `badarg' for a context that is not one. In the context that waits for this process, the job runs
 %% in the middle of what waits.
@@ -120,10 +122,24 @@ start(Job) ->
             try
                 start_at(Lease, Job)
             catch
-                error:context_not_bound -> start_at(py_pool:native(), Job)
+                error:context_not_bound -> start_unbound(Job, undefined)
             end;
         none ->
-            start_at(unbound(py_callback:place()), Job)
+            start_unbound(Job, py_callback:place())
+    end.
+
+start_unbound(Job, undefined) ->
+    case py_restart:run(fun(Pool, _) -> start_in_pool(Pool, Job) end, ?DEFAULT) of
+        {error, Reason} -> failed(Reason);
+        Pending -> Pending
+    end;
+start_unbound(Job, {Callback, _Lease}) ->
+    start_at(Callback, Job).
+
+start_in_pool(Pool, Job) ->
+    case start_at(Pool, Job) of
+        {py_pending, _, _, {error, Reason}} -> {error, Reason};
+        Pending -> Pending
     end.
 
 -spec start_in(py:context(), py_nif:job()) -> pending().
@@ -279,9 +295,17 @@ raise(G, Reason) ->
     _ = give_up(G, Reason),
     error(Reason).
 
-deadline(infinity) -> infinity;
-deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
+deadline(Timeout) -> deadline(erlang:monotonic_time(millisecond), Timeout).
 
+%% @doc The monotonic time, in milliseconds, at which a call that began at Begin has had its time.
+-spec deadline(Begin :: integer(), timeout() | ?DEFAULT) -> integer() | infinity.
+deadline(Begin, Timeout0) ->
+    case timeout(Timeout0) of
+        infinity -> infinity;
+        Timeout -> Begin + Timeout
+    end.
+
+-spec left(integer() | infinity) -> timeout().
 left(infinity) -> infinity;
 left(Deadline) -> max(0, Deadline - erlang:monotonic_time(millisecond)).
 

@@ -6,8 +6,8 @@
 -on_load(keep/0).
 
 -export([load/1]).
--export([start_python/1, open_pool/5, close_pool/1, start_worker/2, pool_info/1, resources/0,
-         lease/1, end_lease/1, lease_id/1, is_leased/1, is_idle/1, submitted/1, end_idle/2,
+-export([start_python/1, open_pool/5, close_pool/1, is_closed/1, start_worker/2, pool_info/1,
+         resources/0, lease/1, end_lease/1, lease_id/1, is_leased/1, is_idle/1, submitted/1, end_idle/2,
          context/1, submit/4, cancel/1, is_pending/1, take/1, interrupt/1, serve_callbacks/1,
          add_function/1, remove_function/1, answer/2,
          sent/1, stream/2, stream_next/4, stream_close/1]).
@@ -60,6 +60,10 @@ open_pool(_Size, _MaxPending, _InterruptGrace, _ImportGrace, _MaxAbandoned) ->
 
 -spec close_pool(pool()) -> ok.
 close_pool(_Pool) ->
+    erlang:nif_error(not_loaded).
+
+-spec is_closed(pool()) -> boolean().
+is_closed(_Pool) ->
     erlang:nif_error(not_loaded).
 
 -spec start_worker(pool(), Id :: pos_integer()) -> ok | {error, binary()}.

@@ -6,7 +6,7 @@
 
 -export([get_stats/0]).
 %% Internal.
--export([create_table/0, start_link/0, native/0, binding/1, bind/2, lease/1, unbind/1]).
+-export([create_table/0, start_link/0, native/0, find/0, binding/1, bind/2, lease/1, unbind/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -export_type([stats/0]).
@@ -76,10 +76,14 @@ start_link() ->
 %% @private
 -spec native() -> py_nif:pool().
 native() ->
-    case persistent_term:get(?NATIVE, none) of
-        none -> error({not_started, erlang_python});
-        Native -> Native
+    case find() of
+        {ok, Native} -> Native;
+        none -> error({not_started, erlang_python})
     end.
+
+%% @private
+-spec find() -> {ok, py_nif:pool()} | none.
+find() -> persistent_term:get(?NATIVE, none).
 
 %% @private
 %% @doc The lease that a process is bound to.
@@ -149,7 +153,7 @@ init([]) ->
     Native = py_nif:open_pool(Size, env(max_pending), env(interrupt_grace), env(import_grace),
                               env(max_abandoned)),
     ok = start_workers(Native, lists:seq(1, Size)),
-    persistent_term:put(?NATIVE, Native),
+    persistent_term:put(?NATIVE, {ok, Native}),
     {ok, #state{native = Native}}.
 
 %% @private

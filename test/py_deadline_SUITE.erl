@@ -12,16 +12,18 @@ suite() ->
     [{timetrap, {seconds, 60}}].
 
 all() ->
-    [{group, ends_under_it}].
+    [{group, ends_under_it}, {group, restarts}].
 
 groups() ->
     [{ends_under_it, [], [a_call_that_waits_in_a_binding, a_call_that_takes_longer_than_its_timeout,
                           a_call_under_way, calls_that_are_gathered, a_collected_stream,
                           a_stream_on_demand, a_call_in_the_common_context,
-                          a_binding_that_was_lost_before]}].
+                          a_binding_that_was_lost_before]},
+     {restarts, [], [calls_wait_for_the_new_pool, a_call_waits_no_longer_than_its_timeout,
+                     without_the_application_they_fail_at_once]}].
 
 init_per_suite(Config) ->
-    ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, ?GRACE}]),
+    ok = start(),
     ok = logger:set_module_level(py_pool, none),
     ok = py:exec(<<"
 import asyncio, sys, time
@@ -31,6 +33,9 @@ def stick(sys=sys, time=time):
 sys._py_stick = stick
 ">>),
     Config.
+
+start() ->
+    py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, ?GRACE}]).
 
 end_per_suite(_Config) ->
     ok = logger:unset_module_level(py_pool),
@@ -110,3 +115,59 @@ a_binding_that_was_lost_before(_Config) ->
     {ok, [2.0]} = py:async_gather([{math, sqrt, [4]}], 5000),
     {ok, Stream} = py:stream_start(builtins, range, [3]),
     ok = py:stream_close(Stream).
+
+%%% A pool that restarts
+
+%% The supervisor gives up at more than ten ends in ten seconds.
+calls_wait_for_the_new_pool(_Config) ->
+    Self = self(),
+    Callers = [spawn_link(fun() -> Self ! {self(), call_until_stopped(Call)} end)
+               || Call <- [fun() -> py:eval(<<"1">>, #{}, 5000) end,
+                           fun() -> py:exec(<<"1">>, #{}, 5000) end,
+                           fun() -> py:stream_eval(<<"range(2)">>) end,
+                           fun() -> py:call(math, sqrt, [4], #{}, infinity) end]],
+    [ok = restart(End) || End <- [fun(Pool) -> exit(Pool, kill) end,
+                                  fun(Pool) -> sys:terminate(Pool, killed) end],
+                          _ <- lists:seq(1, 4)],
+    [Caller ! stop || Caller <- Callers],
+    [receive {Caller, Failures} -> [] = Failures -- [{error, interrupted}] end
+     || Caller <- Callers].
+
+%% The different failures.
+call_until_stopped(Call) ->
+    call_until_stopped(Call, []).
+
+call_until_stopped(Call, Failures) ->
+    receive
+        stop -> Failures
+    after 0 ->
+        case Call() of
+            {error, _} = Failure -> call_until_stopped(Call, lists:umerge([Failure], Failures));
+            _ -> call_until_stopped(Call, Failures)
+        end
+    end.
+
+restart(End) ->
+    Pool = whereis(py_pool),
+    _ = End(Pool),
+    ok = py_test:wait_until(fun() -> not lists:member(whereis(py_pool), [undefined, Pool]) end),
+    %% The new one serves.
+    _ = sys:get_state(py_pool),
+    ok.
+
+a_call_waits_no_longer_than_its_timeout(_Config) ->
+    ok = sys:suspend(erlang_python_sup),
+    Pool = whereis(py_pool),
+    Monitor = monitor(process, Pool),
+    exit(Pool, kill),
+    receive {'DOWN', Monitor, process, Pool, killed} -> ok after 5000 -> error(alive) end,
+    {error, timeout} = timed(fun(T) -> py:eval(<<"1">>, #{}, T) end, 50),
+    ok = sys:resume(erlang_python_sup),
+    {ok, 2.0} = py:await(py:call_async(math, sqrt, [4]), 5000).
+
+without_the_application_they_fail_at_once(_Config) ->
+    ok = py_test:stop(),
+    [{'EXIT', {{not_started, erlang_python}, _}} = (catch Call())
+     || Call <- [fun() -> py:eval(<<"1">>, #{}, infinity) end,
+                 fun() -> py:call_async(math, sqrt, [4]) end]],
+    ok = start().

@@ -69,6 +69,12 @@ fn close_pool(pool: ResourceArc<PoolHandle>) -> Atom {
     atoms::ok()
 }
 
+/// By its manager, or by the death of that.
+#[rustler::nif]
+fn is_closed(pool: ResourceArc<PoolHandle>) -> bool {
+    pool.0.is_closed()
+}
+
 #[rustler::nif]
 fn start_worker<'a>(env: Env<'a>, pool: ResourceArc<PoolHandle>, id: u64) -> Term<'a> {
     match thread::spawn(Arc::clone(&pool.0), id) {
