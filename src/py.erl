@@ -46,7 +46,7 @@
 -type stream_message() :: {py_stream, stream(), {items, [term()]} | done | {error, error_reason()}}.
 %% What {@link stream_next/2} leads to. `done' and `{error, _}' are the last.
 
--type pending() :: py_call:pending().
+-opaque pending() :: py_call:pending().
 %% A call under way. Its result comes to the process that made it. If no copy is left of this, the
 %% call is cancelled.
 
@@ -491,7 +491,7 @@ async_await(Pending, Timeout) ->
 -spec async_gather([pending() | {name(), name(), args()} | {name(), name(), args(), kwargs()}]) ->
     result([term()]).
 async_gather(Calls) ->
-    py_call:gather(fun under_way/1, Calls, ?DEFAULT).
+    py_gather:gather(fun under_way/1, Calls, ?DEFAULT).
 
 %% @doc The values of all calls, in their order, or the first error that comes.
 %%
@@ -502,7 +502,7 @@ async_gather(Calls) ->
 -spec async_gather([pending() | {name(), name(), args()} | {name(), name(), args(), kwargs()}],
                    timeout()) -> result([term()]).
 async_gather(Calls, Timeout) ->
-    py_call:gather(fun under_way/1, Calls, Timeout).
+    py_gather:gather(fun under_way/1, Calls, Timeout).
 
 under_way({Module, Function, Args}) when is_list(Args) ->
     async_call(Module, Function, Args);

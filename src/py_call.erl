@@ -4,28 +4,16 @@
 -module(py_call).
 
 -export([job/4, run/2, run_in/3, submit/3, start/1, start_in/2, start_at/2, within/1, failed/1,
-         await/2, gather/3, deadline/2, left/1, name/1, code/1]).
+         await/2, settled/1, result/1, discard/2, deadline/2, left/1, name/1, code/1]).
 
 -export_type([pending/0]).
 
 -include("py_call.hrl").
 
--opaque pending() :: {py_pending, Owner :: pid(), reference(),
+-type pending() :: {py_pending, Owner :: pid(), reference(),
                       py_nif:ticket() | {error, py:error_reason()}}.
 
 -type target() :: py_nif:pool() | py_nif:lease() | py_nif:context() | py_nif:callback().
-
-%% Calls that are awaited together.
--record(gather, {
-    start :: fun((term()) -> pending() | term()),
-    deadline :: integer() | infinity,
-    %% Not started yet, or not looked at.
-    items :: [term()],
-    %% Of the items before those, the last first.
-    refs = [] :: [reference()],
-    open :: #{reference() => pending()},
-    values = #{} :: #{reference() => term()}
-}).
 
 %% Milliseconds in which a message comes that is about to be sent.
 -define(MOMENT, 1000).
@@ -109,6 +97,8 @@ timeout(?DEFAULT) -> timeout(application:get_env(erlang_python, default_timeout,
 timeout(Timeout) when ?IS_TIMEOUT(Timeout) -> Timeout;
 timeout(_) -> error(badarg).
 
+%% @doc What a reply says to its caller.
+-spec result(term()) -> term().
 %% A big value is decoded here: into the right heap, by a scheduler.
 result({external, Value}) -> {ok, binary_to_term(Value)};
 result({raise, Reason}) -> error(Reason);
@@ -177,12 +167,14 @@ await({py_pending, _Owner, Ref, Ticket}, Timeout0) ->
 await(_, _) ->
     error(badarg).
 
-%% The result of a call that is not pending any more: it is there, or about to be sent, unless the caller
-%% has taken the message out of its mailbox.
+%% @doc The reply to a call that is not pending any more: it is there or about to be sent, unless the
+%% caller has taken the message out of its mailbox.
+-spec settled(reference()) -> term().
 settled(Ref) ->
     receive {Ref, Result} -> Result after ?MOMENT -> error(badarg) end.
 
-%% Nothing will come for it any more.
+%% @doc Cancels a call, for whose reply it waits Moment milliseconds if that is under way.
+-spec discard(pending(), Moment :: timeout()) -> ok.
 discard({py_pending, _Owner, _Ref, {error, _}}, _Moment) ->
     ok;
 discard({py_pending, _Owner, Ref, Ticket}, Moment) ->
@@ -190,112 +182,6 @@ discard({py_pending, _Owner, Ref, Ticket}, Moment) ->
         cancelled -> ok;
         replied -> receive {Ref, _} -> ok after Moment -> ok end
     end.
-
-%% @doc The values of what Start makes of each item, calls under way being themselves.
--spec gather(fun((Item) -> pending() | Item), [Item | pending()], timeout() | ?DEFAULT) ->
-    py:result([term()]).
-%% `length' is of proper lists only.
-gather(Start, Items, Timeout0) when length(Items) >= 0 ->
-    Deadline = deadline(timeout(Timeout0)),
-    Given = [Call || {py_pending, _, _, _} = Call <- Items],
-    {Own, Foreign} = lists:partition(fun take/1, lists:uniq(Given)),
-    Open = maps:from_list([{Ref, Call} || {py_pending, _Owner, Ref, _} = Call <- Own]),
-    G = #gather{start = Start, items = Items, deadline = Deadline, open = Open},
-    case [Reason || {py_pending, _Owner, _Ref, {error, Reason}} <- Own] of
-        _ when Foreign =/= [] -> raise(G, badarg);
-        [] -> start_more(G);
-        [Reason | _] -> give_up(G, Reason)
-    end;
-gather(_Start, _Items, _Timeout) ->
-    error(badarg).
-
-%% Whether the call is one of this process that was not awaited before.
-take({py_pending, Owner, _Ref, _}) when Owner =/= self() -> false;
-take({py_pending, _Owner, _Ref, {error, _}}) -> true;
-take({py_pending, _Owner, _Ref, Ticket}) -> py_nif:take(Ticket).
-
-%% As many as are taken. A queue may be full of its own calls: it goes on when one has landed.
-start_more(#gather{items = []} = G) ->
-    wait(G);
-start_more(#gather{items = [{py_pending, _, Ref, _} | Items], refs = Refs} = G) ->
-    start_more(G#gather{items = Items, refs = [Ref | Refs]});
-start_more(#gather{items = [Item | Items], refs = Refs, open = Open} = G) ->
-    case started(Item, G) of
-        {py_pending, _, _, {error, overloaded}} when map_size(Open) > 0 ->
-            wait_for_room(G);
-        {py_pending, _, _, {error, Reason}} ->
-            give_up(G, Reason);
-        {py_pending, _, Ref, _} = Call ->
-            start_more(G#gather{items = Items, refs = [Ref | Refs], open = Open#{Ref => Call}})
-    end.
-
-%% One that cannot be started leaves nothing of those before it: their results would come later.
-started(Item, #gather{start = Start} = G) ->
-    try Start(Item) of
-        {py_pending, _, _, _} = Call -> Call;
-        _ -> raise(G, badarg)
-    catch
-        Class:Reason:Stacktrace ->
-            _ = give_up(G, Reason),
-            erlang:raise(Class, Reason, Stacktrace)
-    end.
-
-%% Results that are there already must not put off the end for ever.
-wait_for_room(#gather{deadline = Deadline} = G) ->
-    case left(Deadline) of
-        0 -> give_up(G, timeout);
-        _ -> wait(G)
-    end.
-
-wait(#gather{items = [], refs = Refs, open = Open, values = Values}) when map_size(Open) =:= 0 ->
-    {ok, lists:foldl(fun(Ref, Tail) -> [maps:get(Ref, Values) | Tail] end, [], Refs)};
-wait(#gather{open = Open, deadline = Deadline} = G) ->
-    receive
-        {Ref, Result} when is_map_key(Ref, Open) -> landed(Ref, Result, G)
-    after min(left(Deadline), ?MOMENT) ->
-        case left(Deadline) of
-            0 -> give_up(G, timeout);
-            _ -> look_around(G)
-        end
-    end.
-
-%% A call whose message the caller has taken out of its mailbox would be waited for in vain.
-look_around(#gather{open = Open} = G) ->
-    case [Ref || {Ref, {_, _, _, Ticket}} <- maps:to_list(Open), not py_nif:is_pending(Ticket)] of
-        [] ->
-            start_more(G);
-        [Ref | _] ->
-            try settled(Ref) of
-                Result -> landed(Ref, Result, G)
-            catch
-                error:badarg -> raise(G, badarg)
-            end
-    end.
-
-landed(Ref, Result, #gather{open = Open, values = Values} = G0) ->
-    G = G0#gather{open = maps:remove(Ref, Open)},
-    case Result of
-        {error, Reason} ->
-            give_up(G, Reason);
-        {raise, Reason} ->
-            raise(G, Reason);
-        _ ->
-            {ok, Value} = result(Result),
-            start_more(G#gather{values = Values#{Ref => Value}})
-    end.
-
-give_up(#gather{open = Open}, Reason) ->
-    %% One moment for all: those whose messages were taken would need one each.
-    Deadline = deadline(?MOMENT),
-    lists:foreach(fun(Call) -> ok = discard(Call, left(Deadline)) end, maps:values(Open)),
-    {error, Reason}.
-
--spec raise(#gather{}, term()) -> no_return().
-raise(G, Reason) ->
-    _ = give_up(G, Reason),
-    error(Reason).
-
-deadline(Timeout) -> deadline(erlang:monotonic_time(millisecond), Timeout).
 
 %% @doc The monotonic time, in milliseconds, at which a call that began at Begin has had its time.
 -spec deadline(Begin :: integer(), timeout() | ?DEFAULT) -> integer() | infinity.

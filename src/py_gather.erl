@@ -1,0 +1,129 @@
+%% @private
+%% Calls that are awaited together.
+-module(py_gather).
+
+-export([gather/3]).
+
+-include("py_call.hrl").
+
+-record(gather, {
+    start :: fun((term()) -> py_call:pending() | term()),
+    deadline :: integer() | infinity,
+    %% Not started yet, or not looked at.
+    items :: [term()],
+    %% Of the items before those, the last first.
+    refs = [] :: [reference()],
+    open :: #{reference() => py_call:pending()},
+    values = #{} :: #{reference() => term()}
+}).
+
+%% Milliseconds after which a look around is due: in them a message comes that is about to be sent.
+-define(MOMENT, 1000).
+
+%% @doc The values of what Start makes of each item, calls under way being themselves.
+-spec gather(fun((Item) -> py_call:pending() | Item), [Item | py_call:pending()],
+             timeout() | ?DEFAULT) -> py:result([term()]).
+%% `length' is of proper lists only.
+gather(Start, Items, Timeout0) when length(Items) >= 0 ->
+    Deadline = deadline(Timeout0),
+    Given = [Call || {py_pending, _, _, _} = Call <- Items],
+    {Own, Foreign} = lists:partition(fun take/1, lists:uniq(Given)),
+    Open = maps:from_list([{Ref, Call} || {py_pending, _Owner, Ref, _} = Call <- Own]),
+    G = #gather{start = Start, items = Items, deadline = Deadline, open = Open},
+    case [Reason || {py_pending, _Owner, _Ref, {error, Reason}} <- Own] of
+        _ when Foreign =/= [] -> raise(G, badarg);
+        [] -> start_more(G);
+        [Reason | _] -> give_up(G, Reason)
+    end;
+gather(_Start, _Items, _Timeout) ->
+    error(badarg).
+
+%% Whether the call is one of this process that was not awaited before.
+take({py_pending, Owner, _Ref, _}) when Owner =/= self() -> false;
+take({py_pending, _Owner, _Ref, {error, _}}) -> true;
+take({py_pending, _Owner, _Ref, Ticket}) -> py_nif:take(Ticket).
+
+%% As many as are taken. A queue may be full of its own calls: it goes on when one has landed.
+start_more(#gather{items = []} = G) ->
+    wait(G);
+start_more(#gather{items = [{py_pending, _, Ref, _} | Items], refs = Refs} = G) ->
+    start_more(G#gather{items = Items, refs = [Ref | Refs]});
+start_more(#gather{items = [Item | Items], refs = Refs, open = Open} = G) ->
+    case started(Item, G) of
+        {py_pending, _, _, {error, overloaded}} when map_size(Open) > 0 ->
+            wait_for_room(G);
+        {py_pending, _, _, {error, Reason}} ->
+            give_up(G, Reason);
+        {py_pending, _, Ref, _} = Call ->
+            start_more(G#gather{items = Items, refs = [Ref | Refs], open = Open#{Ref => Call}})
+    end.
+
+%% One that cannot be started leaves nothing of those before it: their results would come later.
+started(Item, #gather{start = Start} = G) ->
+    try Start(Item) of
+        {py_pending, _, _, _} = Call -> Call;
+        _ -> raise(G, badarg)
+    catch
+        Class:Reason:Stacktrace ->
+            _ = give_up(G, Reason),
+            erlang:raise(Class, Reason, Stacktrace)
+    end.
+
+%% Results that are there already must not put off the end for ever.
+wait_for_room(#gather{deadline = Deadline} = G) ->
+    case py_call:left(Deadline) of
+        0 -> give_up(G, timeout);
+        _ -> wait(G)
+    end.
+
+wait(#gather{items = [], refs = Refs, open = Open, values = Values}) when map_size(Open) =:= 0 ->
+    {ok, lists:foldl(fun(Ref, Tail) -> [maps:get(Ref, Values) | Tail] end, [], Refs)};
+wait(#gather{open = Open, deadline = Deadline} = G) ->
+    receive
+        {Ref, Result} when is_map_key(Ref, Open) -> landed(Ref, Result, G)
+    after min(py_call:left(Deadline), ?MOMENT) ->
+        case py_call:left(Deadline) of
+            0 -> give_up(G, timeout);
+            _ -> look_around(G)
+        end
+    end.
+
+%% A call whose message the caller has taken out of its mailbox would be waited for in vain.
+look_around(#gather{open = Open} = G) ->
+    case [Ref || {Ref, {_, _, _, Ticket}} <- maps:to_list(Open), not py_nif:is_pending(Ticket)] of
+        [] ->
+            start_more(G);
+        [Ref | _] ->
+            try py_call:settled(Ref) of
+                Result -> landed(Ref, Result, G)
+            catch
+                error:badarg -> raise(G, badarg)
+            end
+    end.
+
+landed(Ref, Result, #gather{open = Open, values = Values} = G0) ->
+    G = G0#gather{open = maps:remove(Ref, Open)},
+    case Result of
+        {error, Reason} ->
+            give_up(G, Reason);
+        {raise, Reason} ->
+            raise(G, Reason);
+        _ ->
+            {ok, Value} = py_call:result(Result),
+            start_more(G#gather{values = Values#{Ref => Value}})
+    end.
+
+give_up(#gather{open = Open}, Reason) ->
+    %% One moment for all: those awaited before would take one each.
+    Deadline = deadline(?MOMENT),
+    Discard = fun(Call) -> ok = py_call:discard(Call, py_call:left(Deadline)) end,
+    lists:foreach(Discard, maps:values(Open)),
+    {error, Reason}.
+
+-spec raise(#gather{}, term()) -> no_return().
+raise(G, Reason) ->
+    _ = give_up(G, Reason),
+    error(Reason).
+
+deadline(Timeout) ->
+    py_call:deadline(erlang:monotonic_time(millisecond), Timeout).
