@@ -141,8 +141,8 @@ handle_info({py_callback, Id, ended}, #state{ids = Ids} = State) ->
     end;
 handle_info({py_send, Dest, Message, Outgoing}, #state{queues = Queues} = State) ->
     {noreply, State#state{queues = py_far:send(Dest, Message, Outgoing, Queues)}, ?QUIET};
-handle_info({py_far, Node}, #state{queues = Queues} = State) ->
-    {noreply, State#state{queues = py_far:resume(Node, Queues)}, ?QUIET};
+handle_info({py_far, Key}, #state{queues = Queues} = State) ->
+    {noreply, State#state{queues = py_far:resume(Key, Queues)}, ?QUIET};
 handle_info({py_monitor, Id, Handle, Process}, #state{ids = Ids, watches = Watches} = State) ->
     try py_far:monitor(Process) of
         {Monitor, Far} ->

@@ -10,8 +10,9 @@
 -include_lib("kernel/include/logger.hrl").
 
 -type entry() :: {Dest :: term(), Message :: term(), py_nif:outgoing()}.
--opaque queues() :: #{node() => queue:queue(entry())}.
-%% The messages that wait for their nodes, whose number `erlang.send' bounds.
+-opaque queues() :: #{node() | port() => queue:queue(entry())}.
+%% The messages that wait for their nodes, whose number `erlang.send' bounds. A port may be busy by
+%% itself.
 -opaque watch() :: {reference(), pid() | none}.
 
 %% Milliseconds after which a node that took no message is tried again.
@@ -22,33 +23,33 @@ new() ->
     #{}.
 
 %% @doc Sends a message after those to the same node that wait. When that node takes none now,
-%% `{py_far, Node}' comes later, for `resume/2'.
+%% `{py_far, Key}' comes later, for `resume/2'.
 -spec send(Dest :: term(), Message :: term(), py_nif:outgoing(), queues()) -> queues().
 send(Dest, Message, Outgoing, Queues) ->
-    Node = node_of(Dest),
+    Key = if is_port(Dest) -> Dest; true -> node_of(Dest) end,
     Entry = {Dest, Message, Outgoing},
     case Queues of
-        #{Node := Queue} -> Queues#{Node := queue:in(Entry, Queue)};
-        #{} -> flush(Node, queue:from_list([Entry]), Queues)
+        #{Key := Queue} -> Queues#{Key := queue:in(Entry, Queue)};
+        #{} -> flush(Key, queue:from_list([Entry]), Queues)
     end.
 
 %% @doc Sends what waits for a node.
--spec resume(node(), queues()) -> queues().
-resume(Node, Queues) ->
-    #{Node := Queue} = Queues,
-    flush(Node, Queue, Queues).
+-spec resume(node() | port(), queues()) -> queues().
+resume(Key, Queues) ->
+    #{Key := Queue} = Queues,
+    flush(Key, Queue, Queues).
 
-flush(Node, Queue0, Queues) ->
+flush(Key, Queue0, Queues) ->
     case queue:out(Queue0) of
         {empty, _} ->
-            maps:remove(Node, Queues);
+            maps:remove(Key, Queues);
         {{value, Entry}, Queue} ->
             case is_sent(Entry) of
                 true ->
-                    flush(Node, Queue, Queues);
+                    flush(Key, Queue, Queues);
                 false ->
-                    _ = erlang:send_after(?PAUSE, self(), {?MODULE, Node}),
-                    Queues#{Node => Queue0}
+                    _ = erlang:send_after(?PAUSE, self(), {?MODULE, Key}),
+                    Queues#{Key => Queue0}
             end
     end.
 

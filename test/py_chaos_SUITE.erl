@@ -16,18 +16,18 @@ all() ->
     [ten_thousand_callers_are_killed, everything_goes_wrong_at_once].
 
 init_per_suite(Config) ->
+    _ = os:cmd("epmd -daemon"),
+    {ok, _} = net_kernel:start([?MODULE, shortnames]),
     Config.
 
 end_per_suite(_Config) ->
+    ok = net_kernel:stop(),
     py_test:stop().
 
 init_per_testcase(_Case, Config) ->
     ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 200}]),
     ok = logger:set_module_level(py_pool, none),
     ok = register_functions(),
-    %% An interruption may leave the lock of a module that is being imported: see
-    %% docs/reliability.md.
-    ok = py:exec(<<"import asyncio">>),
     Config.
 
 end_per_testcase(_Case, _Config) ->
@@ -199,6 +199,9 @@ talking_deeds() ->
      {callback_crashes, fun() -> erlang(<<"crash()">>) end},
      {callback_exits, fun() -> erlang(<<"leave()">>) end},
      {callback_dies, fun() -> erlang(<<"die()">>) end},
+     {callback_unlinks_and_dies, fun() -> erlang(<<"unlink_and_die()">>) end},
+     {callback_unlinks_and_answers, fun() -> erlang(<<"unlink()">>) end},
+     {callback_hibernates, fun() -> erlang(<<"sleep()">>, rand:uniform(20)) end},
      {callback_hangs, fun() -> erlang(<<"hang()">>, rand:uniform(20)) end},
      {caught, fun() -> py:exec(<<"
 import erlang
@@ -230,6 +233,11 @@ import erlang
 for i in range(10):
     erlang.send(p, [i, erlang.self()])
 ">>, #{p => other_function()}) end},
+     {send_to_nowhere, fun() -> py:exec(<<"
+import erlang
+for i in range(100):
+    erlang.send(('init', node), [i, erlang.self()])
+">>, #{node => nobody()}) end},
      {watch, fun() -> py:eval(<<"(lambda m: (m.wait(0.002), m.reason))"
                                 "(__import__('erlang').monitor(p))">>, #{p => other()}) end}].
 
@@ -313,6 +321,13 @@ register_functions() ->
         crash => fun([]) -> error(chaos) end,
         leave => fun([]) -> exit(chaos) end,
         die => fun([]) -> exit(self(), kill), receive never -> ok end end,
+        unlink_and_die => fun([]) ->
+            ok = unlink_all(),
+            exit(self(), kill),
+            receive never -> ok end
+        end,
+        unlink => fun([]) -> unlink_all() end,
+        sleep => fun([]) -> proc_lib:hibernate(?MODULE, wake, []) end,
         hang => fun([]) -> receive never -> ok end end,
         loop => fun([Timeout]) -> value(py:exec(<<"while True: pass">>, #{}, Timeout)) end,
         %% In a fun: a handle of its own would keep the context alive in Python.
@@ -322,6 +337,19 @@ register_functions() ->
                 end
     },
     maps:foreach(fun(Name, Fun) -> ok = py:register_function(Name, Fun) end, Functions).
+
+%% A node of this host that does not run.
+nobody() ->
+    [_, Host] = string:split(atom_to_list(node()), "@"),
+    list_to_atom("nobody@" ++ Host).
+
+unlink_all() ->
+    {links, Links} = process_info(self(), links),
+    lists:foreach(fun(Link) -> unlink(Link) end, Links).
+
+%% Ends without an answer, after the message that the server sends when no thread waits any more.
+wake() ->
+    ok.
 
 value({ok, Value}) -> Value;
 value({error, Reason}) -> error(Reason).
