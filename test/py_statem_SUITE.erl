@@ -25,7 +25,7 @@ suite() ->
     [{timetrap, {minutes, 30}}].
 
 all() ->
-    [the_api_follows_its_model].
+    [the_api_follows_its_model, it_follows_its_model_on_a_busy_machine].
 
 init_per_suite(Config) ->
     ok = start(),
@@ -44,7 +44,25 @@ start() ->
     py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 600}, {max_abandoned, 1000}]).
 
 the_api_follows_its_model(_Config) ->
-    Runs = list_to_integer(os:getenv("NUMTESTS", "60")),
+    follows_its_model(list_to_integer(os:getenv("NUMTESTS", "60"))).
+
+%% Beside a busy loop on each core.
+it_follows_its_model_on_a_busy_machine(_Config) ->
+    Loop = {spawn_executable, os:find_executable("timeout")},
+    Args = ["300", "sh", "-c", "while :; do :; done"],
+    Busy = [open_port(Loop, [{args, Args}])
+            || _ <- lists:seq(1, erlang:system_info(logical_processors_available))],
+    try
+        follows_its_model(30)
+    after
+        %% Their ports close with them.
+        [begin
+             {os_pid, Pid} = erlang:port_info(Port, os_pid),
+             os:cmd("kill " ++ integer_to_list(Pid))
+         end || Port <- Busy]
+    end.
+
+follows_its_model(Runs) ->
     Property = ?FORALL(Commands, more_commands(2, commands(?MODULE)), begin
         {History, Model, Result} = run(Commands),
         ?WHENFAIL(ct:log("history: ~tp~nmodel: ~tp~nresult: ~tp", [History, Model, Result]),
