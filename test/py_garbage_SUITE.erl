@@ -16,7 +16,7 @@ all() ->
      a_cycle_of_a_binding_is_freed_with_it,
      a_cycle_of_a_context_is_freed_with_it,
      an_old_cycle_is_freed_in_time,
-     code_that_disables_collections_is_obeyed,
+     code_that_disables_collections_is_obeyed, another_loader_empties_no_namespace,
      finalizers_in_a_cycle_find_the_thread_of_their_context,
      a_finalizer_without_end_in_a_cycle_costs_no_worker].
 
@@ -127,6 +127,17 @@ code_that_disables_collections_is_obeyed(_Config) ->
     %% The next one collects for both.
     ok = py:exec(<<"import gc; gc.collect()">>),
     ok = all_are_gone(1).
+
+%% A namespace has a loader that empties it when it is collected.
+another_loader_empties_no_namespace(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    [begin
+         ok = py:ctx_exec(Ctx, <<"x = 1">>),
+         ok = py:ctx_exec(Ctx, Code),
+         {ok, 1} = py:ctx_eval(Ctx, <<"x">>)
+     end || Code <- [<<"__loader__ = None">>, <<"del __loader__">>,
+                     <<"import json; globals().update(__loader__=json.__loader__)">>]],
+    ok = py:unbind(Ctx).
 
 finalizers_in_a_cycle_find_the_thread_of_their_context(_Config) ->
     {ok, Ctx} = py:bind(new),

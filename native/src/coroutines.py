@@ -276,18 +276,22 @@ class Stream:
                 finally:
                     if self._waiter is waiter:
                         self._waiter = None
-            (work, met), self._demand = self._demand, None
-            try:
-                result = await work(error)
-            except BaseException as raised:
-                if not met.done():
-                    met.set_exception(raised)
+            if not await self._meet(error) or self._is_over:
                 return
             error = None
+
+    async def _meet(self, error: object) -> bool:
+        """Meets a demand, and keeps nothing of it; ``False`` if the iterator has failed."""
+        (work, met), self._demand = self._demand, None
+        try:
+            result = await work(error)
+        except BaseException as raised:
             if not met.done():
-                met.set_result(result)
-            if self._is_over:
-                return
+                met.set_exception(raised)
+            return False
+        if not met.done():
+            met.set_result(result)
+        return True
 
     async def _take(self, items: list, count: int, error: object) -> bool:
         for _ in range(count):

@@ -19,8 +19,11 @@ const LOADERS: [&str; 4] = ["_find_and_load", "_lock_unlock_module", "_exec", "_
 pub(crate) fn init(py: Python<'_>) -> PyResult<()> {
     let importlib: Bound<'_, PyModule> = py.import("_frozen_importlib")?;
     for name in LOADERS {
-        let function = importlib.getattr(name)?.unbind();
-        importlib.setattr(name, Masked { function })?;
+        // A later Python may lack one.
+        if let Some(function) = importlib.getattr_opt(name)? {
+            let function = function.unbind();
+            importlib.setattr(name, Masked { function })?;
+        }
     }
     Ok(())
 }

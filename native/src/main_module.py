@@ -64,8 +64,13 @@ class Loader:
         self._namespace = namespace
 
     def __del__(self):
-        """Drops the youngest entries first."""
+        """Drops the youngest entries first.
+
+        Does nothing if code has put another ``__loader__`` into the namespace, which is in use.
+        """
         namespace = self._namespace
+        if namespace.get("__loader__") is not self:
+            return
         for _ in range(len(namespace)):
             try:
                 namespace.popitem()
