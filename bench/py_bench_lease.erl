@@ -39,7 +39,7 @@ clean_rows() ->
     ok = py_bench:start(2),
     {ok, Context} = py:bind(new),
     Hundred = <<"vars().update({f'v{n}': [n] for n in range(100)})">>,
-    %% What only a collection of garbage frees.
+    %% Freed by a collection of garbage only.
     Cycle = <<"class C: pass\nc = C()\nc.me = c">>,
     Stats = py_bench_stat:together([
         {pair, fun pair/0},

@@ -38,7 +38,8 @@
     queues = py_far:new() :: py_far:queues()
 }).
 
-%% name -> function, group leader of the process that has registered it. Written here, read by the processes that run them, owned by the supervisor.
+%% name -> function, group leader of the process that has registered it. Written here, read by the
+%% processes that run them, owned by the supervisor.
 -define(TABLE, py_functions).
 -define(PLACE, '$py_callback').
 %% Milliseconds that a process has to end in, when nobody wants its answer any more.

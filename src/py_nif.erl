@@ -7,10 +7,10 @@
 
 -export([load/1]).
 -export([start_python/1, open_pool/5, close_pool/1, is_closed/1, start_worker/2, pool_info/1,
-         resources/0, lease/1, end_lease/1, lease_id/1, is_leased/1, is_idle/1, submitted/1, end_idle/2,
-         context/1, submit/4, cancel/1, is_pending/1, take/1, interrupt/1, serve_callbacks/1,
-         add_function/1, remove_function/1, answer/2,
-         sent/1, stream/2, stream_next/4, stream_close/1]).
+         resources/0, lease/1, end_lease/1, lease_id/1, is_leased/1, is_idle/1, submitted/1,
+         end_idle/2, context/1, submit/4, cancel/1, is_pending/1, take/1, interrupt/1,
+         serve_callbacks/1, add_function/1, remove_function/1, answer/2, sent/1, stream/2,
+         stream_next/4, stream_close/1]).
 
 -export_type([pool/0, lease/0, context/0, ticket/0, callback/0, stream/0, outgoing/0,
               job/0, source/0, outcome/0, refusal/0,

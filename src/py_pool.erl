@@ -17,8 +17,7 @@
                    checked_out := non_neg_integer(), pending_requests := non_neg_integer(),
                    abandoned := non_neg_integer(), left_threads := non_neg_integer(),
                    resources := #{jobs := non_neg_integer(), contexts := non_neg_integer(),
-                                  objects := non_neg_integer(),
-                                  callbacks := non_neg_integer(),
+                                  objects := non_neg_integer(), callbacks := non_neg_integer(),
                                   streams := non_neg_integer()}}.
 %% The state of the pool:
 %% `num_workers', the worker threads; `available_workers', those that no context has;
@@ -33,8 +32,7 @@
 %% The binding of a process, or a handle.
 
 %% One context that is checked out.
--record(lease, {handle :: py_nif:lease(), owner :: pid(), monitor :: reference(),
-                kind :: kind()}).
+-record(lease, {handle :: py_nif:lease(), owner :: pid(), monitor :: reference(), kind :: kind()}).
 %% One `bind' that waits for a worker.
 -record(waiter, {from :: gen_server:from(), kind :: kind(), monitor :: reference()}).
 

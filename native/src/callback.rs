@@ -117,7 +117,7 @@ impl Callback {
             state.jobs.push(Arc::clone(&job));
             self.waker.wake();
         }
-        // What the job holds is dropped after the lock.
+        // The job, and the context that it may hold, are dropped after the lock.
         drop(state);
     }
 

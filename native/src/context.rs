@@ -33,7 +33,7 @@ pub(crate) struct Lease {
     pub(crate) id: u64,
     pool: Arc<Pool>,
     queue: Queue<Arc<Job>>,
-    /// What the pool's queue knows it by.
+    /// Of the lease in the pool's queue.
     key: OnceLock<u64>,
     /// Of the worker that serves it, once there is one.
     seat: OnceLock<Arc<Seat>>,
@@ -115,7 +115,7 @@ impl Lease {
         }
     }
 
-    /// What the pool's queue knows it by, until a worker comes.
+    /// Notes the key of the lease in the pool's queue, for `withdraw_lease`.
     pub(crate) fn waits_as(&self, key: u64) {
         // A lease is queued once.
         let _: Result<(), _> = self.key.set(key);

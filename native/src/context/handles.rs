@@ -1,4 +1,4 @@
-//! What Erlang holds of a lease, and how the lease ends from there. Called on scheduler threads and
+//! The handles that Erlang holds on a lease, and how the lease ends from there. Called on scheduler threads and
 //! by destructors: nothing blocks, attaches or sends.
 
 use rustler::Resource;

@@ -25,9 +25,6 @@ use crate::fields;
 use crate::object::{ErlangTerm, Object, SharedBytes};
 use crate::ticket::Ticket;
 
-/// Characters of the name of a type that has no form in Erlang.
-const MAX_NAME: usize = 200;
-
 /// The Erlang form of an object, for the job of `ticket`.
 pub(crate) fn to_term<'a>(
     env: Env<'a>,
@@ -115,7 +112,10 @@ impl<'a> Encoding<'a, '_> {
     fn count_term(&mut self, object: &Bound<'_, PyAny>) -> Result<(), Error> {
         self.terms += 1;
         if self.terms > MAX_TERMS {
-            return Err(Error::unconvertible(Why::TooLarge, type_name(object)));
+            return Err(Error::unconvertible(
+                Why::TooLarge,
+                fields::type_name(object),
+            ));
         }
         if self.terms.is_multiple_of(CHECK_INTERVAL) {
             check_wanted(self.ticket)?;
@@ -156,7 +156,7 @@ impl<'a> Encoding<'a, '_> {
             self.path.pop();
             return term;
         };
-        Err(Error::unconvertible(why, type_name(container)))
+        Err(Error::unconvertible(why, fields::type_name(container)))
     }
 
     fn list(&mut self, list: &Bound<'_, PyList>) -> Result<Term<'a>, Error> {
@@ -294,12 +294,4 @@ impl<'a> Encoding<'a, '_> {
         let term = self.env.binary_to_term(&external).map(|(term, _)| term);
         term.ok_or_else(|| Error::unconvertible(Why::TooLarge, "int"))
     }
-}
-
-fn type_name(object: &Bound<'_, PyAny>) -> String {
-    let name = fields::qualname(&object.get_type());
-    name.map_or_else(
-        || "object".to_owned(),
-        |name| name.to_string_lossy().chars().take(MAX_NAME).collect(),
-    )
 }
