@@ -30,7 +30,6 @@
 
 -type kind() :: implicit | explicit.
 %% The binding of a process, or a handle.
-
 %% One context that is checked out.
 -record(lease, {handle :: py_nif:lease(), owner :: pid(), monitor :: reference(), kind :: kind()}).
 %% One `bind' that waits for a worker.
@@ -75,12 +74,13 @@ start_link() ->
 -spec native() -> py_nif:pool().
 native() ->
     case find() of
-        {ok, Native} -> Native;
+        {ok, Native, _Supervisor} -> Native;
         none -> error({not_started, erlang_python})
     end.
 
 %% @private
--spec find() -> {ok, py_nif:pool()} | none.
+%% @doc The pool, and the supervisor that tells the start of the application it belongs to.
+-spec find() -> {ok, py_nif:pool(), Supervisor :: pid() | undefined} | none.
 find() -> persistent_term:get(?NATIVE, none).
 
 %% @private
@@ -151,7 +151,7 @@ init([]) ->
     Native = py_nif:open_pool(Size, env(max_pending), env(interrupt_grace), env(import_grace),
                               env(max_abandoned)),
     ok = start_workers(Native, lists:seq(1, Size)),
-    persistent_term:put(?NATIVE, {ok, Native}),
+    persistent_term:put(?NATIVE, {ok, Native, whereis(erlang_python_sup)}),
     {ok, #state{native = Native}}.
 
 %% @private

@@ -18,28 +18,37 @@
     Result | {error, no_workers_available | timeout}.
 run(Submit, Timeout) ->
     Begin = erlang:monotonic_time(millisecond),
-    Found = py_pool:find(),
-    Result = case Found of
-        {ok, Native} -> Submit(Native, Timeout);
-        none -> not_started
-    end,
-    case is_from_the_past(Found, Result) of
-        true -> run_in_next(Found, Submit, py_call:deadline(Begin, Timeout), Result);
-        false -> Result
+    case py_pool:find() of
+        {ok, Pool, Supervisor} ->
+            case Submit(Pool, Timeout) of
+                {error, no_workers_available} = Refusal ->
+                    Deadline = py_call:deadline(Begin, Timeout),
+                    case py_nif:is_closed(Pool) of
+                        true -> run_in_next(Pool, Supervisor, Submit, Deadline, Refusal);
+                        false -> Refusal
+                    end;
+                Result ->
+                    Result
+            end;
+        none ->
+            Deadline = py_call:deadline(Begin, Timeout),
+            run_in_next(none, whereis(erlang_python_sup), Submit, Deadline, not_started)
     end.
 
-is_from_the_past(none, not_started) -> true;
-is_from_the_past({ok, Pool}, {error, no_workers_available}) -> py_nif:is_closed(Pool);
-is_from_the_past(_, _) -> false.
-
-%% A pool that has ended while its supervisor is there has a successor soon.
-run_in_next(Old, Submit, Deadline, Refusal) ->
-    case {py_pool:find(), py_call:left(Deadline), whereis(erlang_python_sup)} of
-        {{ok, _} = Found, Left, _} when Found =/= Old, Left > 0 -> run(Submit, Left);
-        {_, _, undefined} when Refusal =:= not_started -> error({not_started, erlang_python});
-        {_, _, undefined} -> Refusal;
-        {_, 0, _} -> {error, timeout};
-        {_, Left, _} ->
+%% A pool that has ended while its supervisor is there has a successor soon. A pool of another
+%% supervisor is one of another start of the application: a call that was made before is refused.
+run_in_next(Old, Supervisor, Submit, Deadline, Refusal) ->
+    case {py_pool:find(), whereis(erlang_python_sup), py_call:left(Deadline)} of
+        {_, Now, _} when Now =:= undefined; Now =/= Supervisor ->
+            refuse(Refusal);
+        {_, _, 0} ->
+            {error, timeout};
+        {{ok, Pool, Supervisor}, _, Left} when Pool =/= Old ->
+            run(Submit, Left);
+        {_, _, Left} ->
             receive after min(Left, ?PAUSE) -> ok end,
-            run_in_next(Old, Submit, Deadline, Refusal)
+            run_in_next(Old, Supervisor, Submit, Deadline, Refusal)
     end.
+
+refuse(not_started) -> error({not_started, erlang_python});
+refuse(Refusal) -> Refusal.

@@ -17,7 +17,8 @@ all() ->
 
 init_per_suite(Config) ->
     _ = os:cmd("epmd -daemon"),
-    {ok, _} = net_kernel:start([?MODULE, shortnames]),
+    Name = list_to_atom("py_chaos_" ++ os:getpid()),
+    {ok, _} = net_kernel:start([Name, shortnames]),
     Config.
 
 end_per_suite(_Config) ->

@@ -20,7 +20,8 @@ groups() ->
                           a_stream_on_demand, a_call_in_the_common_context,
                           a_binding_that_was_lost_before]},
      {restarts, [], [calls_wait_for_the_new_pool, a_call_waits_no_longer_than_its_timeout,
-                     without_the_application_they_fail_at_once]}].
+                     without_the_application_they_fail_at_once,
+                     a_stopped_application_refuses_what_waits]}].
 
 init_per_suite(Config) ->
     ok = start(),
@@ -170,4 +171,18 @@ without_the_application_they_fail_at_once(_Config) ->
     [{'EXIT', {{not_started, erlang_python}, _}} = (catch Call())
      || Call <- [fun() -> py:eval(<<"1">>, #{}, infinity) end,
                  fun() -> py:call_async(math, sqrt, [4]) end]],
+    ok = start().
+
+%% The next start of the application is no successor of the pool: it may be much later, with other
+%% workers.
+a_stopped_application_refuses_what_waits(_Config) ->
+    ok = py_test:start_with([{num_workers, 1}, {interrupt_grace, 100}]),
+    Busy = py_test:start_call(fun() -> py:exec(<<"while True: pass">>, #{}, infinity) end),
+    ok = py_test:wait_pending(1),
+    Waits = [py_test:start_call(fun() -> py:eval(<<"1">>, #{}, infinity) end)
+             || _ <- lists:seq(1, 20)],
+    ok = py_test:wait_pending(21),
+    ok = py_test:start_with([{num_workers, 1}]),
+    {error, interrupted} = py_test:result(Busy),
+    [{error, no_workers_available}] = lists:usort([py_test:result(Call) || Call <- Waits]),
     ok = start().
