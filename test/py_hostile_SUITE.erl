@@ -51,8 +51,9 @@ sys.py_hostile_gate = []
 sys.py_hostile_stuck = lambda: Stuck(sys.py_hostile_gate)
 ">>).
 
+%% A collection may come up in this very call, and with it what is stuck.
 is_let_go() ->
-    py:exec(<<"import sys; sys.py_hostile_gate.append(1)">>) =:= ok.
+    py:exec(<<"import sys; sys.py_hostile_gate.append(1)">>, #{}, 300) =:= ok.
 
 %% A reference cycle that only a collection frees, and one collection is due.
 -define(CYCLE, "
