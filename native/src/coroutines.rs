@@ -106,7 +106,7 @@ pub(crate) fn complete<'py>(awaitable: &Bound<'py, PyAny>) -> PyResult<Bound<'py
     module(py)?.call_method1(intern!(py, "complete"), (awaitable,))
 }
 
-/// What an asynchronous iterator is asked by, see `coroutines.py`.
+/// The `Stream` of an asynchronous iterator, see `coroutines.py`.
 pub(crate) fn stream<'py>(iterator: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = iterator.py();
     module(py)?.call_method1(intern!(py, "Stream"), (iterator,))

@@ -1,4 +1,4 @@
-//! What a context leaves in reference cycles, which end only by a garbage collection. Attached.
+//! Collects the reference cycles that a context leaves, which end in no other way. Attached.
 //!
 //! The worker collects the young generations when it has emptied a namespace: that is quick, and
 //! finds all that was made since the last collection of them. Objects that have outlived such a

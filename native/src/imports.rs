@@ -11,7 +11,7 @@ use pyo3::types::{PyDict, PyModule, PyString, PyTuple};
 use crate::coroutines;
 use crate::slot::InterruptMask;
 
-/// What takes locks in `importlib._bootstrap`: the loads of `import` and `import_module`, the wait
+/// The functions that take locks in `importlib._bootstrap`: the loads of `import` and `import_module`, the wait
 /// for the load of another thread, and those of `importlib.reload` and of deprecated functions.
 const LOADERS: [&str; 4] = ["_find_and_load", "_lock_unlock_module", "_exec", "_load"];
 

@@ -94,7 +94,7 @@ fn wait_for_room(node: &[u8], ticket: &Ticket) -> bool {
     false
 }
 
-/// What messages are counted by: of a pid or a (name, node) the node, all other terms together.
+/// Messages are counted by this: the node of a pid or a (name, node); all other terms together.
 fn node_of(dest: Term<'_>) -> Vec<u8> {
     if let Ok((_name, node)) = dest.decode::<(Term<'_>, Term<'_>)>() {
         return node

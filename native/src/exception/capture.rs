@@ -240,7 +240,7 @@ impl Capture {
     }
 }
 
-/// What an Erlang function failed with, of an `erlang.ErlangError`.
+/// The failure of an Erlang function, of an `erlang.ErlangError`.
 fn origin(value: &Bound<'_, PyBaseException>) -> Option<Origin> {
     let py = value.py();
     let class = erlang::classes(py).ok()?.erlang_error.bind(py);

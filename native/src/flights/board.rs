@@ -66,7 +66,7 @@ impl Board {
         found.filter(|flight| flight.job.ticket.interrupt()).count() > 0
     }
 
-    /// Those whose callers wait for `interrupted`.
+    /// The jobs whose callers wait for `interrupted`.
     pub(crate) fn interrupted(&self) -> Vec<Arc<Job>> {
         let jobs = self.flights();
         let jobs = jobs.iter().map(|flight| &flight.job);
