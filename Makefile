@@ -13,7 +13,7 @@ PYTHON_EXE = $(shell $(PYTHON) -c 'import sys; print(sys.executable)')
 ERTS_INCLUDE = $(shell erl -noshell -eval 'io:format("~ts/erts-~ts/include", [code:root_dir(), erlang:system_info(version)]), halt().')
 
 CARGO_BUILD = PYO3_BUILD_EXTENSION_MODULE=1 $(CARGO) build --release --locked \
-	--manifest-path native/Cargo.toml
+	--manifest-path native/Cargo.toml -p py_nif
 C_FLAGS = -std=c11 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror
 
 .PHONY: all setup native portable demo test bench bench-plot fuzz asan lint format docs clean
@@ -30,7 +30,7 @@ native: priv/py_loader.so
 	@PYO3_PYTHON="$(PYTHON_EXE)" $(CARGO_BUILD) --target-dir native/target/$(TAG)
 	@scripts/install native/target/$(TAG)/release/libpy_nif.so priv/py_nif.$(TAG).so
 
-# One library for every Python from 3.10 on.
+# One library for every Python from 3.11 on.
 portable: priv/py_loader.so
 	@PYO3_PYTHON="$(PYTHON_EXE)" $(CARGO_BUILD) --features abi3 --target-dir native/target/abi3
 	@scripts/install native/target/abi3/release/libpy_nif.so priv/py_nif.abi3.so

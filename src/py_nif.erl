@@ -1,5 +1,5 @@
 %% @private
-%% The stubs of native/src/nif.rs, in its order. Nothing else: a NIF module cannot be upgraded,
+%% The stubs of native/nif/src/nif.rs, in its order. Nothing else: a NIF module cannot be upgraded,
 %% so whatever may change lives elsewhere. No `-on_load' loads the library: which one fits is
 %% known when the application has asked the chosen Python.
 -module(py_nif).

@@ -117,14 +117,14 @@ every_error_reason_is_documented(_Config) ->
                     not mentions(Page, ["`", Reason, "`"])].
 
 every_unconvertible_reason_is_documented(_Config) ->
-    {match, Reasons} = re:run(read("native/src/error.rs"), "=> atoms::(\\w+)\\(\\),",
+    {match, Reasons} = re:run(read("native/nif/src/error.rs"), "=> atoms::(\\w+)\\(\\),",
                               [global, {capture, [1], list}]),
     Page = read("docs/types.md"),
     [] = [Reason || [Reason] <- Reasons, not mentions(Page, ["`", Reason, "`"])].
 
 every_room_is_in_the_architecture(_Config) ->
     Page = read("docs/architecture.md"),
-    Rust = filelib:wildcard("*.rs", filename:join(root(), "native/src")) -- ["lib.rs", "atoms.rs"],
+    Rust = filelib:wildcard("*.rs", filename:join(root(), "native/nif/src")) -- ["lib.rs", "atoms.rs"],
     Erlang = filelib:wildcard("py*.erl", filename:join(root(), "src")),
     [] = [File || File <- Rust ++ Erlang, not mentions(Page, [filename:rootname(File)])].
 
@@ -154,7 +154,7 @@ cases(Suite) ->
 %% One NIF too many or too few and the whole module fails to load, so it would not be here; that
 %% they stand in the same order is for the reader.
 nif_stubs_and_table_are_the_same(_Config) ->
-    {match, Natives} = re:run(read("native/src/nif.rs"),
+    {match, Natives} = re:run(read("native/nif/src/nif.rs"),
                               "#\\[rustler::nif[^\\]]*\\]\\s*fn (\\w+)",
                               [global, {capture, [1], list}]),
     {match, Stubs} = re:run(read("src/py_nif.erl"), "\n(\\w+)\\([^)]*\\) ->\n    erlang:nif_error",
