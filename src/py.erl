@@ -44,7 +44,7 @@
 %% started it, when its last copy is garbage collected, or with its context.
 
 -type stream_message() :: {py_stream, stream(), {items, [term()]} | done | {error, error_reason()}}.
-%% What {@link stream_next/2} leads to. `done' and `{error, _}' are the last.
+%% One comes for each demand, see {@link stream_next/2}. `done' and `{error, _}' end the stream.
 
 -opaque pending() :: py_call:pending().
 %% A call under way. Its result comes to the process that made it. If no copy is left of this, the
@@ -377,17 +377,24 @@ open_stream(Target, Own, Source) ->
         error:Reason -> ok = stream_close(Stream), error(Reason)
     end.
 
-%% @doc `ok' when a {@type stream_message()} will come for it: with Count items, or with fewer, if
-%% there are no more.
+%% @doc `ok' when one {@type stream_message()} will come for this demand: with Count items, or with
+%% fewer, if there are no more.
 %%
-%% The message goes to the calling process. Several demands are met in their order.
--spec stream_next(stream(), Count :: pos_integer()) -> ok | {error, overloaded}.
+%% Only the process that started the stream, its consumer, may call this: others raise `badarg'. A
+%% stream has one open demand at most: `{error, busy}' is returned until the message of the demand
+%% before has been sent. `{error, overloaded}' is a demand that was refused, as a call may be. After
+%% either no message comes, and the stream goes on.
+-spec stream_next(stream(), Count :: pos_integer()) -> ok | {error, busy | overloaded}.
 stream_next(Stream, Count) when is_integer(Count), Count > 0 ->
     case py_nif:stream_next(Stream, Count, get('$callers'), py_callback:place()) of
         {ok, ok} -> ok;
-        {error, overloaded} -> {error, overloaded};
         {ok, done} -> tell(Stream, done);
-        {error, Reason} -> tell(Stream, {error, Reason})
+        {ok, sending} ->
+            %% The message of the demand before is about to be sent: a few instructions.
+            erlang:yield(),
+            stream_next(Stream, Count);
+        {error, context_not_bound} -> tell(Stream, {error, context_not_bound});
+        {error, Reason} -> {error, Reason}
     end;
 stream_next(_Stream, _Count) ->
     error(badarg).
@@ -399,8 +406,8 @@ tell(Stream, What) ->
 %% @doc `ok' when the stream is over, and none of its messages is or comes into the mailbox of the
 %% calling process.
 %%
-%% A generator is closed: `GeneratorExit' is raised where it stands, and its `finally' runs. What
-%% runs for a demand is interrupted.
+%% A generator is closed: `GeneratorExit' is raised where it stands, and its `finally' runs. An open
+%% demand is cancelled, and its code interrupted.
 -spec stream_close(stream()) -> ok.
 stream_close(Stream) ->
     case py_nif:stream_close(Stream) of

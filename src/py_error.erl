@@ -22,6 +22,8 @@ format(no_workers_available) ->
     <<"every worker is leased; see py_pool:get_stats()">>;
 format(overloaded) ->
     <<"too many calls wait already">>;
+format(busy) ->
+    <<"a demand of the stream is open">>;
 format(worker_crashed) ->
     <<"the worker crashed under the call; its context has ended">>;
 format(context_not_bound) ->

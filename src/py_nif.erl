@@ -160,7 +160,8 @@ stream(_Target, _Own) ->
     erlang:nif_error(not_loaded).
 
 -spec stream_next(stream(), Count :: pos_integer(), Callers :: [pid()] | undefined,
-                  py_callback:place() | undefined) -> {ok, ok | done} | {error, refusal()}.
+                  py_callback:place() | undefined) ->
+    {ok, ok | done | sending} | {error, busy | overloaded | context_not_bound}.
 stream_next(_Stream, _Count, _Callers, _Place) ->
     erlang:nif_error(not_loaded).
 

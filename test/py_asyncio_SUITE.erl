@@ -177,7 +177,7 @@ async def generator():
 %% The consumer answers a callback of a coroutine, whose loop cannot go on meanwhile.
 a_stream_in_the_middle_of_a_coroutine_is_asked(Config) ->
     Ctx = ctx(Config),
-    Stream = generator(Ctx, <<"
+    ok = py:ctx_exec(Ctx, <<"
 import asyncio, erlang
 async def generator():
     for n in range(10):
@@ -187,18 +187,16 @@ async def call():
     await asyncio.sleep(0)
     return erlang.ask()
 ">>),
-    {items, [0]} = next(Stream),
     Self = self(),
     ok = py:register_function(ask, fun([]) ->
-        ok = py:stream_next(Stream, 2),
-        receive
-            {py_stream, Stream, {items, Items}} -> Self ! {items, Items}, length(Items)
-        after 5000 -> no_items
-        end
+        {ok, Stream} = py:ctx_stream(Ctx, '__main__', generator, []),
+        Self ! [next(Stream) || _ <- [1, 2, 3]],
+        py:stream_close(Stream)
     end),
-    {ok, 2} = py:ctx_call(Ctx, '__main__', call, []),
-    receive {items, [1, 2]} -> ok after 5000 -> error(no_items) end,
-    {items, [3]} = next(Stream),
+    [begin
+         {ok, <<"ok">>} = py:ctx_call(Ctx, '__main__', call, []),
+         receive Items -> [{items, [0]}, {items, [1]}, {items, [2]}] = Items end
+     end || _ <- [1, 2]],
     ok = py:unregister_function(ask).
 
 %% The stream of an asynchronous generator that the code defines.

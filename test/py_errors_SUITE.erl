@@ -380,7 +380,7 @@ every_reason_can_be_formatted(_Config) ->
     [begin
          Text = py:format_error(Error),
          true = is_binary(Text) andalso byte_size(Text) > 5
-     end || Error <- [timeout, no_workers_available, overloaded, worker_crashed,
+     end || Error <- [timeout, no_workers_available, overloaded, busy, worker_crashed,
                       context_not_bound, {error, timeout},
                       {unconvertible, #{reason => cycle, value => <<"list">>}},
                       {python_unavailable, <<"no Python">>}, {something, else}]],

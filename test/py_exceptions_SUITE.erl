@@ -358,7 +358,9 @@ def items():
     raise Endless()
 ">>),
     {ok, Stream} = py:ctx_stream(Ctx, '__main__', items, []),
-    _ = [py:stream_next(Stream, 300) || _ <- [1, 2]],
+    ok = py:stream_next(Stream, 300),
+    receive {py_stream, Stream, {items, [1]}} -> ok after 5000 -> error(no_items) end,
+    ok = py:stream_next(Stream, 300),
     ok = py:stream_close(Stream),
     {ok, 1} = py:ctx_eval(Ctx, <<"1">>, #{}, 10000),
     ok = py:unbind(Ctx).

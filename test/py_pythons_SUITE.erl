@@ -8,7 +8,7 @@
                  py_exceptions_SUITE, py_thread_state_SUITE, py_threads_SUITE,
                  py_recovery_SUITE, py_isolation_SUITE, py_interrupt_SUITE, py_abandon_SUITE,
                  py_hostile_SUITE, py_callback_SUITE, py_callback_ends_SUITE, py_message_SUITE,
-                 py_reentry_SUITE, py_stream_SUITE, py_stream_ends_SUITE, py_async_SUITE,
+                 py_reentry_SUITE, py_stream_SUITE, py_stream_ends_SUITE, py_collect_SUITE, py_async_SUITE,
                  py_async_ends_SUITE, py_await_SUITE, py_loop_SUITE]).
 
 %% Of one case.

@@ -17,7 +17,7 @@ all() ->
      dead_callers_give_back_their_places_in_a_context,
      dead_callers_give_back_their_places_in_the_pool,
      demands_of_dead_processes_give_back_their_places,
-     a_closed_stream_gives_back_the_places_of_its_demands,
+     closed_streams_give_back_the_places_of_their_demands,
      contexts_that_no_worker_came_to_give_back_their_places].
 
 init_per_suite(Config) ->
@@ -97,23 +97,39 @@ dead_callers_give_back_their_places_in_the_pool(_Config) ->
 
 demands_of_dead_processes_give_back_their_places(_Config) ->
     {ok, Ctx} = py:bind(new),
-    {ok, Stream} = py:ctx_stream(Ctx, itertools, count, []),
+    Consumers = [start_consumer(Ctx) || _ <- lists:seq(1, ?MANY)],
     {Gate, Blocker} = block(Ctx),
-    ok = abandon_many(fun() -> ok = py:stream_next(Stream, 1) end),
+    [begin
+         Monitor = monitor(process, Consumer),
+         Consumer ! ask,
+         receive {'DOWN', Monitor, process, Consumer, abandoned} -> ok after 5000 -> error(no_end) end
+     end || Consumer <- Consumers],
     ok = py_test:wait_until(fun() -> jobs() =:= 1 orelse jobs() end),
     {error, timeout} = py:ctx_eval(Ctx, <<"1">>, #{}, 0),
     ok = py_test:open_gate(Gate, Blocker),
-    ok = py:stream_next(Stream, 2),
-    receive {py_stream, Stream, {items, [0, 1]}} -> ok after 5000 -> error(no_items) end,
+    {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
     ok = py:unbind(Ctx).
 
-a_closed_stream_gives_back_the_places_of_its_demands(_Config) ->
+%% A process with a stream, which makes a demand when it is told to, and dies.
+start_consumer(Ctx) ->
+    Self = self(),
+    Pid = spawn(fun() ->
+        {ok, Stream} = py:ctx_stream(Ctx, itertools, count, []),
+        Self ! {self(), started},
+        receive ask -> ok end,
+        ok = py:stream_next(Stream, 1),
+        exit(abandoned)
+    end),
+    receive {Pid, started} -> Pid after 5000 -> error(not_started) end.
+
+closed_streams_give_back_the_places_of_their_demands(_Config) ->
     {ok, Ctx} = py:bind(new),
-    {ok, Stream} = py:ctx_stream(Ctx, itertools, count, []),
+    Streams = [Stream || _ <- lists:seq(1, 50),
+                         {ok, Stream} <- [py:ctx_stream(Ctx, itertools, count, [])]],
     {Gate, Blocker} = block(Ctx),
-    [ok = py:stream_next(Stream, 1) || _ <- lists:seq(1, 50)],
+    [ok = py:stream_next(Stream, 1) || Stream <- Streams],
     51 = jobs(),
-    ok = py:stream_close(Stream),
+    [ok = py:stream_close(Stream) || Stream <- Streams],
     1 = jobs(),
     ok = py_test:open_gate(Gate, Blocker),
     ok = py:unbind(Ctx).

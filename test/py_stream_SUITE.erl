@@ -9,11 +9,13 @@ suite() ->
 
 %% The same cases from a bound process, in a context and unbound.
 all() ->
-    [{group, bound}, {group, context}, {group, unbound}, {group, collect}].
+    [{group, bound}, {group, context}, {group, unbound}].
 
 groups() ->
     Anywhere = [items_come_in_batches, a_short_batch_comes_before_done, nothing_is_produced_unasked,
-                demands_are_met_in_order, an_error_comes_after_the_items_before_it,
+                demands_are_met_in_order, a_second_demand_is_busy,
+                a_demand_is_open_until_its_message_is_sent,
+                a_demand_of_another_process_is_badarg, an_error_comes_after_the_items_before_it,
                 an_error_at_the_start_is_returned, what_is_no_iterable_is_an_error,
                 what_is_no_asynchronous_iterator_is_an_error,
                 an_iterator_that_ceases_to_be_one_fails,
@@ -23,10 +25,8 @@ groups() ->
     [{bound, [], Anywhere},
      {context, [], [other_calls_run_in_between, a_stream_keeps_its_context,
                     an_error_comes_before_the_done_after_it | Anywhere]},
-     {unbound, [], [a_stream_has_a_worker_until_it_is_done, no_worker_is_an_error | Anywhere]},
-     {collect, [], [items_are_collected, locals_are_seen, asynchronous_items_are_collected,
-                    a_coroutine_is_awaited_for_its_items, collecting_may_fail,
-                    what_is_asked_wrongly_is_badarg]}].
+     {unbound, [], [a_stream_has_a_worker_until_it_is_done, no_worker_is_an_error,
+                    what_is_asked_wrongly_is_badarg | Anywhere]}].
 
 init_per_suite(Config) ->
     Config.
@@ -145,10 +145,70 @@ nothing_is_produced_unasked(Config) ->
 
 demands_are_met_in_order(Config) ->
     {ok, S} = start(Config, count(), [100]),
-    [ok = py:stream_next(S, 1) || _ <- lists:seq(1, 100)],
-    Items = [N || _ <- lists:seq(1, 100), {items, [N]} <- [message(S)]],
+    Items = [N || _ <- lists:seq(1, 100), {items, [N]} <- [next(S, 1)]],
     Items = lists:seq(0, 99),
     close(S).
+
+a_second_demand_is_busy(Config) ->
+    {ok, S} = start(Config, gated(), [2]),
+    ok = py:stream_next(S, 1),
+    ok = py_test:in_process(fun py_test:wait_for_mark/0),
+    [{error, busy} = py:stream_next(S, Count) || Count <- [1, 5, 1 bsl 40]],
+    ok = py_test:in_process(fun open_gate/0),
+    {items, [0]} = message(S),
+    %% The refused ones have led to nothing.
+    {items, [1]} = next(S, 10),
+    done = next(S, 1),
+    close(S).
+
+%% A generator that waits for `open_gate/0' before each item.
+gated() ->
+    <<"
+import sys, threading
+sys.py_stream_gate = gate = threading.Event()
+def make(n):
+    for i in range(n):
+        sys.py_test_mark = 1
+        gate.wait(30)
+        yield i
+">>.
+
+open_gate() ->
+    py:exec(<<"__import__('sys').py_stream_gate.set()">>).
+
+%% As soon as a demand is accepted the message of the one before is in the mailbox.
+a_demand_is_open_until_its_message_is_sent(Config) ->
+    {ok, S} = start(Config, count(), [100000]),
+    [begin
+         ok = py:stream_next(S, 1),
+         ok = ask_when_settled(S),
+         {items, [N]} = receive {py_stream, S, What} -> What after 0 -> error(not_sent) end,
+         {items, [_]} = message(S),
+         %% And it is open no longer than that.
+         {items, [_]} = next(S, 1)
+     end || N <- lists:seq(0, 2999, 3)],
+    close(S).
+
+ask_when_settled(S) ->
+    case py:stream_next(S, 1) of
+        {error, busy} -> ask_when_settled(S);
+        ok -> ok
+    end.
+
+a_demand_of_another_process_is_badarg(Config) ->
+    {ok, S} = start(Config, count(), [3]),
+    ok = py_test:in_process(fun() -> not_the_consumer(S) end),
+    {items, [0]} = next(S, 1),
+    ok = py_test:in_process(fun() -> not_the_consumer(S) end),
+    {items, [1, 2]} = next(S, 2),
+    done = next(S, 1),
+    %% Also of one that is over.
+    ok = py_test:in_process(fun() -> not_the_consumer(S) end),
+    close(S).
+
+not_the_consumer(S) ->
+    {'EXIT', {badarg, _}} = (catch py:stream_next(S, 1)),
+    py_test:assert_empty_mailbox().
 
 an_error_comes_after_the_items_before_it(Config) ->
     {ok, S} = start(Config, <<"
@@ -260,10 +320,11 @@ a_stream_that_is_over_says_done(Config) ->
 demands_past_the_end_are_done(Config) ->
     [begin
          {ok, S} = start(Config, count(), [3]),
+         {items, [0, 1, 2]} = next(S, 3),
+         [done = next(S, 3) || _ <- lists:seq(2, 20)],
+         %% Several answers at once: no demand is open.
          [ok = py:stream_next(S, 3) || _ <- lists:seq(1, 20)],
-         {items, [0, 1, 2]} = message(S),
-         [done = message(S) || _ <- lists:seq(2, 20)],
-         done = next(S, 3),
+         [done = message(S) || _ <- lists:seq(1, 20)],
          close(S)
      end || _ <- lists:seq(1, 20)].
 
@@ -327,7 +388,8 @@ close_while_it_runs(Config, S) ->
 close_leaves_no_message(Config) ->
     [begin
          {ok, S} = start(Config, count(), [100]),
-         [ok = py:stream_next(S, 3) || _ <- lists:seq(1, 5)],
+         {items, [0, 1, 2]} = next(S, 3),
+         ok = py:stream_next(S, 3),
          close(S),
          ok = py_test:assert_empty_mailbox(),
          %% None comes later, either.
@@ -358,8 +420,8 @@ def gen():
 
 a_stream_keeps_its_context(_Config) ->
     S = py_test:in_process(fun() -> one_in_a_context() end),
-    %% Its consumer has ended, and so has the context.
-    true = lists:member(next(S, 1), [done, {error, context_not_bound}]),
+    %% The consumer has ended.
+    {'EXIT', {badarg, _}} = (catch py:stream_next(S, 1)),
     Mine = one_in_a_context(),
     true = erlang:garbage_collect(),
     {items, [0]} = next(Mine, 1),
@@ -398,12 +460,12 @@ an_error_comes_before_the_done_after_it(_Config) ->
     [ok = fail_and_ask_again(Ctx, Fail, N rem (2 * Time)) || N <- lists:seq(1, 20000, 20)],
     ok = py:unbind(Ctx).
 
-%% Asks a second time so many microseconds after the first.
+%% Asks a second time Delay microseconds after the first, as soon as that is not refused.
 fail_and_ask_again(Ctx, Fail, Delay) ->
     {ok, S} = py:ctx_stream(Ctx, builtins, map, [Fail, [1]]),
     ok = py:stream_next(S, 1),
     ok = spin_until(erlang:monotonic_time(microsecond) + Delay),
-    ok = py:stream_next(S, 1),
+    ok = ask_when_settled(S),
     {error, {'RecursionError', _}} = message(S),
     done = message(S),
     py:stream_close(S).
@@ -414,50 +476,6 @@ spin_until(End) ->
         true -> spin_until(End);
         false -> ok
     end.
-
-%%% Collect
-
-items_are_collected(_Config) ->
-    {ok, [0, 1, 2]} = py:stream(builtins, range, [3]),
-    {ok, [{0, <<"a">>}]} = py:stream(builtins, enumerate, [<<"a">>], #{start => 0}),
-    {ok, [0, 1, 4]} = py:stream_eval(<<"(x * x for x in range(3))">>),
-    ok = py:bind(),
-    ok = py:exec(<<"n = 2">>),
-    {ok, [0, 1]} = py:stream_eval(<<"range(n)">>),
-    Big = [integer_to_binary(N) || N <- lists:seq(0, 9999)],
-    {ok, Big} = py:stream_eval(<<"(str(x) for x in range(10000))">>).
-
-locals_are_seen(_Config) ->
-    {ok, [2, 4]} = py:stream_eval(<<"(x * k for x in xs)">>, #{xs => [1, 2], k => 2}).
-
-asynchronous_items_are_collected(_Config) ->
-    ok = py:bind(),
-    ok = py:exec(<<"
-import asyncio
-async def gen(n):
-    for i in range(n):
-        await asyncio.sleep(0)
-        yield i
-">>),
-    {ok, [0, 1, 2]} = py:stream('__main__', gen, [3]),
-    {ok, [0, 1]} = py:stream_eval(<<"gen(2)">>).
-
-%% As `stream_start' does it.
-a_coroutine_is_awaited_for_its_items(_Config) ->
-    ok = py:bind(),
-    ok = py:exec(<<"async def later(items): return items">>),
-    {ok, S} = py:stream_start('__main__', later, [[1, 2]]),
-    {items, [1, 2]} = next(S, 3),
-    ok = py:stream_close(S),
-    {ok, [1, 2]} = py:stream('__main__', later, [[1, 2]]),
-    {ok, [3]} = py:stream_eval(<<"later([3])">>).
-
-collecting_may_fail(_Config) ->
-    {error, {'ZeroDivisionError', _}} = py:stream_eval(<<"(1 // x for x in (1, 0))">>),
-    {error, {'TypeError', _}} = py:stream_eval(<<"1">>),
-    {error, {'TypeError', _}} =
-        py:stream_eval(<<"type('A', (), {'__aiter__': lambda self: 5})()">>),
-    {error, {'SyntaxError', _}} = py:stream_eval(<<"(">>).
 
 what_is_asked_wrongly_is_badarg(_Config) ->
     {ok, S} = py:stream_start(builtins, range, [3]),

@@ -11,14 +11,15 @@ suite() ->
     [{timetrap, {seconds, 60}}].
 
 all() ->
-    [the_death_of_the_consumer_closes_it, the_death_of_another_takes_its_demands,
-     the_death_of_another_stops_its_demand, a_refused_demand_is_forgotten,
-     a_collected_handle_closes_it, unbind_closes_it, answers_keep_their_order_at_the_end,
+    [the_death_of_the_consumer_closes_it, the_death_of_the_consumer_takes_its_demand,
+     the_death_of_the_consumer_stops_its_demand, a_refused_demand_is_forgotten,
+     a_collected_handle_closes_it, unbind_closes_it, the_end_of_a_context_answers_an_open_demand,
      one_demand_is_told_of_the_end,
      an_unbound_context_says_so, an_interrupt_ends_it, an_interrupt_that_is_swallowed_ends_it,
      an_iterator_of_c_code_is_stopped, a_finally_that_hangs_costs_the_context,
      close_that_fails_is_no_harm, the_application_stops_under_it, the_youngest_is_closed_first,
-     a_callback_within_a_stream, a_stream_within_a_callback, a_stream_that_asks_itself,
+     a_callback_within_a_stream, a_stream_within_a_callback,
+     the_code_of_a_stream_cannot_ask_it, close_cancels_an_open_demand, another_process_closes_it,
      no_stream_is_left].
 
 init_per_suite(Config) ->
@@ -63,8 +64,31 @@ notes_or_none() ->
     {ok, Notes} = py:eval(<<"getattr(__import__('sys'), 'py_stream_notes', None)">>),
     Notes.
 
-%% It was taken for one that is on its way, by every demand after it.
+%% It was taken for one that is open, by every demand after it.
 a_refused_demand_is_forgotten(_Config) ->
+    {Ctx, Gate, Blocker} = with_a_gate(),
+    {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
+    Blocked = Blocker(),
+    Calls = call_until_refused(Ctx),
+    [{error, overloaded} = py:stream_next(S, 1) || _ <- [1, 2]],
+    ok = py_test:open_gate(Gate, Blocked),
+    [{ok, 1} = py:await(Call) || Call <- Calls],
+    {items, [0]} = next(S, 1),
+    done = next(S, 1),
+    %% What is over says so at once.
+    Again = Blocker(),
+    done = next(S, 1),
+    ok = py_test:open_gate(Gate, Again),
+    ok = py:unbind(Ctx).
+
+call_until_refused(Ctx) ->
+    case py:ctx_call_async(Ctx, builtins, int, [1]) of
+        {py_pending, _, _, {error, overloaded}} -> [];
+        Call -> [Call | call_until_refused(Ctx)]
+    end.
+
+%% A context, the gate that its function `wait' waits at, and a fun that has it called.
+with_a_gate() ->
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<"
 import sys, threading
@@ -74,49 +98,30 @@ def wait():
     sys.py_test_mark = 1
     return gate.wait(30)
 def gen():
-    wait()
     yield 0
 ">>),
     {ok, Gate} = py:ctx_eval(Ctx, <<"gate">>),
-    {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
-    Accepted = ask_until_refused(S, 0),
-    ok = py_test:wait_for_mark(),
-    {ok, none} = py:eval(<<"gate.set()">>, #{gate => Gate}),
-    {items, [0]} = message(S),
-    [done = message(S) || _ <- lists:seq(2, Accepted)],
-    %% What is over says so at once.
-    Blocker = py_test:start_call(fun() -> py:ctx_eval(Ctx, <<"wait()">>) end),
-    ok = py_test:wait_for_mark(),
-    done = next(S, 1),
-    ok = py_test:open_gate(Gate, Blocker),
-    ok = py:unbind(Ctx).
+    {Ctx, Gate, fun() ->
+        Blocker = py_test:start_call(fun() -> py:ctx_eval(Ctx, <<"wait()">>) end),
+        ok = py_test:wait_for_mark(),
+        Blocker
+    end}.
 
-ask_until_refused(S, Accepted) ->
-    case py:stream_next(S, 1) of
-        ok -> ask_until_refused(S, Accepted + 1);
-        {error, overloaded} -> Accepted
-    end.
-
-the_death_of_another_takes_its_demands(_Config) ->
-    {ok, Ctx} = py:bind(new),
-    ok = py:ctx_exec(Ctx, <<"import sys, threading; gate = threading.Event()">>),
-    {ok, Gate} = py:ctx_eval(Ctx, <<"gate">>),
-    {ok, S} = py:ctx_stream(Ctx, itertools, count, []),
-    Wait = <<"(setattr(sys, 'py_test_mark', 1), gate.wait(30))[1]">>,
-    Blocker = py_test:start_call(fun() -> py:ctx_eval(Ctx, Wait) end),
-    ok = py_test:wait_for_mark(),
-    Pid = asking(S, 3),
-    ok = py_test:wait_pending(4),
-    ok = py:stream_next(S, 1),
-    exit(Pid, kill),
+the_death_of_the_consumer_takes_its_demand(_Config) ->
+    {Ctx, Gate, Blocker} = with_a_gate(),
+    Consumer = consumer(Ctx),
+    Blocked = Blocker(),
+    Consumer ! ask,
     ok = py_test:wait_pending(2),
-    ok = py_test:open_gate(Gate, Blocker),
-    {items, [0]} = message(S),
-    {items, [1]} = next(S, 1),
-    ok = py:unbind(Ctx).
+    exit(Consumer, kill),
+    ok = py_test:wait_pending(1),
+    ok = py_test:open_gate(Gate, Blocked),
+    {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
+    ok = py:unbind(Ctx),
+    wait_nothing_left().
 
 %% It blocked the context for good.
-the_death_of_another_stops_its_demand(_Config) ->
+the_death_of_the_consumer_stops_its_demand(_Config) ->
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<"
 import sys
@@ -125,22 +130,24 @@ def gen():
     while True: pass
     yield
 ">>),
-    {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
-    Pid = asking(S, 2),
+    Consumer = consumer(Ctx),
+    Consumer ! ask,
     ok = py_test:wait_for_mark(),
-    exit(Pid, kill),
+    exit(Consumer, kill),
     {ok, 2} = py:ctx_eval(Ctx, <<"1 + 1">>, #{}, 5000),
-    %% Somebody has to hear that it was cut short.
-    {error, interrupted} = next(S, 1),
-    done = next(S, 1),
     ok = py:unbind(Ctx).
 
-%% A process that has made so many demands.
-asking(S, Count) ->
-    spawn(fun() ->
-        [ok = py:stream_next(S, 1) || _ <- lists:seq(1, Count)],
+%% A process with a stream of `gen', which makes a demand when it is told to.
+consumer(Ctx) ->
+    Self = self(),
+    Pid = spawn(fun() ->
+        {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
+        Self ! {self(), started},
+        receive ask -> ok end,
+        ok = py:stream_next(S, 1),
         receive never -> S end
-    end).
+    end),
+    receive {Pid, started} -> Pid after 5000 -> error(not_started) end.
 
 a_collected_handle_closes_it(Config) ->
     start_and_forget(Config),
@@ -162,8 +169,8 @@ unbind_closes_it(_Config) ->
     {error, context_not_bound} = next(S, 1),
     done = next(S, 1).
 
-%% What was asked too late was told so before what had been asked in time.
-answers_keep_their_order_at_the_end(_Config) ->
+%% One demand runs, and another waits.
+the_end_of_a_context_answers_an_open_demand(_Config) ->
     [begin
          {ok, Ctx} = py:bind(new),
          ok = py:ctx_exec(Ctx, <<"
@@ -175,18 +182,17 @@ def gen():
 ">>),
          {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
          {ok, T} = py:ctx_stream(Ctx, '__main__', gen, []),
-         [ok = py:stream_next(Stream, 1) || Stream <- [S, S, T, T]],
+         [ok = py:stream_next(Stream, 1) || Stream <- [S, T]],
          ok = py_test:wait_for_mark(),
          ok = py:unbind(Ctx),
-         [ok = py:stream_next(Stream, 1) || Stream <- [S, S, T, T]],
-         [{error, interrupted}, done, done, done] = [message(S) || _ <- lists:seq(1, 4)],
-         [{error, context_not_bound}, done, done, done] = [message(T) || _ <- lists:seq(1, 4)],
-         [done = next(Stream, 1) || Stream <- [S, T]],
+         {error, interrupted} = message(S),
+         {error, context_not_bound} = message(T),
+         [done = next(Stream, 1) || Stream <- [S, T, S, T]],
          ok = py_test:wait_for_abandoned(0)
      end || Code <- [<<"while True: pass">>, <<"time.sleep(2)">>]],
     ok.
 
-%% Two were, if the code had come to its end just before it would have been interrupted.
+%% Two messages said so, if the code had come to its end just before it would have been interrupted.
 one_demand_is_told_of_the_end(_Config) ->
     Gen = <<"
 def gen():
@@ -198,14 +204,21 @@ def gen():
          {ok, Ctx} = py:bind(new),
          ok = py:ctx_exec(Ctx, Gen),
          {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
-         [ok = py:stream_next(S, 1) || _ <- lists:seq(1, 50)],
-         ok = spin_until(erlang:monotonic_time(microsecond) + Delay),
-         ok = py:unbind(Ctx),
-         Met = fun(Message) -> Message =:= {items, [0]} end,
-         Rest = lists:dropwhile(Met, [message(S) || _ <- lists:seq(1, 50)]),
-         [] = [Told || Told <- lists:nthtail(min(1, length(Rest)), Rest), Told =/= done]
+         _ = spawn_link(fun() ->
+             ok = spin_until(erlang:monotonic_time(microsecond) + Delay),
+             ok = py:unbind(Ctx)
+         end),
+         {error, Reason} = next_error(S),
+         true = lists:member(Reason, [interrupted, context_not_bound]),
+         [done = next(S, 1) || _ <- [1, 2]]
      end || Delay <- lists:seq(1, 2000, 5)],
     ok.
+
+next_error(S) ->
+    case next(S, 1) of
+        {items, [0]} -> next_error(S);
+        Other -> Other
+    end.
 
 an_unbound_context_says_so(_Config) ->
     {ok, Ctx} = py:bind(new),
@@ -374,13 +387,14 @@ erlang.endless()
     [ok = py:unregister_function(Name) || Name <- [within, endless]],
     ok = py:unbind(Ctx).
 
-%% It was told that it is done, went on unclosed, and stayed for ever.
-a_stream_that_asks_itself(_Config) ->
+%% The process of a function that the code of a stream calls is not the consumer of it.
+the_code_of_a_stream_cannot_ask_it(_Config) ->
     Self = self(),
     ok = py:register_function(ask, fun([]) ->
         Self ! {asks, self()},
-        {error, {'ValueError', Info}} = next(receive {asked, S} -> S end, 1),
-        maps:get(message, Info)
+        S = receive {asked, Asked} -> Asked end,
+        {'EXIT', {badarg, _}} = (catch py:stream_next(S, 1)),
+        none
     end),
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, iolist_to_binary([noting(), "
@@ -395,13 +409,48 @@ def ask():
     [begin
          ok = py:stream_next(S, 1),
          receive {asks, Pid} -> Pid ! {asked, S} end,
-         {items, [<<"generator already executing">>]} = message(S)
+         {error, busy} = py:stream_next(S, 1),
+         {items, [none]} = message(S)
      end || _ <- [1, 2]],
     ok = py:stream_close(S),
     ok = wait_closed(),
     ok = py:unregister_function(ask),
     ok = py:unbind(Ctx),
     wait_nothing_left().
+
+%% The one that waits has no code that could be interrupted.
+close_cancels_an_open_demand(_Config) ->
+    {Ctx, Gate, Blocker} = with_a_gate(),
+    {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
+    Blocked = Blocker(),
+    ok = py:stream_next(S, 1),
+    ok = py_test:wait_pending(2),
+    ok = py:stream_close(S),
+    ok = py_test:wait_pending(1),
+    done = next(S, 1),
+    ok = py_test:open_gate(Gate, Blocked),
+    {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
+    ok = py_test:assert_empty_mailbox(),
+    ok = py:unbind(Ctx).
+
+%% Another process may close it, under an open demand: the consumer is told nothing of that.
+another_process_closes_it(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    ok = py:ctx_exec(Ctx, <<"
+import sys
+def gen():
+    sys.py_test_mark = 1
+    while True: pass
+    yield
+">>),
+    {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
+    ok = py:stream_next(S, 1),
+    ok = py_test:wait_for_mark(),
+    ok = py_test:in_process(fun() -> py:stream_close(S) end),
+    {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
+    ok = py_test:assert_empty_mailbox(),
+    done = next(S, 1),
+    ok = py:unbind(Ctx).
 
 no_stream_is_left(Config) ->
     [begin

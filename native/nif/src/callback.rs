@@ -108,17 +108,11 @@ impl Callback {
     /// Takes out a job that was cancelled. The thread that waits finds that out, if it has taken the
     /// job before.
     pub(crate) fn withdraw(&self, key: u64) {
-        let mut state = self.state();
-        let Some(job) = state.jobs.remove(key) else {
-            return;
-        };
-        if !job.settle_withdrawn() {
-            // Refusals wait for this demand: the thread that waits sends them.
-            state.jobs.push(Arc::clone(&job));
-            self.waker.wake();
+        let removed = self.state().jobs.remove(key);
+        // After the lock: the job may hold the last handle on a context or a stream.
+        if let Some(job) = removed {
+            job.settle();
         }
-        // The job, and the context that it may hold, are dropped after the lock.
-        drop(state);
     }
 
     /// The first outcome counts.

@@ -106,13 +106,8 @@ impl Lease {
         let Some(job) = self.queue.remove(key) else {
             return;
         };
-        if job.settle_withdrawn() {
-            self.finish_job();
-        } else {
-            // The lease has ended, so its worker is about to come for what is left.
-            self.queue.put_back(job);
-            self.call_worker();
-        }
+        job.settle();
+        self.finish_job();
     }
 
     /// Notes the key of the lease in the pool's queue, for `withdraw_lease`.

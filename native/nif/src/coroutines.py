@@ -230,6 +230,8 @@ class Stream:
         self._demand = None
         #: The task waits for that.
         self._waiter = None
+        #: The loop of demands that are made in the middle of a coroutine.
+        self._own = None
         self._is_over = False
 
     def next_items(self, items: list, count: int) -> bool:
@@ -237,18 +239,37 @@ class Stream:
         return self._do(lambda error: self._take(items, count, error))
 
     def close(self) -> None:
-        """Ends a generator, whose ``finally`` runs, and the task."""
+        """Ends a generator, whose ``finally`` runs, and the task. Called between two demands."""
         self._is_over = True
         if hasattr(self._iterator, "aclose"):
             self._do(lambda _: self._iterator.aclose())
         elif self._task is not None and not self._task.get_loop().is_closed():
             self._task.cancel()
+        self._end_own()
+
+    def _end_own(self) -> None:
+        own, self._own = self._own, None
+        if own is not None:
+            _close(own)
 
     def _do(self, work: Callable[[object], Awaitable]) -> object:
-        if asyncio._get_running_loop() is not None:
-            # In the middle of a coroutine, whose loop cannot go on: in a loop of its own.
-            return complete(work(None))
-        where = loop()
+        running = asyncio._get_running_loop()
+        if running is None:
+            return self._do_in(loop(), work)
+        # In the middle of a coroutine, whose loop cannot go on: in a loop of the stream's own. That
+        # stays as long as the task does, since a loop closes the generators that were begun in it.
+        asyncio._set_running_loop(None)
+        try:
+            self._own = self._own or asyncio.new_event_loop()
+            try:
+                return self._do_in(self._own, work)
+            finally:
+                if self._task is None or self._task.done():
+                    self._end_own()
+        finally:
+            asyncio._set_running_loop(running)
+
+    def _do_in(self, where: asyncio.AbstractEventLoop, work: Callable) -> object:
         if self._task is None or self._task.done() or self._task.get_loop() is not where:
             if self._task is not None:
                 # Code has closed its loop: the task stays where it is.

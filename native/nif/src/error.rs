@@ -14,6 +14,8 @@ use crate::interrupt::Interrupted;
 pub(crate) enum Error {
     NoWorkersAvailable,
     Overloaded,
+    /// A demand of the stream is open.
+    Busy,
     WorkerCrashed,
     ContextNotBound,
     Interrupted,
@@ -82,6 +84,7 @@ impl fmt::Display for Error {
         match self {
             Self::NoWorkersAvailable => f.write_str("every worker is leased"),
             Self::Overloaded => f.write_str("too many jobs wait already"),
+            Self::Busy => f.write_str("a demand of the stream is open"),
             Self::WorkerCrashed => f.write_str("the worker crashed"),
             Self::ContextNotBound => f.write_str("the context has ended"),
             Self::Interrupted => f.write_str("the call was interrupted"),
@@ -107,6 +110,7 @@ impl Encoder for Error {
         match self {
             Self::NoWorkersAvailable => atoms::no_workers_available().encode(env),
             Self::Overloaded => atoms::overloaded().encode(env),
+            Self::Busy => atoms::busy().encode(env),
             Self::WorkerCrashed => atoms::worker_crashed().encode(env),
             Self::ContextNotBound => atoms::context_not_bound().encode(env),
             Self::Interrupted => atoms::interrupted().encode(env),

@@ -1,6 +1,5 @@
 //! Runs what a job says, in a namespace. Runs on workers, attached.
 
-use pyo3::exceptions::PyValueError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
@@ -13,7 +12,7 @@ use crate::convert::{Answer, to_arguments, to_kwargs, to_message, to_name, to_te
 use crate::coroutines;
 use crate::error::{Error, Why};
 use crate::flights;
-use crate::iterators::{self, Batch};
+use crate::iterators;
 use crate::job::{Job, Shape, is_empty};
 use crate::namespace::{Namespace, evaluate};
 use crate::station::Station;
@@ -42,7 +41,7 @@ impl<'py> Execution<'py, '_> {
                 self.with_value(source, |value| self.open(&stream, &value))?;
                 done
             }
-            Shape::Next { stream, count } => self.next(&stream, count, env),
+            Shape::Next { count } => self.next(count, env),
             Shape::Collect { source } => {
                 let all = |value| {
                     let items = iterators::collect(&coroutines::settle(value)?, self.job)?;
@@ -117,29 +116,25 @@ impl<'py> Execution<'py, '_> {
     }
 
     /// `{items, Items}` or `done`.
-    fn next<'a>(&self, stream: &Stream, count: usize, env: Env<'a>) -> Result<Answer<'a>, Error> {
-        if stream.take_lost() {
-            self.job.fail(stream);
-            return Err(Error::Interrupted);
-        }
+    fn next<'a>(&self, count: usize, env: Env<'a>) -> Result<Answer<'a>, Error> {
+        let Some(stream) = self.job.stream() else {
+            // Refused by `Job::check`.
+            return Err(Error::unconvertible(Why::NotUnicode, "job"));
+        };
         let batch = match iterators::next_batch(self.py, stream.id, count, self.job) {
-            Ok(Batch::Items(items)) => to_message(env, items.as_any(), self.ticket),
-            Ok(Batch::Done) => {
-                self.job.finish(stream);
+            Ok(Some(items)) => to_message(env, items.as_any(), self.ticket),
+            Ok(None) => {
+                stream.finish();
                 return Ok(Answer::compact(atoms::done().encode(env)));
-            }
-            // The stream goes on. These are the words of Python for it.
-            Ok(Batch::Busy) => {
-                return Err(PyValueError::new_err("generator already executing").into());
             }
             Err(error) => Err(error.into()),
         };
         match batch {
             Ok(answer) => Ok(answer.map(|items| (atoms::items(), items).encode(env))),
             Err(error) => {
-                self.job.fail(stream);
-                // Not here: what has been interrupted would be again, while it cleans up.
-                stream.lease.close_iterator(stream.id);
+                // The iterator is not closed here: the interrupt that has hit it would hit its
+                // `finally` as well.
+                stream.fail();
                 Err(error)
             }
         }

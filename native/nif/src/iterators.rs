@@ -27,14 +27,6 @@ enum State {
     Failed(PyErr),
 }
 
-/// What a demand brought.
-pub(crate) enum Batch<'py> {
-    Items(Bound<'py, PyList>),
-    Done,
-    /// It is in the middle of another demand, whose code makes this one.
-    Busy,
-}
-
 /// An iterator. Which protocol it has is told once: its class may change under it.
 pub(crate) struct Source {
     object: Py<PyAny>,
@@ -65,19 +57,20 @@ pub(crate) fn keep(id: u64, source: Source) {
     ITERATORS.with_borrow_mut(|iterators| iterators.push((id, State::Live(source))));
 }
 
-/// So many items, or fewer if there are no more. What has ended is forgotten.
+/// At most `count` items; `None` at the end of the iterator, which is forgotten then.
 pub(crate) fn next_batch<'py>(
     py: Python<'py>,
     id: u64,
     count: usize,
     job: &Job,
-) -> PyResult<Batch<'py>> {
+) -> PyResult<Option<Bound<'py, PyList>>> {
     let mut state = State::Running;
     if !exchange(id, &mut state) {
-        return Ok(Batch::Done);
+        return Ok(None);
     }
     let source = match state {
-        State::Running => return Ok(Batch::Busy),
+        // A demand that was cut off with its stack by `greenlet`, and was told so.
+        State::Running => return Ok(None),
         State::Failed(error) => {
             drop(take(id));
             return Err(error);
@@ -93,11 +86,11 @@ pub(crate) fn next_batch<'py>(
         (Some(State::Live(source)), Err(error))
     } else {
         match ended {
-            Ok(true) if items.is_empty() => (None, Ok(Batch::Done)),
-            Ok(true) => (None, Ok(Batch::Items(items))),
-            Ok(false) => (Some(State::Live(source)), Ok(Batch::Items(items))),
+            Ok(true) if items.is_empty() => (None, Ok(None)),
+            Ok(true) => (None, Ok(Some(items))),
+            Ok(false) => (Some(State::Live(source)), Ok(Some(items))),
             Err(error) if items.is_empty() => (None, Err(error)),
-            Err(error) => (Some(State::Failed(error)), Ok(Batch::Items(items))),
+            Err(error) => (Some(State::Failed(error)), Ok(Some(items))),
         }
     };
     match left {

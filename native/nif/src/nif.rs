@@ -13,7 +13,7 @@ use crate::census::{CALLBACKS, JOBS, LEASES, OBJECTS, STREAMS};
 use crate::context::{Context, End, LeaseHandle};
 use crate::erlang::Outgoing;
 use crate::error::Error;
-use crate::job::Job;
+use crate::job::{Job, ReplyTo};
 use crate::pool::{Pool, PoolHandle};
 use crate::stream::Stream;
 use crate::submission::Handle;
@@ -171,8 +171,8 @@ fn submit<'a>(
     let Some(ticket) = target.open_ticket() else {
         return Ok(Err(Refusal(Error::Overloaded)));
     };
-    let order = (reference, job, callers).encode(env);
-    let job = Job::accept(env, order, ticket, target.home());
+    let request = (reference, job, callers).encode(env);
+    let job = Job::accept(env, request, ticket, target.home(), ReplyTo::Caller);
     let submitted = target.submit(job);
     if let Some(start) = start {
         charge(env, start);
@@ -256,28 +256,27 @@ fn stream(env: Env<'_>, target: Term<'_>, own: bool) -> NifResult<ResourceArc<St
     Stream::open(env, lease_of(target)?, context, own).ok_or(NifError::BadArg)
 }
 
-/// Asks for items: what comes of it is sent, unless it is `done` already.
+/// A demand of the calling process, which must be the consumer of the stream.
 #[rustler::nif]
 fn stream_next<'a>(
     env: Env<'a>,
-    stream: Term<'a>,
+    stream: ResourceArc<Stream>,
     count: usize,
     callers: Term<'a>,
     place: Term<'a>,
 ) -> NifResult<Refusable<Atom>> {
-    let handle: ResourceArc<Stream> = stream.decode()?;
-    if handle.is_over() {
-        return Ok(Ok(atoms::done()));
+    if !stream.is_consumer(env.pid()) {
+        return Err(NifError::BadArg);
     }
-    let order = (stream, (atoms::next(), stream, count), callers).encode(env);
-    // The consumer answers a callback of that very lease: it is met in the middle of what waits.
+    // The consumer answers a callback of that very lease: the demand is met in the middle of the
+    // code that waits for the answer.
     let within = place.decode::<(ResourceArc<callback::Handle>, u64)>();
-    let within = within.ok().filter(|(_, lease)| *lease == handle.lease.id);
+    let within = within.ok().filter(|(_, lease)| *lease == stream.lease.id);
     let within = within.map(|(callback, _)| Arc::clone(&callback.0));
-    Ok(Stream::ask(&handle, env, order, within).map_err(Refusal))
+    Ok(Stream::ask(&stream, env, count, callers, within).map_err(Refusal))
 }
 
-/// `sending` while something is on the way.
+/// Returns `sending` while the message of a demand is about to be sent.
 #[rustler::nif]
 fn stream_close(stream: ResourceArc<Stream>) -> Atom {
     if stream.close() {

@@ -120,7 +120,6 @@ impl Pool {
     /// rest.
     pub(crate) fn withdraw(&self, key: u64) {
         if let Some(Work::Job(job)) = self.queue.remove(key) {
-            // A demand of a stream goes to a lease, so no refusal waits for this job.
             job.settle();
         }
     }

@@ -103,18 +103,9 @@ impl<T> Queue<T> {
         if fifo.len() >= self.capacity {
             return Err(item);
         }
-        Ok(self.add(&mut fifo, item))
-    }
-
-    /// As `push`, also into a full queue: for an item that has been in it.
-    pub(crate) fn put_back(&self, item: T) {
-        self.add(&mut self.fifo(), item);
-    }
-
-    fn add(&self, fifo: &mut Fifo<T>, item: T) -> u64 {
         let key = fifo.push(item);
         self.length.store(fifo.len(), Ordering::SeqCst);
-        key
+        Ok(key)
     }
 
     pub(crate) fn pop(&self) -> Option<T> {

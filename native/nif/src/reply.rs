@@ -68,23 +68,27 @@ impl Outbox {
         match job.ticket.complete() {
             Completion::Reply => _ = self.send(&job.caller, letter),
             Completion::Interrupted => {
-                job.cut_short();
+                // What the code has brought in spite of that is lost.
+                if let Some(stream) = job.stream() {
+                    stream.fail();
+                }
                 let letter = self.fail(job, &Error::Interrupted);
                 self.send(&job.caller, letter);
             }
-            Completion::Early => {
-                job.cut_short();
-                self.env.clear();
-            }
+            Completion::Early => self.env.clear(),
             Completion::Nothing => self.env.clear(),
         }
-        self.settle(job);
+        job.settle();
     }
 
     /// Tells the caller of a job that was interrupted, before its code has stopped.
     pub(crate) fn interrupt(&mut self, job: &Job) {
         if job.ticket.reply_early() {
-            self.send_refusal(&job.caller, job, &Error::Interrupted);
+            self.send_refusal(job, &Error::Interrupted);
+            // `stream_close` waits for the message, not for the code.
+            if let Some(stream) = job.stream() {
+                stream.settle();
+            }
         }
     }
 
@@ -95,23 +99,19 @@ impl Outbox {
             job.ticket.complete(),
             Completion::Reply | Completion::Interrupted
         );
-        if owes && !job.defer() {
-            self.send_refusal(&job.caller, job, &error);
+        if owes {
+            self.send_refusal(job, &error);
         }
-        self.settle(job);
+        job.settle();
     }
 
-    /// Nothing more comes for `job`.
-    pub(crate) fn settle(&mut self, job: &Job) {
-        while let Some(late) = job.settle() {
-            self.send_refusal(&late, job, &Error::ContextNotBound);
+    fn send_refusal(&mut self, job: &Job, error: &Error) {
+        if let Some(stream) = job.stream() {
+            stream.fail();
         }
-    }
-
-    fn send_refusal(&mut self, to: &LocalPid, job: &Job, error: &Error) {
-        let write = |env| Letter(job.refusal(env, error).as_c_arg());
+        let write = |env| Letter(job.failure(env, error).as_c_arg());
         let letter = self.env.run(write);
-        self.send(to, letter);
+        self.send(&job.caller, letter);
     }
 
     /// Sends what `write` makes; `false` if there is no such process.

@@ -160,7 +160,7 @@ impl Station {
         let has_place = self.slot.resume(py.into(), depth);
         match refusal {
             Some(error) => outbox.refuse(job, error),
-            None => outbox.settle(job),
+            None => job.settle(),
         }
         if !has_place {
             return Err(Exit::Abandoned);

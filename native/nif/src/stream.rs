@@ -1,11 +1,15 @@
 //! A stream: an iterator that lives in a lease, and the handle that Erlang holds on it.
 //!
 //! The iterator itself is with the worker, see [`crate::iterators`]; here it is a number. Nothing
-//! is produced without a demand, and each demand is a job that ends with one message. A stream ends
-//! by `stream_close`, by the death of its consumer, by the drop of its handle, or with its lease.
-//! Scheduler threads, monitors and destructors come here: nothing blocks, nothing attaches.
+//! is produced without a demand, which is a job that ends with one message. Only the consumer, the
+//! process that started the stream, makes demands, and a stream has one open demand at most: one
+//! that was accepted, and whose message is not sent yet. A stream ends by `stream_close`, by the
+//! death of its consumer, by the drop of its handle, or with its lease.
+//!
+//! Called on scheduler threads (NIFs, the monitor, the destructor) and by the thread that sends the
+//! message of a demand: nothing blocks, nothing attaches.
 
-use rustler::{Atom, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
+use rustler::{Atom, Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,34 +18,29 @@ use crate::callback::Callback;
 use crate::census::{Counted, STREAMS};
 use crate::context::{Context, Lease};
 use crate::error::Error;
-use crate::job::{Home, Job};
+use crate::job::{Home, Job, ReplyTo};
 use crate::submission::Submission;
-use crate::ticket::Ticket;
-
-mod demands;
-
-pub(crate) use demands::Demand;
-use demands::Demands;
+use crate::ticket::{Cancel, Ticket};
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 
 pub(crate) struct Stream {
-    /// What the worker knows the iterator by.
+    /// The worker keeps the iterator under this number.
     pub(crate) id: u64,
     pub(crate) lease: Arc<Lease>,
     /// A context lasts as long as its streams; the one that was made for a stream no longer.
     _context: Option<ResourceArc<Context>>,
-    /// The lease was made for this stream.
+    /// The lease was made for this stream, and ends with it.
     owns_lease: bool,
+    /// Set by `close`, once and for good: the open demand is cancelled then.
     closed: AtomicBool,
-    /// A demand has come to its end.
+    /// The message of a demand has said, or is about to say, that the stream is over.
     finished: AtomicBool,
-    /// There are no more, and whoever asked is dead: the next one is told why.
-    lost: AtomicBool,
     consumer: LocalPid,
-    /// Others that have asked, and are monitored.
-    askers: Mutex<Vec<LocalPid>>,
-    pub(crate) demands: Demands,
+    /// The last demand that was accepted. Locked to copy or replace the reference.
+    demand: Mutex<Option<Arc<Submission>>>,
+    /// No demand is open: the message of the last one has been sent, or never will be.
+    settled: AtomicBool,
     _counted: Counted,
 }
 
@@ -60,124 +59,134 @@ impl Stream {
             owns_lease,
             closed: AtomicBool::new(false),
             finished: AtomicBool::new(false),
-            lost: AtomicBool::new(false),
             consumer: env.pid(),
-            askers: Mutex::default(),
-            demands: Demands::default(),
+            demand: Mutex::default(),
+            settled: AtomicBool::new(true),
             _counted: STREAMS.enter(),
         });
         env.monitor(&stream, &env.pid())?;
         Some(stream)
     }
 
-    /// Asks for items, by an order for a job: `ok`, or `done`. `within`: the calling process
-    /// answers this.
+    pub(crate) fn is_consumer(&self, process: LocalPid) -> bool {
+        self.consumer == process
+    }
+
+    /// Makes a demand for `count` items. Called by the consumer. `within`: the callback that it
+    /// answers, if the code of this very lease waits for it.
+    ///
+    /// Returns `ok` when one message will be sent; `done` when the stream is over; `sending` while
+    /// the message of the demand before is about to be sent, which `done` would overtake.
     pub(crate) fn ask(
         this: &ResourceArc<Self>,
         env: Env<'_>,
-        order: Term<'_>,
+        count: usize,
+        callers: Term<'_>,
         within: Option<Arc<Callback>>,
     ) -> Result<Atom, Error> {
-        if !Self::watch(this, env) {
-            // Nobody will look for a message.
-            return Ok(atoms::ok());
+        if this.is_closed() {
+            let is_settled = this.cancel_demand();
+            return Ok(if is_settled {
+                atoms::done()
+            } else {
+                atoms::sending()
+            });
         }
+        if !this.is_settled() {
+            let is_open = this.demand().is_some_and(|demand| demand.is_pending());
+            return if is_open {
+                Err(Error::Busy)
+            } else {
+                Ok(atoms::sending())
+            };
+        }
+        if this.is_finished() {
+            return Ok(atoms::done());
+        }
+        let request = (atoms::undefined(), (atoms::next(), count), callers).encode(env);
+        match Self::submit(this, env, request, within) {
+            Ok(()) => Ok(atoms::ok()),
+            // The consumer is told once that the context has ended.
+            Err(Error::ContextNotBound) if !this.finish() => Ok(atoms::done()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn submit(
+        this: &ResourceArc<Self>,
+        env: Env<'_>,
+        request: Term<'_>,
+        within: Option<Arc<Callback>>,
+    ) -> Result<(), Error> {
         let ticket = match &within {
             Some(callback) => Ticket::admit(&callback.pending),
             None => Ticket::open(&this.lease.pool().pending).ok_or(Error::Overloaded)?,
         };
-        let demand = Demand::new(env.pid(), &ticket);
-        let parent = within.as_ref().and_then(|callback| callback.job.clone());
-        let home = Home::Demand(Arc::clone(&demand), parent);
-        let job = Job::accept(env, order, ticket, home);
+        let home = match &within {
+            Some(callback) => Home::Within(callback.job.clone()),
+            None => Home::Anywhere,
+        };
+        let job = Job::accept(env, request, ticket, home, ReplyTo::Stream(this.clone()));
+        // Before the job may be answered, which ends this again.
+        this.settled.store(false, Ordering::SeqCst);
         let submitted = match within {
             Some(callback) => Submission::to_callback(&callback, job),
             None => Submission::to_lease(&this.lease, job),
         };
         match submitted {
-            Ok(submission) => {
-                demand.accepted(submission);
-                this.accept(&demand);
-                Ok(atoms::ok())
+            Ok(submission) => *this.lock_demand() = Some(Arc::new(submission)),
+            Err(error) => {
+                this.settle();
+                return Err(error);
             }
-            Err(Error::ContextNotBound) => this.turn_away(env.pid()),
-            Err(error) => Err(error),
         }
+        if this.is_closed() {
+            // `close` may have come before the demand could be found.
+            this.cancel_demand();
+        }
+        Ok(())
     }
 
-    /// The demands of the calling process end with it; `false` if it is dying.
-    fn watch(this: &ResourceArc<Self>, env: Env<'_>) -> bool {
-        let asker = env.pid();
-        if asker == this.consumer || this.askers().contains(&asker) {
-            return true;
-        }
-        // Its end comes after this: it is still in here.
-        let is_alive = env.monitor(this, &asker).is_some();
-        if is_alive {
-            this.askers().push(asker);
-        }
-        is_alive
+    /// Ends the open demand: its message has been sent, or never will be.
+    pub(crate) fn settle(&self) {
+        self.settled.store(true, Ordering::SeqCst);
     }
 
-    fn accept(&self, demand: &Arc<Demand>) {
-        self.demands.accept(Arc::clone(demand));
-        if self.is_closed() {
-            // Whoever closed it may have come too early to see this one.
-            demand.cancel();
-        }
+    fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::SeqCst)
     }
 
-    fn turn_away(&self, asker: LocalPid) -> Result<Atom, Error> {
-        if self.demands.wait(asker) {
-            Ok(atoms::ok())
-        } else if self.refuse() {
-            Ok(atoms::done())
-        } else {
-            Err(Error::ContextNotBound)
-        }
+    /// Ends the stream with the message of its open demand. `false` if it had ended before.
+    pub(crate) fn finish(&self) -> bool {
+        let was_finished = self.is_finished();
+        !self.finished.swap(true, Ordering::SeqCst) && !was_finished
     }
 
-    /// A demand is not met: `true` if it is told `done`. Only one is told that the lease has ended.
-    pub(crate) fn refuse(&self) -> bool {
-        let is_finished = self.is_finished();
-        if self.lease.is_ended() {
-            return self.finished.swap(true, Ordering::SeqCst) || is_finished;
-        }
-        is_finished
+    /// As `finish`, with an error: the worker closes the iterator after the message.
+    pub(crate) fn fail(&self) {
+        self.finish();
+        self.lease.close_iterator(self.id);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
     }
 
-    fn finish(&self) {
-        self.finished.store(true, Ordering::SeqCst);
-    }
-
-    /// There will be no more items.
-    pub(crate) fn is_finished(&self) -> bool {
+    /// No more items will come.
+    fn is_finished(&self) -> bool {
         self.is_closed() || self.finished.load(Ordering::SeqCst)
     }
 
-    /// And nothing is on its way, which `done` would overtake.
-    pub(crate) fn is_over(&self) -> bool {
-        self.is_finished() && self.demands.are_settled()
+    /// The worker ends the lease when the demand that finished the stream is answered.
+    pub(crate) fn frees_lease(&self) -> bool {
+        self.owns_lease && self.is_finished()
     }
 
-    fn lose(&self) {
-        self.lost.store(true, Ordering::SeqCst);
-    }
-
-    /// There are no more, and nobody has been told why.
-    pub(crate) fn take_lost(&self) -> bool {
-        self.lost.swap(false, Ordering::SeqCst)
-    }
-
-    /// Nothing will come any more, but for what is on the way: `false` while something is about to
-    /// be sent. Idempotent.
+    /// Closes the stream, and cancels its open demand. Returns `false` while the message of that is
+    /// about to be sent: the caller has to call again. Idempotent.
     pub(crate) fn close(&self) -> bool {
         let first = !self.closed.swap(true, Ordering::SeqCst);
-        let is_settled = self.demands.cancel();
+        let is_settled = self.cancel_demand();
         if first {
             self.lease.close_iterator(self.id);
             if self.owns_lease {
@@ -187,22 +196,30 @@ impl Stream {
         is_settled
     }
 
-    fn askers(&self) -> MutexGuard<'_, Vec<LocalPid>> {
-        // Whole after each operation, whatever panicked.
-        self.askers.lock().unwrap_or_else(PoisonError::into_inner)
+    /// `false` while the message of the demand is about to be sent.
+    fn cancel_demand(&self) -> bool {
+        if self.is_settled() {
+            return true;
+        }
+        let demand = self.demand();
+        demand.is_none_or(|demand| demand.cancel() == Cancel::Cancelled)
+    }
+
+    fn demand(&self) -> Option<Arc<Submission>> {
+        self.lock_demand().clone()
+    }
+
+    fn lock_demand(&self) -> MutexGuard<'_, Option<Arc<Submission>>> {
+        // Whole after each assignment, whatever panicked.
+        self.demand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[rustler::resource_impl]
 impl Resource for Stream {
-    /// The consumer died, or another that has asked.
-    fn down<'a>(&'a self, _env: Env<'a>, pid: LocalPid, _monitor: Monitor) {
-        if pid == self.consumer {
-            self.close();
-        } else {
-            self.askers().retain(|asker| *asker != pid);
-            self.demands.cancel_those_of(pid);
-        }
+    /// The consumer died.
+    fn down<'a>(&'a self, _env: Env<'a>, _consumer: LocalPid, _monitor: Monitor) {
+        self.close();
     }
 }
 

@@ -127,11 +127,6 @@ impl Ticket {
         won
     }
 
-    /// The caller has given up, and will hear nothing.
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.state.load(Ordering::SeqCst) == CANCELLED
-    }
-
     /// The code has to stop, and its caller will hear so; `false` when there is no such code.
     pub(crate) fn interrupt(&self) -> bool {
         self.step(RUNNING, INTERRUPTED) || self.state.load(Ordering::SeqCst) == INTERRUPTED

@@ -29,11 +29,8 @@ pub(crate) enum Shape<'a> {
         stream: ResourceArc<Stream>,
         source: Term<'a>,
     },
-    /// The next items of a stream, so many at most.
-    Next {
-        stream: ResourceArc<Stream>,
-        count: usize,
-    },
+    /// The next items of the stream that the job is a demand of, `count` at most.
+    Next { count: usize },
     /// A list of all that there is in what another shape returns.
     Collect { source: Term<'a> },
     /// A coroutine that another shape returns runs on while its worker does other things.
@@ -70,8 +67,7 @@ impl<'a> Shape<'a> {
                 stream: stream.decode()?,
                 source,
             }),
-            [tag, stream, count] if is(tag, atoms::next()) => Ok(Self::Next {
-                stream: stream.decode()?,
+            [tag, count] if is(tag, atoms::next()) => Ok(Self::Next {
                 count: count.decode()?,
             }),
             [tag, source] if is(tag, atoms::collect()) => Ok(Self::Collect { source }),
@@ -122,7 +118,9 @@ impl<'a> Shape<'a> {
             Self::Open { source, .. } | Self::Collect { source } | Self::Async { source } => {
                 Self::source(*source)?.check()
             }
-            Self::Empty | Self::Next { .. } => Ok(()),
+            Self::Empty => Ok(()),
+            // Made by `Stream::ask` only.
+            Self::Next { .. } => Err(NifError::BadArg),
         }
     }
 }

@@ -61,7 +61,7 @@ impl Worker {
                 }
                 return Err(exit);
             }
-            if job.frees_lease() {
+            if job.stream().is_some_and(|stream| stream.frees_lease()) {
                 lease.end();
             }
             if !lease.board().is_empty() {
