@@ -5,10 +5,12 @@ use pyo3::prelude::*;
 use rustler::{Atom, Encoder, Env, Term};
 use std::fmt;
 
+use py_engine::exception::Exception;
+use py_engine::interrupt::Interrupted;
+
 use crate::atoms;
 use crate::convert::make_map;
-use crate::exception::Exception;
-use crate::interrupt::Interrupted;
+use crate::exception::encode;
 
 #[derive(Debug)]
 pub(crate) enum Error {
@@ -124,7 +126,7 @@ impl Encoder for Error {
                 );
                 (atoms::unconvertible(), info).encode(env)
             }
-            Self::Python(exception) => (exception.kind, exception.as_ref()).encode(env),
+            Self::Python(exception) => encode(env, exception),
         }
     }
 }

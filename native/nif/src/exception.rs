@@ -1,124 +1,86 @@
-//! A Python exception as plain data: captured on the worker, encoded into the reply.
-//!
-//! The atom that a caller matches is that of the nearest built-in class in the exception's MRO:
-//! a fixed set, so user code mints no atoms.
+//! A Python exception as a term: `{Type, #{class, message, traceback, cause, ...}}`.
 
-use pyo3::ffi;
 use pyo3::prelude::*;
 use rustler::{Atom, Encoder, Env, Term};
-use std::fmt;
+
+use py_engine::exception::{Exception, Frame, Syntax};
 
 use crate::atoms;
 use crate::convert::make_map;
 use crate::object::ErlangTerm;
-use crate::traceback::Frame;
 
-mod capture;
-
-pub(crate) use capture::{Capture, MAX_NAME, check};
-
-#[derive(Debug)]
-pub(crate) struct Exception {
-    pub(crate) kind: Atom,
-    pub(crate) class: String,
-    pub(crate) message: String,
-    notes: Vec<String>,
-    frames: Vec<Frame>,
-    syntax: Option<Syntax>,
-    /// What an Erlang function failed with.
-    origin: Option<Origin>,
-    /// The members of an exception group; `None` for another exception.
-    exceptions: Option<Vec<Exception>>,
-    cause: Option<Cause>,
+/// `{Type, Info}`. The atoms of types are a fixed set, see `exception_class.rs` of the engine.
+pub(crate) fn encode<'a>(env: Env<'a>, exception: &Exception) -> Term<'a> {
+    // Fails for names only that are too long for an atom.
+    let kind = Atom::from_str(env, exception.kind).unwrap_or_else(|_| atoms::error());
+    (kind, info(env, exception)).encode(env)
 }
 
-/// `{Class, Reason, Stacktrace}`.
-struct Origin(Py<ErlangTerm>);
-
-#[derive(Debug)]
-struct Cause {
-    exception: Box<Exception>,
-    /// `raise … from …`, or merely raised while the other was handled.
-    explicit: bool,
-}
-
-#[derive(Debug)]
-struct Syntax {
-    message: String,
-    file: String,
-    line: u32,
-    offset: u32,
-    end_offset: u32,
-    text: String,
-}
-
-impl Exception {
-    /// Called on an attached thread, in a task that the watchdog watches. The error is
-    /// `Interrupted`: code that prints the exception had to stop.
-    pub(crate) fn capture(py: Python<'_>, err: &PyErr) -> PyResult<Self> {
-        let value = err.value(py);
-        // Before 3.12 an exception gets its traceback when an `except` catches it, as here.
-        if let Some(traceback) = err.traceback(py) {
-            // SAFETY: attached, an exception and a traceback. No error, since it is one.
-            unsafe { ffi::PyException_SetTraceback(value.as_ptr(), traceback.as_ptr()) };
+fn info<'a>(env: Env<'a>, exception: &Exception) -> Term<'a> {
+    let frames: Vec<_> = exception.frames.iter().map(|f| frame(env, f)).collect();
+    let mut pairs = vec![
+        (atoms::class(), exception.class.encode(env)),
+        (atoms::message(), exception.message.encode(env)),
+        (atoms::traceback(), frames.encode(env)),
+    ];
+    match &exception.cause {
+        None => pairs.push((atoms::cause(), atoms::none().encode(env))),
+        Some(cause) => {
+            let chain = if cause.explicit {
+                atoms::cause()
+            } else {
+                atoms::context()
+            };
+            pairs.push((atoms::cause(), info(env, &cause.exception)));
+            pairs.push((atoms::chain(), chain.encode(env)));
         }
-        Capture::new().exception(value)
     }
+    if let Some(members) = &exception.exceptions {
+        let members: Vec<_> = members.iter().map(|member| info(env, member)).collect();
+        pairs.push((atoms::exceptions(), members.encode(env)));
+    }
+    if !exception.notes.is_empty() {
+        pairs.push((atoms::notes(), exception.notes.encode(env)));
+    }
+    if let Some(term) = exception.origin.as_ref().and_then(|term| origin(env, term)) {
+        pairs.push((atoms::erlang(), term));
+    }
+    if let Some(s) = &exception.syntax {
+        pairs.push((atoms::syntax(), syntax(env, s)));
+    }
+    make_map(env, &pairs)
 }
 
-impl fmt::Debug for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Origin")
+fn frame<'a>(env: Env<'a>, frame: &Frame) -> Term<'a> {
+    let mut pairs = vec![
+        (atoms::file(), frame.file.encode(env)),
+        (atoms::line(), frame.line.encode(env)),
+        (atoms::function(), frame.function.encode(env)),
+    ];
+    if let Some(source) = &frame.source {
+        pairs.push((atoms::source(), source.encode(env)));
     }
+    make_map(env, &pairs)
 }
 
-impl Encoder for Exception {
-    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
-        let mut pairs = vec![
-            (atoms::class(), self.class.encode(env)),
-            (atoms::message(), self.message.encode(env)),
-            (atoms::traceback(), self.frames.encode(env)),
-        ];
-        match &self.cause {
-            None => pairs.push((atoms::cause(), atoms::none().encode(env))),
-            Some(cause) => {
-                let chain = if cause.explicit {
-                    atoms::cause()
-                } else {
-                    atoms::context()
-                };
-                pairs.push((atoms::cause(), cause.exception.encode(env)));
-                pairs.push((atoms::chain(), chain.encode(env)));
-            }
-        }
-        if let Some(exceptions) = &self.exceptions {
-            pairs.push((atoms::exceptions(), exceptions.encode(env)));
-        }
-        if !self.notes.is_empty() {
-            pairs.push((atoms::notes(), self.notes.encode(env)));
-        }
-        if let Some(Origin(term)) = &self.origin {
-            pairs.push((atoms::erlang(), term.get().to_term(env)));
-        }
-        if let Some(syntax) = &self.syntax {
-            pairs.push((atoms::syntax(), syntax.encode(env)));
-        }
-        make_map(env, &pairs)
-    }
+fn syntax<'a>(env: Env<'a>, syntax: &Syntax) -> Term<'a> {
+    make_map(
+        env,
+        &[
+            (atoms::message(), syntax.message.encode(env)),
+            (atoms::file(), syntax.file.encode(env)),
+            (atoms::line(), syntax.line.encode(env)),
+            (atoms::offset(), syntax.offset.encode(env)),
+            (atoms::end_offset(), syntax.end_offset.encode(env)),
+            (atoms::text(), syntax.text.encode(env)),
+        ],
+    )
 }
 
-impl Encoder for Syntax {
-    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
-        make_map(
-            env,
-            &[
-                (atoms::message(), self.message.encode(env)),
-                (atoms::file(), self.file.encode(env)),
-                (atoms::line(), self.line.encode(env)),
-                (atoms::offset(), self.offset.encode(env)),
-                (atoms::end_offset(), self.end_offset.encode(env)),
-                (atoms::text(), self.text.encode(env)),
-            ],
-        )
-    }
+/// What the Erlang function has failed with; `None` if code has put something else there.
+fn origin<'a>(env: Env<'a>, term: &Py<PyAny>) -> Option<Term<'a>> {
+    Python::attach(|py| {
+        let term = term.bind(py).cast::<ErlangTerm>().ok()?;
+        Some(term.get().to_term(env))
+    })
 }

@@ -3,29 +3,28 @@
 
 use rustler::schedule::consume_timeslice;
 use rustler::{Atom, Encoder, Env, Error as NifError, LocalPid, NifResult, ResourceArc, Term};
+use std::panic::RefUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::atoms;
-use crate::callback::{self, Outcome};
-use crate::census::{CALLBACKS, JOBS, LEASES, OBJECTS, STREAMS};
-use crate::context::{Context, End, LeaseHandle};
-use crate::erlang::Outgoing;
 use crate::error::Error;
-use crate::job::{Job, ReplyTo};
-use crate::pool::{Pool, PoolHandle};
+use crate::host::Outgoing;
+use crate::job::{CallbackHandle, Cancel, Job, Outcome, ReplyTo};
+use crate::live_counts::COUNTS;
+use crate::pool::{Context, End, LeaseHandle, Pool, PoolHandle, SubmissionHandle};
 use crate::stream::Stream;
-use crate::submission::Handle;
 use crate::target::{Target, lease_of};
-use crate::ticket::Cancel;
-use crate::watchdog::{self, Limits};
-use crate::{erlang, python, thread};
+use crate::watch::{self, Limits};
+use crate::{atoms, host, start, worker};
 
 /// `{error, Reason}` is the NIF's return value; nothing will be sent.
 type Refusable<T> = Result<T, Refusal>;
 
 struct Refusal(Error);
+
+// The Python objects of an exception are not looked at by a NIF, which has no attachment.
+impl RefUnwindSafe for Refusal {}
 
 impl Encoder for Refusal {
     fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
@@ -35,7 +34,7 @@ impl Encoder for Refusal {
 
 #[rustler::nif(schedule = "DirtyIo")]
 fn start_python<'a>(env: Env<'a>, executable: &str) -> Term<'a> {
-    match python::start(executable) {
+    match start::start(executable) {
         Ok(()) => atoms::ok().encode(env),
         Err(text) => env.error_tuple(text),
     }
@@ -52,7 +51,7 @@ fn open_pool(
 ) -> NifResult<ResourceArc<PoolHandle>> {
     let grace = Duration::from_millis(interrupt_grace);
     let pool = Pool::new(size, max_pending, env.pid());
-    watchdog::guard(
+    worker::guard(
         &pool,
         Limits {
             grace,
@@ -77,7 +76,7 @@ fn is_closed(pool: ResourceArc<PoolHandle>) -> bool {
 
 #[rustler::nif]
 fn start_worker<'a>(env: Env<'a>, pool: ResourceArc<PoolHandle>, id: u64) -> Term<'a> {
-    match thread::spawn(Arc::clone(&pool.0), id) {
+    match worker::spawn(Arc::clone(&pool.0), id) {
         Ok(()) => atoms::ok().encode(env),
         Err(error) => env.error_tuple(error.to_string()),
     }
@@ -93,7 +92,7 @@ fn pool_info(pool: ResourceArc<PoolHandle>) -> (usize, usize, usize, usize, usiz
         pool.size(),
         pool.leased(),
         pending,
-        watchdog::abandoned(),
+        watch::abandoned(),
         left,
     )
 }
@@ -102,11 +101,11 @@ fn pool_info(pool: ResourceArc<PoolHandle>) -> (usize, usize, usize, usize, usiz
 #[rustler::nif]
 fn resources() -> (usize, usize, usize, usize, usize) {
     (
-        JOBS.count(),
-        LEASES.count(),
-        OBJECTS.count(),
-        CALLBACKS.count(),
-        STREAMS.count(),
+        COUNTS.jobs.count(),
+        COUNTS.leases.count(),
+        COUNTS.objects.count(),
+        COUNTS.callbacks.count(),
+        COUNTS.streams.count(),
     )
 }
 
@@ -165,25 +164,25 @@ fn submit<'a>(
     reference: Term<'a>,
     job: Term<'a>,
     callers: Term<'a>,
-) -> NifResult<Refusable<ResourceArc<Handle>>> {
+) -> NifResult<Refusable<ResourceArc<SubmissionHandle>>> {
     let target = Target::decode(target)?;
     let start = (!Job::check(job)?.is_small()).then(Instant::now);
     let Some(ticket) = target.open_ticket() else {
         return Ok(Err(Refusal(Error::Overloaded)));
     };
     let request = (reference, job, callers).encode(env);
-    let job = Job::accept(env, request, ticket, target.home(), ReplyTo::Caller);
+    let job = Job::accept(env, request, ticket, target.placement(), ReplyTo::Caller);
     let submitted = target.submit(job);
     if let Some(start) = start {
         charge(env, start);
     }
     Ok(submitted
-        .map(|submission| ResourceArc::new(Handle::new(submission)))
+        .map(|submission| ResourceArc::new(SubmissionHandle::new(submission)))
         .map_err(Refusal))
 }
 
 #[rustler::nif]
-fn cancel(call: ResourceArc<Handle>) -> Atom {
+fn cancel(call: ResourceArc<SubmissionHandle>) -> Atom {
     match call.submission.cancel() {
         Cancel::Cancelled => atoms::cancelled(),
         Cancel::Replied => atoms::replied(),
@@ -192,23 +191,23 @@ fn cancel(call: ResourceArc<Handle>) -> Atom {
 
 /// Its reply is not sent, nor about to be.
 #[rustler::nif]
-fn is_pending(call: ResourceArc<Handle>) -> bool {
+fn is_pending(call: ResourceArc<SubmissionHandle>) -> bool {
     call.submission.is_pending()
 }
 
 /// The calling process awaits the reply; `false` if it has done that before.
 #[rustler::nif]
-fn take(call: ResourceArc<Handle>) -> bool {
+fn take(call: ResourceArc<SubmissionHandle>) -> bool {
     call.take()
 }
 
 #[rustler::nif]
 fn interrupt(target: Term<'_>) -> NifResult<bool> {
     if let Ok(caller) = target.decode::<LocalPid>() {
-        return Ok(watchdog::interrupt(|job, _| job.caller == caller));
+        return Ok(watch::interrupt(|job, _| job.caller == caller));
     }
     let id = lease_of(target)?.id;
-    Ok(watchdog::interrupt(|_, lease| {
+    Ok(watch::interrupt(|_, lease| {
         lease.is_some_and(|lease| lease.id == id)
     }))
 }
@@ -216,28 +215,29 @@ fn interrupt(target: Term<'_>) -> NifResult<bool> {
 /// The calling process serves Python code from here on, and has these functions.
 #[rustler::nif]
 fn serve_callbacks(env: Env<'_>, functions: Vec<String>) -> Atom {
-    erlang::serve(env.pid(), functions.into_iter().collect());
+    host::serve(env.pid(), functions.into_iter().collect());
     atoms::ok()
 }
 
 /// Python code finds one more name.
 #[rustler::nif]
 fn add_function(name: String) -> Atom {
-    erlang::add(name);
+    host::add_function(name);
     atoms::ok()
 }
 
 #[rustler::nif]
 fn remove_function(name: &str) -> Atom {
-    erlang::remove(name);
+    host::remove_function(name);
     atoms::ok()
 }
 
 /// The first answer counts.
 #[rustler::nif]
-fn answer(env: Env<'_>, callback: ResourceArc<callback::Handle>, outcome: Term<'_>) -> Atom {
+fn answer(env: Env<'_>, callback: ResourceArc<CallbackHandle>, outcome: Term<'_>) -> Atom {
     let start = Instant::now();
-    callback.0.answer(Outcome::said(outcome));
+    let outcome = Outcome::answered(outcome);
+    callback.0.callback.answer(Box::new(outcome));
     charge(env, start);
     atoms::ok()
 }
@@ -270,7 +270,7 @@ fn stream_next<'a>(
     }
     // The consumer answers a callback of that very lease: the demand is met in the middle of the
     // code that waits for the answer.
-    let within = place.decode::<(ResourceArc<callback::Handle>, u64)>();
+    let within = place.decode::<(ResourceArc<CallbackHandle>, u64)>();
     let within = within.ok().filter(|(_, lease)| *lease == stream.lease.id);
     let within = within.map(|(callback, _)| Arc::clone(&callback.0));
     Ok(Stream::ask(&stream, env, count, callers, within).map_err(Refusal))

@@ -1,7 +1,7 @@
 //! What one side holds of the other: Python objects in Erlang, Erlang terms in Python.
 //!
 //! Objects are made on workers, attached, and dropped anywhere: a drop leaves the reference to
-//! [`release`], whose thread alone runs what finalizers there are.
+//! [`py_engine::released`], whose thread alone runs what finalizers there are.
 
 use pyo3::basic::CompareOp;
 use pyo3::prelude::*;
@@ -9,15 +9,15 @@ use rustler::env::SavedTerm;
 use rustler::sys::{enif_compare, enif_is_identical};
 use rustler::{Env, LocalPid, OwnedEnv, Resource, ResourceArc, Term};
 
-use crate::census::{Counted, OBJECTS};
 use crate::error::Error;
-use crate::release;
+use crate::live_counts::{COUNTS, CountGuard};
+use py_engine::released::release;
 
 /// An object with no Erlang form. As an argument it is that object again.
 pub(crate) struct Object {
     /// Always `Some` until the drop.
     object: Option<Py<PyAny>>,
-    _counted: Counted,
+    _counted: CountGuard,
 }
 
 #[rustler::resource_impl]
@@ -28,7 +28,7 @@ impl Object {
         let object = Some(object.clone().unbind());
         ResourceArc::new(Self {
             object,
-            _counted: OBJECTS.enter(),
+            _counted: COUNTS.objects.enter(),
         })
     }
 
@@ -43,7 +43,7 @@ impl Object {
 impl Drop for Object {
     fn drop(&mut self) {
         if let Some(object) = self.object.take() {
-            release::release(object);
+            release(object);
         }
     }
 }
@@ -54,7 +54,7 @@ pub(crate) struct SharedBytes {
     owner: Option<Py<PyAny>>,
     data: *const u8,
     size: usize,
-    _counted: Counted,
+    _counted: CountGuard,
 }
 
 // SAFETY: the bytes do not change, and the owner is not touched before the drop, which leaves it
@@ -73,7 +73,7 @@ impl SharedBytes {
             owner: Some(owner.clone().unbind()),
             data: bytes.as_ptr(),
             size: bytes.len(),
-            _counted: OBJECTS.enter(),
+            _counted: COUNTS.objects.enter(),
         });
         // SAFETY: the owner keeps the bytes alive.
         let slice = |shared: &Self| unsafe { std::slice::from_raw_parts(shared.data, shared.size) };
@@ -86,7 +86,7 @@ impl SharedBytes {
 impl Drop for SharedBytes {
     fn drop(&mut self) {
         if let Some(owner) = self.owner.take() {
-            release::release(owner);
+            release(owner);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A stream: an iterator that lives in a lease, and the handle that Erlang holds on it.
 //!
-//! The iterator itself is with the worker, see [`crate::iterators`]; here it is a number. Nothing
+//! The iterator itself is with the worker, see [`py_engine::asyncio`]; here it is a number. Nothing
 //! is produced without a demand, which is a job that ends with one message. Only the consumer, the
 //! process that started the stream, makes demands, and a stream has one open demand at most: one
 //! that was accepted, and whose message is not sent yet. A stream ends by `stream_close`, by the
@@ -10,19 +10,16 @@
 //! message of a demand: nothing blocks, nothing attaches.
 
 use rustler::{Atom, Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
-use crate::atoms;
-use crate::callback::Callback;
-use crate::census::{Counted, STREAMS};
-use crate::context::{Context, Lease};
+use py_engine::lock::lock;
+
 use crate::error::Error;
-use crate::job::{Home, Job, ReplyTo};
-use crate::submission::Submission;
-use crate::ticket::{Cancel, Ticket};
-
-static NEXT: AtomicU64 = AtomicU64::new(1);
+use crate::job::{CallbackQueue, Cancel, Demand, Job, Placement, ReplyTo, Ticket};
+use crate::live_counts::{COUNTS, CountGuard};
+use crate::pool::{Context, JobQueue, Lease, Submission};
+use crate::{atoms, ids};
 
 pub(crate) struct Stream {
     /// The worker keeps the iterator under this number.
@@ -41,7 +38,7 @@ pub(crate) struct Stream {
     demand: Mutex<Option<Arc<Submission>>>,
     /// No demand is open: the message of the last one has been sent, or never will be.
     settled: AtomicBool,
-    _counted: Counted,
+    _counted: CountGuard,
 }
 
 impl Stream {
@@ -53,7 +50,7 @@ impl Stream {
         owns_lease: bool,
     ) -> Option<ResourceArc<Self>> {
         let stream = ResourceArc::new(Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            id: ids::next(),
             lease,
             _context: context,
             owns_lease,
@@ -62,7 +59,7 @@ impl Stream {
             consumer: env.pid(),
             demand: Mutex::default(),
             settled: AtomicBool::new(true),
-            _counted: STREAMS.enter(),
+            _counted: COUNTS.streams.enter(),
         });
         env.monitor(&stream, &env.pid())?;
         Some(stream)
@@ -82,7 +79,7 @@ impl Stream {
         env: Env<'_>,
         count: usize,
         callers: Term<'_>,
-        within: Option<Arc<Callback>>,
+        within: Option<Arc<CallbackQueue>>,
     ) -> Result<Atom, Error> {
         if this.is_closed() {
             let is_settled = this.cancel_demand();
@@ -116,25 +113,41 @@ impl Stream {
         this: &ResourceArc<Self>,
         env: Env<'_>,
         request: Term<'_>,
-        within: Option<Arc<Callback>>,
+        within: Option<Arc<CallbackQueue>>,
     ) -> Result<(), Error> {
         let ticket = match &within {
             Some(callback) => Ticket::admit(&callback.pending),
             None => Ticket::open(&this.lease.pool().pending).ok_or(Error::Overloaded)?,
         };
         let home = match &within {
-            Some(callback) => Home::Within(callback.job.clone()),
-            None => Home::Anywhere,
+            Some(callback) => Placement::Within(callback.job.clone()),
+            None => Placement::Anywhere,
         };
-        let job = Job::accept(env, request, ticket, home, ReplyTo::Stream(this.clone()));
+        let job_ticket = Arc::clone(&ticket);
+        let job = Job::accept(
+            env,
+            request,
+            ticket,
+            home,
+            ReplyTo::Demand(Arc::new(StreamDemand(this.clone()))),
+        );
         // Before the job may be answered, which ends this again.
         this.settled.store(false, Ordering::SeqCst);
         let submitted = match within {
-            Some(callback) => Submission::to_callback(&callback, job),
-            None => Submission::to_lease(&this.lease, job),
+            Some(callback) => {
+                let queue = Arc::downgrade(&callback) as Weak<dyn JobQueue>;
+                callback.submit(job).map(|key| (queue, key))
+            }
+            None => {
+                let queue = Arc::downgrade(&this.lease) as Weak<dyn JobQueue>;
+                this.lease.submit(job).map(|key| (queue, key))
+            }
         };
         match submitted {
-            Ok(submission) => *this.lock_demand() = Some(Arc::new(submission)),
+            Ok((queue, key)) => {
+                let submission = Submission::new(job_ticket, queue, key);
+                *this.lock_demand() = Some(Arc::new(submission));
+            }
             Err(error) => {
                 this.settle();
                 return Err(error);
@@ -210,8 +223,28 @@ impl Stream {
     }
 
     fn lock_demand(&self) -> MutexGuard<'_, Option<Arc<Submission>>> {
-        // Whole after each assignment, whatever panicked.
-        self.demand.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.demand)
+    }
+}
+
+/// One demand, which is a job: it keeps its stream, which refers to the ticket of the job only.
+pub(crate) struct StreamDemand(pub(crate) ResourceArc<Stream>);
+
+impl Demand for StreamDemand {
+    fn message<'a>(&self, env: Env<'a>, result: Term<'a>) -> Term<'a> {
+        (atoms::py_stream(), &self.0, result).encode(env)
+    }
+
+    fn fail(&self) {
+        self.0.fail();
+    }
+
+    fn settle(&self) {
+        self.0.settle();
+    }
+
+    fn frees_lease(&self) -> bool {
+        self.0.frees_lease()
     }
 }
 

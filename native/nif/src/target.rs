@@ -1,15 +1,11 @@
 //! Where a job goes, by what Erlang names for it. Runs on scheduler threads.
 
 use rustler::{NifResult, ResourceArc, Term};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
-use crate::callback::{self, Callback};
-use crate::context::{Context, Lease, LeaseHandle};
 use crate::error::Error;
-use crate::job::{Home, Job};
-use crate::pool::{Pool, PoolHandle};
-use crate::submission::Submission;
-use crate::ticket::Ticket;
+use crate::job::{CallbackHandle, CallbackQueue, Job, Placement, Ticket};
+use crate::pool::{Context, JobQueue, Lease, LeaseHandle, Pool, PoolHandle, Submission};
 
 /// Who a job is for.
 pub(crate) enum Target {
@@ -17,7 +13,7 @@ pub(crate) enum Target {
     Lease(Arc<Lease>),
     Pool(Arc<Pool>),
     /// The thread that waits for the answer.
-    Callback(Arc<Callback>),
+    Callback(Arc<CallbackQueue>),
 }
 
 impl Target {
@@ -28,18 +24,20 @@ impl Target {
         if let Ok(lease) = lease_of(term) {
             return Ok(Self::Lease(lease));
         }
-        if let Ok(callback) = term.decode::<ResourceArc<callback::Handle>>() {
+        if let Ok(callback) = term.decode::<ResourceArc<CallbackHandle>>() {
             return Ok(Self::Callback(Arc::clone(&callback.0)));
         }
         let pool: ResourceArc<PoolHandle> = term.decode()?;
         Ok(Self::Pool(Arc::clone(&pool.0)))
     }
 
-    pub(crate) fn home(&self) -> Home {
+    pub(crate) fn placement(&self) -> Placement {
         match self {
-            Self::Context(context) => Home::Context(Mutex::new(Some(context.clone()))),
-            Self::Callback(callback) => Home::Within(callback.job.clone()),
-            Self::Lease(_) | Self::Pool(_) => Home::Anywhere,
+            Self::Context(context) => {
+                Placement::Context(Mutex::new(Some(Box::new(context.clone()))))
+            }
+            Self::Callback(callback) => Placement::Within(callback.job.clone()),
+            Self::Lease(_) | Self::Pool(_) => Placement::Anywhere,
         }
     }
 
@@ -54,12 +52,14 @@ impl Target {
     }
 
     pub(crate) fn submit(&self, job: Arc<Job>) -> Result<Submission, Error> {
-        match self {
-            Self::Pool(pool) => Submission::to_pool(pool, job),
-            Self::Lease(lease) => Submission::to_lease(lease, job),
-            Self::Context(context) => Submission::to_lease(&context.0, job),
-            Self::Callback(callback) => Submission::to_callback(callback, job),
-        }
+        let ticket = Arc::clone(&job.ticket);
+        let (queue, key): (Weak<dyn JobQueue>, u64) = match self {
+            Self::Pool(pool) => (Arc::downgrade(pool) as _, pool.submit(job)?),
+            Self::Lease(lease) => (Arc::downgrade(lease) as _, lease.submit(job)?),
+            Self::Context(context) => (Arc::downgrade(&context.0) as _, context.0.submit(job)?),
+            Self::Callback(callback) => (Arc::downgrade(callback) as _, callback.submit(job)?),
+        };
+        Ok(Submission::new(ticket, queue, key))
     }
 }
 

@@ -16,7 +16,7 @@ use super::judge::is_worthwhile;
 use super::raw::{float_value, list_item};
 use super::{CHECK_INTERVAL, MAX_BYTES, MAX_DEPTH, MAX_TERMS, check_wanted};
 use crate::error::{Error, Why};
-use crate::ticket::Ticket;
+use py_engine::host::Host;
 
 /// Bigger binaries are copied once only, on the other way.
 const MAX_INLINE: usize = 1 << 16;
@@ -38,7 +38,7 @@ const MAP: u8 = 116;
 const SMALL_ATOM_UTF8: u8 = 119;
 
 /// The term that `object` becomes, encoded; `None` for what is small or odd.
-pub(super) fn encode(object: &Bound<'_, PyAny>, ticket: &Ticket) -> Result<Option<Vec<u8>>, Error> {
+pub(super) fn encode(object: &Bound<'_, PyAny>, host: &dyn Host) -> Result<Option<Vec<u8>>, Error> {
     let object = object.as_ptr();
     // SAFETY: attached, a live object.
     if unsafe { !is_worthwhile(object) } {
@@ -48,7 +48,7 @@ pub(super) fn encode(object: &Bound<'_, PyAny>, ticket: &Ticket) -> Result<Optio
     bytes.push(VERSION);
     let mut encoder = Encoder {
         bytes,
-        ticket,
+        host,
         terms: 0,
     };
     // SAFETY: as above; nothing runs in between that could free it or what is in it.
@@ -66,7 +66,7 @@ enum Stop {
 
 struct Encoder<'t> {
     bytes: Vec<u8>,
-    ticket: &'t Ticket,
+    host: &'t dyn Host,
     terms: usize,
 }
 
@@ -76,7 +76,7 @@ impl Encoder<'_> {
     unsafe fn put(&mut self, object: *mut ffi::PyObject, depth: usize) -> Result<(), Stop> {
         self.terms += 1;
         if self.terms.is_multiple_of(CHECK_INTERVAL) {
-            check_wanted(self.ticket).map_err(Stop::Failed)?;
+            check_wanted(self.host).map_err(Stop::Failed)?;
             if self.terms > MAX_TERMS || self.bytes.len() > MAX_BYTES {
                 let error = Error::unconvertible(Why::TooLarge, "container");
                 return Err(Stop::Failed(error));

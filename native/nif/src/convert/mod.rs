@@ -19,7 +19,7 @@ use rustler::{Atom, Encoder, Env, Term};
 
 use crate::atoms;
 use crate::error::Error;
-use crate::ticket::Ticket;
+use py_engine::host::Host;
 
 /// How deep lists, tuples and maps may nest, in both directions. It bounds the recursion of the
 /// conversion, and is what Python's own recursion limit allows such a structure to be used for.
@@ -91,8 +91,8 @@ impl<'a> Answer<'a> {
 }
 
 /// Nobody may be waiting any more for what takes so long.
-fn check_wanted(ticket: &Ticket) -> Result<(), Error> {
-    if ticket.is_unwanted() {
+fn check_wanted(host: &dyn Host) -> Result<(), Error> {
+    if host.must_stop() {
         return Err(Error::Interrupted);
     }
     Ok(())

@@ -13,7 +13,7 @@ use super::{CHECK_INTERVAL, MAX_DEPTH, check_wanted, integer, names, terms, text
 use crate::atoms;
 use crate::error::{Error, Why};
 use crate::object::{ErlangTerm, Object};
-use crate::ticket::Ticket;
+use py_engine::host::Host;
 
 pub(crate) type Converted<'py> = Result<Bound<'py, PyAny>, Error>;
 
@@ -21,7 +21,7 @@ pub(crate) type Converted<'py> = Result<Bound<'py, PyAny>, Error>;
 #[derive(Clone, Copy)]
 struct Place<'t> {
     depth: usize,
-    ticket: &'t Ticket,
+    host: &'t dyn Host,
 }
 
 impl Place<'_> {
@@ -35,18 +35,18 @@ impl Place<'_> {
     }
 }
 
-/// The Python forms of a list of terms, for the job of `ticket`.
+/// The Python forms of a list of terms, for the job of `host`.
 pub(crate) fn to_arguments<'py>(
     py: Python<'py>,
     list: Term<'_>,
-    ticket: &Ticket,
+    host: &dyn Host,
 ) -> Result<Vec<Bound<'py, PyAny>>, Error> {
-    elements(py, list, Place { depth: 0, ticket })
+    elements(py, list, Place { depth: 0, host })
 }
 
-/// The Python form of one term, for the job of `ticket`.
-pub(crate) fn to_object<'py>(py: Python<'py>, term: Term<'_>, ticket: &Ticket) -> Converted<'py> {
-    convert(py, term, Place { depth: 0, ticket })
+/// The Python form of one term, for the job of `host`.
+pub(crate) fn to_object<'py>(py: Python<'py>, term: Term<'_>, host: &dyn Host) -> Converted<'py> {
+    convert(py, term, Place { depth: 0, host })
 }
 
 /// A name: the text of an atom or of a binary.
@@ -64,9 +64,9 @@ pub(crate) fn to_name<'py>(py: Python<'py>, term: Term<'_>) -> Result<Bound<'py,
 pub(crate) fn to_kwargs<'py>(
     py: Python<'py>,
     map: Term<'_>,
-    ticket: &Ticket,
+    host: &dyn Host,
 ) -> Result<Bound<'py, PyDict>, Error> {
-    let place = Place { depth: 0, ticket };
+    let place = Place { depth: 0, host };
     let dict = PyDict::new(py);
     let mut entries = 0;
     for (key, value) in MapIterator::new(map).into_iter().flatten() {
@@ -179,7 +179,7 @@ fn list<'py>(py: Python<'py>, term: Term<'_>, place: Place<'_>) -> Converted<'py
     let mut kind = Kind::ERL_NIF_TERM_TYPE_LIST;
     for (index, item) in items.enumerate() {
         if index.is_multiple_of(CHECK_INTERVAL) {
-            check_wanted(place.ticket)?;
+            check_wanted(place.host)?;
         }
         let item = convert_next(py, item, &mut kind, place)?.into_ptr();
         // SAFETY: a list that nobody else has seen, and an index in it that is set once; takes the
@@ -204,7 +204,7 @@ fn elements<'py>(
     let mut items = Vec::with_capacity(length);
     for item in term.into_list_iterator().map_err(|_| improper())? {
         if items.len().is_multiple_of(CHECK_INTERVAL) {
-            check_wanted(place.ticket)?;
+            check_wanted(place.host)?;
         }
         items.push(convert(py, item, place)?);
     }
@@ -243,7 +243,7 @@ fn map<'py>(py: Python<'py>, term: Term<'_>, place: Place<'_>) -> Converted<'py>
     let mut entries = 0;
     for (key, value) in MapIterator::new(term).into_iter().flatten() {
         if usize::is_multiple_of(entries, CHECK_INTERVAL) {
-            check_wanted(place.ticket)?;
+            check_wanted(place.host)?;
         }
         let object = convert(py, key, place)?;
         let is_plain = object.is_exact_instance_of::<PyString>();

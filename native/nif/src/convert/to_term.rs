@@ -21,17 +21,17 @@ use super::{LIST_CELL, MAX_BYTES, MAX_DEPTH, MAX_MAP_FROM_ARRAYS, MAX_TERMS, MIN
 use super::{external, integer};
 use crate::atoms;
 use crate::error::{Error, Why};
-use crate::fields;
 use crate::object::{ErlangTerm, Object, SharedBytes};
-use crate::ticket::Ticket;
+use py_engine::host::Host;
+use py_engine::python::fields;
 
-/// The Erlang form of an object, for the job of `ticket`.
+/// The Erlang form of an object, for the job of `host`.
 pub(crate) fn to_term<'a>(
     env: Env<'a>,
     object: &Bound<'_, PyAny>,
-    ticket: &Ticket,
+    host: &dyn Host,
 ) -> Result<Answer<'a>, Error> {
-    if let Some(bytes) = external::encode(object, ticket)? {
+    if let Some(bytes) = external::encode(object, host)? {
         let mut binary = NewBinary::new(env, bytes.len());
         binary.as_mut_slice().copy_from_slice(&bytes);
         let is_external = true;
@@ -40,18 +40,18 @@ pub(crate) fn to_term<'a>(
             ..Answer::compact(binary.into())
         });
     }
-    to_message(env, object, ticket)
+    to_message(env, object, host)
 }
 
 /// As `to_term`, for a receiver that decodes nothing.
 pub(crate) fn to_message<'a>(
     env: Env<'a>,
     object: &Bound<'_, PyAny>,
-    ticket: &Ticket,
+    host: &dyn Host,
 ) -> Result<Answer<'a>, Error> {
     let mut encoder = Encoding {
         env,
-        ticket,
+        host,
         path: Vec::new(),
         terms: 0,
         bytes: 0,
@@ -67,7 +67,7 @@ pub(crate) fn to_message<'a>(
 
 struct Encoding<'a, 't> {
     env: Env<'a>,
-    ticket: &'t Ticket,
+    host: &'t dyn Host,
     /// The containers around the object at hand, outermost first.
     path: Vec<*mut ffi::PyObject>,
     terms: usize,
@@ -118,7 +118,7 @@ impl<'a> Encoding<'a, '_> {
             ));
         }
         if self.terms.is_multiple_of(CHECK_INTERVAL) {
-            check_wanted(self.ticket)?;
+            check_wanted(self.host)?;
         }
         Ok(())
     }

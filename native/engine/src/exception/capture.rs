@@ -1,0 +1,267 @@
+//! Reads an exception. Runs on workers, attached, while the watchdog watches the task.
+//!
+//! The one code of a program that runs meanwhile is its `__str__`, which can be interrupted as any
+//! other; an interruption ends the capture. All else is read from the fields that C code keeps, and
+//! every walk is bounded.
+
+use pyo3::exceptions::PyBaseException;
+use pyo3::ffi;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::types::{PyInt, PyList, PyString, PyTuple, PyType};
+
+use super::{Cause, Exception, Syntax, traceback};
+use crate::interpreter;
+use crate::interrupt::{self, Interrupted};
+use crate::python::{exception_class, fields};
+
+/// How deep causes and groups may nest.
+const MAX_DEPTH: usize = 32;
+/// Exceptions kept of one group, the first ones.
+const MAX_GROUP: usize = 64;
+/// Exceptions kept of one error: those of all its groups and causes.
+const MAX_EXCEPTIONS: usize = 256;
+/// Notes kept of an exception, the first ones.
+const MAX_NOTES: usize = 32;
+/// Characters of a message, of a note.
+const MAX_TEXT: usize = 1 << 18;
+/// Characters of a name, of a line of source.
+pub(crate) const MAX_NAME: usize = 1 << 12;
+/// Characters of all texts of one error.
+const MAX_TEXTS: usize = 1 << 20;
+/// Frames kept of one error: those of all its tracebacks.
+const MAX_FRAMES: usize = 1 << 12;
+
+/// The capture of one error: how much may still be taken from it.
+pub(crate) struct Capture {
+    /// The addresses of the exceptions that lead to the one that is read, which each may come up
+    /// in once.
+    path: Vec<usize>,
+    exceptions: usize,
+    frames: usize,
+    characters: usize,
+}
+
+/// The end of a text that was cut.
+const CUT: char = '…';
+
+impl Capture {
+    pub(super) fn new() -> Self {
+        Self {
+            path: Vec::new(),
+            exceptions: MAX_EXCEPTIONS,
+            frames: MAX_FRAMES,
+            characters: MAX_TEXTS,
+        }
+    }
+
+    /// `None` for an exception that leads to itself, or is too much. The error is `Interrupted`.
+    fn next(&mut self, value: &Bound<'_, PyBaseException>) -> PyResult<Option<Exception>> {
+        let address = value.as_ptr() as usize;
+        if self.path.len() >= MAX_DEPTH || self.exceptions == 0 || self.path.contains(&address) {
+            return Ok(None);
+        }
+        check(value.py())?;
+        self.exception(value).map(Some)
+    }
+
+    /// The error is `Interrupted`.
+    pub(super) fn exception(&mut self, value: &Bound<'_, PyBaseException>) -> PyResult<Exception> {
+        self.exceptions -= 1;
+        self.path.push(value.as_ptr() as usize);
+        let class = value.get_type();
+        let exception = Exception {
+            kind: exception_class::name_of(&class),
+            class: self.class_name(&class),
+            message: self.printed(value, MAX_TEXT, "<exception str() failed>")?,
+            notes: self.notes(value)?,
+            frames: traceback::frames(value, self)?,
+            syntax: self.syntax(value),
+            origin: origin(value),
+            exceptions: self.group(value)?,
+            cause: self.cause(value)?,
+        };
+        self.path.pop();
+        Ok(exception)
+    }
+
+    fn group(&mut self, value: &Bound<'_, PyBaseException>) -> PyResult<Option<Vec<Exception>>> {
+        let Some(members) = fields::exceptions(value) else {
+            return Ok(None);
+        };
+        let mut exceptions = Vec::new();
+        for member in members.iter().take(MAX_GROUP) {
+            if let Ok(member) = member.cast::<PyBaseException>() {
+                exceptions.extend(self.next(member)?);
+            }
+        }
+        Ok(Some(exceptions))
+    }
+
+    fn cause(&mut self, value: &Bound<'_, PyBaseException>) -> PyResult<Option<Cause>> {
+        let (py, value_ptr) = (value.py(), value.as_ptr());
+        // SAFETY: attached, and an exception; a new reference, or null if there is none.
+        let cause =
+            unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyException_GetCause(value_ptr)) };
+        let explicit = cause.is_some();
+        let next = match cause {
+            Some(cause) => Some(cause),
+            None if fields::suppresses_context(value) => None,
+            // SAFETY: as above.
+            None => unsafe {
+                Bound::from_owned_ptr_or_opt(py, ffi::PyException_GetContext(value_ptr))
+            },
+        };
+        let Some(Ok(next)) = next.map(Bound::cast_into::<PyBaseException>) else {
+            return Ok(None);
+        };
+        Ok(self.next(&next)?.map(|exception| Cause {
+            exception: Box::new(exception),
+            explicit,
+        }))
+    }
+
+    fn syntax(&mut self, value: &Bound<'_, PyBaseException>) -> Option<Syntax> {
+        let fields = fields::syntax(value)?;
+        let [message, file, line, offset, end_offset, text] = &*fields else {
+            return None;
+        };
+        // One that the program raised itself may say no place: it is printed like any other.
+        if line.is_none() {
+            return None;
+        }
+        let mut name = |field: &Bound<'_, PyAny>| {
+            let text = field.cast::<PyString>().ok()?;
+            Some(self.text(text, MAX_NAME))
+        };
+        // Anything else would be asked for its number, and might not answer.
+        let number = |field: &Bound<'_, PyAny>| {
+            let number = field.cast::<PyInt>().ok();
+            number.and_then(|n| n.extract().ok()).unwrap_or(0)
+        };
+        Some(Syntax {
+            message: name(message).unwrap_or_default(),
+            file: name(file).unwrap_or_else(|| "<unknown>".to_owned()),
+            line: number(line),
+            offset: number(offset),
+            end_offset: number(end_offset),
+            text: name(text).unwrap_or_default(),
+        })
+    }
+
+    fn class_name(&mut self, class: &Bound<'_, PyType>) -> String {
+        let name = match fields::qualname(class) {
+            Some(name) => self.text(&name, MAX_NAME),
+            None => "<unknown>".to_owned(),
+        };
+        let module = fields::module(class).map(|module| self.text(&module, MAX_NAME));
+        match module {
+            Some(module) if module != "builtins" => format!("{module}.{name}"),
+            _ => name,
+        }
+    }
+
+    fn notes(&mut self, value: &Bound<'_, PyBaseException>) -> PyResult<Vec<String>> {
+        let Some(notes) = fields::attribute(value, intern!(value.py(), "__notes__")) else {
+            return Ok(Vec::new());
+        };
+        // The items of a list or a tuple itself: anything else has an iteration of its own.
+        let notes: Vec<_> = if let Ok(list) = notes.cast::<PyList>() {
+            list.iter().take(MAX_NOTES).collect()
+        } else if let Ok(tuple) = notes.cast::<PyTuple>() {
+            tuple.iter().take(MAX_NOTES).collect()
+        } else {
+            Vec::new()
+        };
+        let print = |note| self.printed(note, MAX_TEXT, "<note str() failed>");
+        notes.iter().map(print).collect()
+    }
+
+    /// `str(object)`, which may run code of a program, or `failed`. The error is `Interrupted`.
+    fn printed(
+        &mut self,
+        object: &Bound<'_, PyAny>,
+        limit: usize,
+        failed: &str,
+    ) -> PyResult<String> {
+        if let Ok(text) = object.cast::<PyString>() {
+            return Ok(self.text(text, limit));
+        }
+        match object.str() {
+            Ok(text) => Ok(self.text(&text, limit)),
+            Err(error) if is_interruption(&error, object.py()) => Err(error),
+            Err(_) => Ok(failed.to_owned()),
+        }
+    }
+
+    /// The beginning of a text, and a sign if there is more.
+    pub(crate) fn text(&mut self, text: &Bound<'_, PyString>, limit: usize) -> String {
+        let py = text.py();
+        let limit = limit.min(self.characters);
+        // SAFETY: attached, and a str, whose own length this is.
+        let length = unsafe { ffi::PyUnicode_GetLength(text.as_ptr()) };
+        let length = usize::try_from(length).unwrap_or(0);
+        self.characters -= length.min(limit);
+        if length <= limit {
+            return lossy(text);
+        }
+        let end = ffi::Py_ssize_t::try_from(limit).unwrap_or(0);
+        // SAFETY: as above; a new reference to a str, or null with an exception set.
+        let start = unsafe {
+            Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_Substring(text.as_ptr(), 0, end))
+        };
+        let start = start.map(Bound::cast_into::<PyString>);
+        let mut start = start.map_or_else(
+            |_| String::new(),
+            |s| s.map_or_else(|_| String::new(), |s| lossy(&s)),
+        );
+        start.push(CUT);
+        start
+    }
+
+    /// As `text`, of a line of source.
+    pub(crate) fn line(&mut self, mut line: String) -> String {
+        let limit = MAX_NAME.min(self.characters);
+        let cut = line.char_indices().nth(limit).map(|(index, _)| index);
+        self.characters -= cut.map_or_else(|| line.chars().count(), |_| limit);
+        if let Some(index) = cut {
+            line.truncate(index);
+            line.push(CUT);
+        }
+        line
+    }
+
+    /// How many of so many frames may be kept.
+    pub(crate) fn take_frames(&mut self, wanted: usize) -> usize {
+        let taken = wanted.min(self.frames);
+        self.frames -= taken;
+        taken
+    }
+}
+
+/// The failure of an Erlang function, of an `erlang.ErlangError`.
+fn origin(value: &Bound<'_, PyBaseException>) -> Option<Py<PyAny>> {
+    let py = value.py();
+    let class = interpreter::find(py).ok()?.erlang.erlang_error.bind(py);
+    if !fields::is_instance(value, class) {
+        return None;
+    }
+    fields::attribute(value, intern!(py, "_term")).map(Bound::unbind)
+}
+
+/// An interruption that is pending ends the capture: no code runs for long in which it would come
+/// up.
+pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
+    match interrupt::take(py) {
+        Some(error) if is_interruption(&error, py) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn is_interruption(error: &PyErr, py: Python<'_>) -> bool {
+    fields::is_instance(error.value(py), &py.get_type::<Interrupted>())
+}
+
+fn lossy(text: &Bound<'_, PyString>) -> String {
+    text.to_string_lossy().into_owned()
+}

@@ -1,0 +1,39 @@
+//! What Python code runs in, without a BEAM.
+//!
+//! # Layout
+//!
+//! A module uses only those above it in this list.
+//!
+//! - [`lock`], [`notify`]: the one way to take a lock; what wakes a thread of our own.
+//! - [`released`]: objects that wait for the releaser.
+//! - [`host`]: what the engine asks of its surroundings; a [call of Erlang](host::callback).
+//! - [`loop_waker`]: wakes an event loop.
+//! - `interpreter`: what is looked up once.
+//! - [`python`]: classes, code objects, what Python and the system keep for a thread.
+//! - [`interrupt`]: an exception that is raised in another thread, and the mask that puts it off.
+//! - [`exception`]: a Python exception as plain data.
+//! - [`namespace`]: the globals of a lease, its `__main__`, and what it leaves on its thread.
+//! - [`call_stack`]: the calls that a thread is in the middle of.
+//! - [`asyncio`]: the event loop of a lease, tasks, iterators.
+//! - [`erlang`]: the module `erlang`.
+//! - [`execute`]: runs a request.
+//! - [`start`]: starts the interpreter.
+//!
+//! A host starts the interpreter, opens a thread for each worker, enters a namespace, and runs
+//! requests in it within a call of the call stack.
+
+pub mod asyncio;
+pub mod call_stack;
+pub mod erlang;
+pub mod exception;
+pub mod execute;
+pub mod host;
+mod interpreter;
+pub mod interrupt;
+pub mod lock;
+pub mod loop_waker;
+pub mod namespace;
+pub mod notify;
+pub mod python;
+pub mod released;
+pub mod start;

@@ -1,0 +1,33 @@
+//! What is replaced in the standard library, for the whole interpreter, before any code of a program
+//! runs: see `patches.py`. Called once, attached.
+
+use pyo3::prelude::*;
+
+use super::child_threads;
+use crate::interrupt;
+use crate::python::code_cache::load;
+use crate::python::{audit_hook, switch_interval, thread_state};
+
+/// Beyond it `sys.setrecursionlimit` has no effect: what the stack of a worker carries, whatever
+/// the recursion goes through.
+pub const MAX_RECURSION: usize = 10_000;
+/// Of the threads that Python code starts: more than twice what so many calls through `sorted`
+/// need, which takes most in the standard library, 2.5 KB a call (CPython 3.11).
+const THREAD_STACK_SIZE: usize = 64 << 20;
+
+/// Replaces the functions. `current` is the thread-local whose `module` is the `__main__` of a thread.
+pub(crate) fn install(py: Python<'_>, current: &Bound<'_, PyAny>) -> PyResult<()> {
+    let module = load(py, "patches", include_str!("patches.py"))?;
+    let note_interval = wrap_pyfunction!(switch_interval::note_interval, &module)?;
+    module.call_method1("limit", (MAX_RECURSION, THREAD_STACK_SIZE, note_interval))?;
+    py.import("_signal")?;
+    module.call_method1("refuse_signals", (audit_hook::SIGNAL_REFUSED,))?;
+    let note_change = wrap_pyfunction!(thread_state::note_change, &module)?;
+    let note_traced = wrap_pyfunction!(audit_hook::note_traced, &module)?;
+    module.call_method1("watch_changes", (note_change, note_traced))?;
+    module.call_method1("end_audit_hooks", (current,))?;
+    let mask = wrap_pyfunction!(interrupt::mask_interrupts, &module)?;
+    let started = py.get_type::<child_threads::Started>();
+    module.call_method1("watch_threads", (started, mask))?;
+    Ok(())
+}

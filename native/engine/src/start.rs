@@ -1,0 +1,199 @@
+//! Starts Python, once in the life of a program, on a thread of its own that is Python's main thread
+//! for ever. Never finalizes it: daemon threads and C extensions do not survive that.
+//!
+//! [`start`] waits for the main thread. That one attaches to start Python, and then sleeps: code that
+//! insists on the main thread must find it alive.
+
+use crossbeam_channel::{Sender, bounded};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyDict;
+use std::ffi::CString;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::thread;
+
+use crate::host::Host;
+use crate::interpreter::{self, Audit, Interpreter, Types};
+use crate::namespace::{self, patches};
+use crate::python::{
+    arena_cache, audit_hook, code_cache, exception_class, faulthandler, fields, garbage,
+    switch_interval,
+};
+use crate::{asyncio, erlang, interrupt};
+
+/// The stack of a thread that runs Python: what a recursion of [`patches::MAX_RECURSION`] calls needs
+/// in the worst case that was measured, 23.6 KB a call: numpy's functions on arrays of Python objects
+/// that call such functions (CPython 3.10). Address space only: pages are used as they are touched.
+pub const STACK_SIZE: usize = 256 << 20;
+
+/// Starts Python as `executable` would, and blocks until it has started. `host` stands for code that
+/// belongs to no job. Called once.
+///
+/// # Errors
+/// The text of what went wrong. Python cannot be started again in this program.
+pub fn start(executable: &str, host: Arc<dyn Host>) -> Result<(), String> {
+    let executable = CString::new(executable).map_err(|e| e.to_string())?;
+    let (started, outcome) = bounded(1);
+    let main = move || main_thread(&executable, host, &started);
+    let thread = thread::Builder::new()
+        .name("py_main".to_owned())
+        .stack_size(STACK_SIZE)
+        .spawn(main);
+    thread.map_err(|e| format!("no thread for Python: {e}"))?;
+    outcome
+        .recv()
+        .unwrap_or_else(|_| Err("Python's main thread panicked".to_owned()))
+}
+
+fn main_thread(executable: &CString, host: Arc<dyn Host>, started: &Sender<Result<(), String>>) {
+    let setup = |py: Python<'_>| setup(py, host).map_err(|error| error.to_string());
+    let outcome = initialize(executable).and_then(|()| Python::attach(setup));
+    let running = outcome.is_ok();
+    // The starter waits for this message; it cannot have gone away.
+    let _: Result<(), _> = started.send(outcome);
+    if !running {
+        return;
+    }
+    // SAFETY: this thread is attached since it initialised Python, and does nothing from here on.
+    unsafe { ffi::PyEval_SaveThread() };
+    loop {
+        thread::park();
+    }
+}
+
+#[cfg(not(feature = "abi3"))]
+fn initialize(executable: &CString) -> Result<(), String> {
+    use std::ffi::CStr;
+    use std::mem::MaybeUninit;
+
+    let text = |status: &ffi::PyStatus| {
+        if status.err_msg.is_null() {
+            return format!("Python asked to exit with status {}", status.exitcode);
+        }
+        // SAFETY: a PyStatus holds a static NUL-terminated message, or null.
+        unsafe { CStr::from_ptr(status.err_msg) }
+            .to_string_lossy()
+            .into_owned()
+    };
+    let mut config = MaybeUninit::<ffi::PyConfig>::uninit();
+    let config = config.as_mut_ptr();
+    // SAFETY: `config` is initialised by the first call, used by this thread only, and cleared
+    // by the last; nothing of Python runs before.
+    let status = unsafe {
+        ffi::PyConfig_InitPythonConfig(config);
+        (*config).install_signal_handlers = 0;
+        (*config).parse_argv = 0;
+        let name = executable.as_ptr();
+        let mut status =
+            ffi::PyConfig_SetBytesString(config, &raw mut (*config).program_name, name);
+        if ffi::PyStatus_Exception(status) == 0 {
+            status = ffi::PyConfig_SetBytesString(config, &raw mut (*config).executable, name);
+        }
+        if ffi::PyStatus_Exception(status) == 0 {
+            status = ffi::Py_InitializeFromConfig(config);
+        }
+        ffi::PyConfig_Clear(config);
+        status
+    };
+    // SAFETY: reads a value.
+    if unsafe { ffi::PyStatus_Exception(status) } == 0 {
+        Ok(())
+    } else {
+        Err(text(&status))
+    }
+}
+
+/// The limited API has no `PyConfig`.
+#[cfg(feature = "abi3")]
+#[allow(deprecated, reason = "the one way that the limited API has")]
+fn initialize(executable: &CString) -> Result<(), String> {
+    // SAFETY: Python is not running yet, and keeps the name, which is never freed.
+    unsafe {
+        let name = ffi::Py_DecodeLocale(executable.as_ptr(), std::ptr::null_mut());
+        if name.is_null() {
+            return Err("the path of the executable cannot be decoded".to_owned());
+        }
+        ffi::Py_SetProgramName(name);
+        // No signal handlers: they are the BEAM's.
+        ffi::Py_InitializeEx(0);
+    }
+    Ok(())
+}
+
+/// The order: first what is looked up, before any replacement; then the interpreter's data, which the
+/// replacements use; then what hooks into the interpreter, each hook before the code that it is for.
+fn setup(py: Python<'_>, host: Arc<dyn Host>) -> PyResult<()> {
+    arena_cache::init();
+    interpreter::set(look_up(py, host)?);
+    patches::install(py, interpreter::find(py)?.main.current.bind(py))?;
+    interrupt::mask_imports(py, asyncio::note_load)?;
+    audit_hook::install(py)?;
+    faulthandler::enable(py)?;
+    interrupt::install_handler()?;
+    leave_signals_alone(py)?;
+    buffer_lines(py)
+}
+
+fn look_up(py: Python<'_>, host: Arc<dyn Host>) -> PyResult<Interpreter> {
+    let sys = py.import("sys")?;
+    let types = py.import("types")?;
+    let kind = |name: &str| types.getattr(name).map(Bound::unbind);
+    let compiler = code_cache::find_compiler(py)?;
+    // The thread that imports `threading` first is the main thread for it.
+    let active = py.import("threading")?.getattr("_active")?;
+    Ok(Interpreter {
+        getters: fields::find_getters(py)?,
+        types: Types {
+            generator: kind("GeneratorType")?,
+            coroutine: kind("CoroutineType")?,
+            async_generator: kind("AsyncGeneratorType")?,
+            exceptions: exception_class::find_classes(py)?,
+        },
+        erlang: erlang::install(py, &host.term_class(py))?,
+        gc: garbage::find(py)?,
+        main: namespace::install_main(py)?,
+        interrupts: interrupt::find(py, compiler.compile.bind(py))?,
+        compiler,
+        builtins: py.import("builtins")?.unbind(),
+        modules: sys.getattr("modules")?.cast_into::<PyDict>()?.unbind(),
+        active_threads: active.cast_into::<PyDict>()?.unbind(),
+        ends: vec![asyncio::close_loops],
+        cleanup: namespace::cleanup::load_module(py)?,
+        event_loop: PyOnceLock::new(),
+        is_loading_event_loop: AtomicBool::new(false),
+        complete_event_loop: erlang::complete_event_loop,
+        next_call: AtomicU64::new(1),
+        switch_interval: switch_interval::find(py),
+        audit: Audit::default(),
+        sys: sys.unbind(),
+        host,
+    })
+}
+
+/// Nothing flushes the standard streams at an exit, since Python is never finalized.
+fn buffer_lines(py: Python<'_>) -> PyResult<()> {
+    for name in ["stdout", "stderr"] {
+        let stream = py.import("sys")?.getattr(name)?;
+        if !stream.is_none() {
+            let options = PyDict::new(py);
+            options.set_item("line_buffering", true)?;
+            stream.call_method("reconfigure", (), Some(&options))?;
+        }
+    }
+    Ok(())
+}
+
+/// The first import of `_signal` installs a handler for SIGINT where that has the default action,
+/// whatever the configuration says (`signal_get_set_handlers` in CPython's signalmodule.c). Only
+/// the main thread can take it off again, so the import happens here.
+fn leave_signals_alone(py: Python<'_>) -> PyResult<()> {
+    let signal = py.import("_signal")?;
+    let interrupt = signal.getattr("SIGINT")?;
+    let handler = signal.call_method1("getsignal", (&interrupt,))?;
+    if handler.is(&signal.getattr("default_int_handler")?) {
+        signal.call_method1("signal", (interrupt, signal.getattr("SIG_DFL")?))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! Reads the request of a job, runs it, and writes the answer. Runs on the thread that serves the job,
+//! attached, within its call.
+
+use pyo3::prelude::*;
+use rustler::{Encoder, Env, ResourceArc, Term};
+use std::any::Any;
+use std::sync::Arc;
+
+use py_engine::asyncio::{self, settle};
+use py_engine::call_stack;
+use py_engine::execute::{self as engine, resolve};
+use py_engine::host::Host;
+use py_engine::interrupt::InterruptMask;
+use py_engine::namespace::Namespace;
+use py_engine::python::code_cache::Mode;
+
+use super::job_host::JobHost;
+use crate::atoms;
+use crate::convert::{Answer, to_arguments, to_kwargs, to_message, to_name, to_term};
+use crate::error::{Error, Why};
+use crate::job::{Request, is_empty};
+use crate::stream::{Stream, StreamDemand};
+
+/// Runs the job of `host`. Returns `{ok, Value}` or `ok`, in `env`.
+pub(super) fn execute<'a, 'py>(
+    py: Python<'py>,
+    host: &Arc<JobHost>,
+    namespace: &Namespace<'py>,
+    env: Env<'a>,
+) -> Result<Answer<'a>, Error> {
+    let Some(job) = host.job() else {
+        return Err(malformed());
+    };
+    let execution = Execution {
+        py,
+        namespace,
+        host,
+    };
+    let done = job.with_request(|request| match request {
+        Request::Empty => Ok(Answer::compact(atoms::ok().encode(env))),
+        request => namespace.run(|| execution.execute(request, env)),
+    });
+    // Whatever the code made of an interrupt, also of one that was for an outer job.
+    done.map_err(|error| {
+        if job.must_stop() {
+            Error::Interrupted
+        } else {
+            error
+        }
+    })
+}
+
+/// A request that was checked before it was queued.
+fn malformed() -> Error {
+    Error::unconvertible(Why::NotUnicode, "job")
+}
+
+/// Where a job runs.
+struct Execution<'py, 'ns> {
+    py: Python<'py>,
+    namespace: &'ns Namespace<'py>,
+    host: &'ns Arc<JobHost>,
+}
+
+impl<'py> Execution<'py, '_> {
+    fn execute<'a>(&self, request: Request<'_>, env: Env<'a>) -> Result<Answer<'a>, Error> {
+        let done = Ok(Answer::compact(atoms::ok().encode(env)));
+        match request {
+            Request::Run {
+                mode: Mode::Exec, ..
+            } => self.value(request, |_| done),
+            Request::Open { stream, source } => {
+                let stream = stream.decode().map_err(|_| malformed())?;
+                self.with_value(source, |value| self.open(&stream, value))?;
+                done
+            }
+            Request::Next { count } => self.next(count, env),
+            Request::Collect { source } => {
+                let all = |value| {
+                    let items = asyncio::collect(&settle(value)?, &**self.host)?;
+                    self.answer(env, items.as_any())
+                };
+                self.with_value(source, all)
+            }
+            Request::Async { source } => self.with_value(source, |value| self.begin(value, env)),
+            Request::Empty => done,
+            request => self.value(request, |value| self.answer(env, &settle(value)?)),
+        }
+    }
+
+    /// Calls `finish` with what a call or an expression gives, while its locals are there.
+    fn value<T>(
+        &self,
+        request: Request<'_>,
+        finish: impl FnOnce(Bound<'py, PyAny>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let (py, host) = (self.py, &**self.host);
+        let request = match request {
+            Request::Call {
+                module,
+                function,
+                args,
+                kwargs,
+            } => engine::Request::Call {
+                callable: resolve(
+                    self.namespace,
+                    &to_name(py, module)?,
+                    &to_name(py, function)?,
+                )?,
+                args: to_arguments(py, args, host)?,
+                kwargs: self.names(kwargs)?,
+            },
+            Request::Run {
+                mode,
+                source,
+                locals,
+            } => engine::Request::Run {
+                mode,
+                source,
+                locals: self.names(locals)?,
+            },
+            _ => return Err(malformed()),
+        };
+        engine::execute(self.namespace, request, finish)
+    }
+
+    /// A map with names as keys; `None` if it is empty.
+    fn names(&self, map: Term<'_>) -> Result<Option<Bound<'py, pyo3::types::PyDict>>, Error> {
+        if is_empty(map) {
+            return Ok(None);
+        }
+        to_kwargs(self.py, map, &**self.host).map(Some)
+    }
+
+    fn with_value<T>(
+        &self,
+        source: Term<'_>,
+        finish: impl FnOnce(Bound<'py, PyAny>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.value(Request::source(source).map_err(|_| malformed())?, finish)
+    }
+
+    fn answer<'a>(&self, env: Env<'a>, value: &Bound<'py, PyAny>) -> Result<Answer<'a>, Error> {
+        let answer = to_term(env, value, &**self.host)?;
+        let tag = answer.tag();
+        Ok(answer.map(|value| (tag, value).encode(env)))
+    }
+
+    /// Starts a coroutine as a task, which replies at its end. A value is the answer, and so is that of
+    /// a coroutine if there is no lease for it to live in, or no worker to run it meanwhile.
+    fn begin<'a>(&self, value: Bound<'py, PyAny>, env: Env<'a>) -> Result<Answer<'a>, Error> {
+        let (Some(job), Some(lease)) = (self.host.job(), self.host.lease()) else {
+            return self.answer(env, &settle(value)?);
+        };
+        if !asyncio::is_coroutine(&value) || !call_stack::is_outermost() {
+            return self.answer(env, &settle(value)?);
+        }
+        let host: Arc<dyn Host> = Arc::clone(self.host) as Arc<dyn Host>;
+        let _mask = InterruptMask::new(self.py);
+        // In flight first: the task may be done before `begin` returns.
+        lease.begin_task(job, &host);
+        match asyncio::begin(&value, &host) {
+            Ok(waker) => {
+                lease.set_loop_waker(&waker);
+                Ok(Answer::deferred(env))
+            }
+            Err(error) => {
+                if lease.in_flight().remove(job) {
+                    lease.finish_job();
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    fn open(&self, stream: &ResourceArc<Stream>, value: Bound<'py, PyAny>) -> Result<(), Error> {
+        asyncio::keep(stream.id, asyncio::iterate(&settle(value)?)?);
+        if stream.is_closed() {
+            // `stream_close` may have come too early.
+            asyncio::close(self.py, stream.id);
+        }
+        Ok(())
+    }
+
+    /// `{items, Items}` or `done`.
+    fn next<'a>(&self, count: usize, env: Env<'a>) -> Result<Answer<'a>, Error> {
+        let stream = self.stream().ok_or_else(malformed)?;
+        let batch = match asyncio::next_batch(self.py, stream.id, count, &**self.host) {
+            Ok(Some(items)) => to_message(env, items.as_any(), &**self.host),
+            Ok(None) => {
+                stream.finish();
+                return Ok(Answer::compact(atoms::done().encode(env)));
+            }
+            Err(error) => Err(error.into()),
+        };
+        match batch {
+            Ok(answer) => Ok(answer.map(|items| (atoms::items(), items).encode(env))),
+            Err(error) => {
+                // The iterator is not closed here: the interrupt that has hit it would hit its
+                // `finally` as well.
+                stream.fail();
+                Err(error)
+            }
+        }
+    }
+
+    /// The stream that the job is a demand of.
+    fn stream(&self) -> Option<&ResourceArc<Stream>> {
+        let demand: &dyn Any = &**self.host.job()?.demand()?;
+        demand.downcast_ref().map(|StreamDemand(stream)| stream)
+    }
+}

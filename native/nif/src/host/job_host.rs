@@ -1,0 +1,270 @@
+//! [`Host`] for one job, for the event loop of a lease, or for code that belongs to neither.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyTuple, PyType};
+use rustler::{Encoder, Env, ResourceArc, Term};
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use py_engine::asyncio;
+use py_engine::host::callback::Callback;
+use py_engine::host::{Function, Host, TaskOutcome, Wake};
+use py_engine::interrupt::Interrupted;
+
+use super::{Current, messages, nested, not_running, server};
+use crate::atoms;
+use crate::convert::to_term;
+use crate::error::Error;
+use crate::job::{CallbackHandle, CallbackQueue, Job, Pending, ReplyBuffer};
+use crate::object::ErlangTerm;
+use crate::pool::Lease;
+use crate::wake::notify_watchdog;
+use crate::watch::Task;
+
+pub(crate) struct JobHost {
+    job: Option<Arc<Job>>,
+    lease: Option<Arc<Lease>>,
+}
+
+impl JobHost {
+    pub(crate) fn new(job: Option<&Arc<Job>>, lease: Option<&Arc<Lease>>) -> Arc<Self> {
+        Arc::new(Self {
+            job: job.cloned(),
+            lease: lease.cloned(),
+        })
+    }
+
+    /// The host that was given to the engine for a call.
+    pub(crate) fn of(host: &dyn Host) -> Option<&Self> {
+        host.as_any().downcast_ref()
+    }
+
+    pub(crate) fn job(&self) -> Option<&Arc<Job>> {
+        self.job.as_ref()
+    }
+
+    pub(crate) fn lease(&self) -> Option<&Arc<Lease>> {
+        self.lease.as_ref()
+    }
+
+    /// `{Id, Handle, Lease, Callers}`.
+    fn place<'a>(&self, env: Env<'a>, callback: &Arc<Callback>) -> Term<'a> {
+        let pending = match &self.job {
+            Some(job) => Arc::clone(job.ticket.pending()),
+            None => Pending::new(usize::MAX),
+        };
+        let queue = CallbackQueue::new(callback, self.job.clone(), pending, nested);
+        let handle = ResourceArc::new(CallbackHandle(queue));
+        let lease = match &self.lease {
+            Some(lease) => lease.id.encode(env),
+            None => atoms::none().encode(env),
+        };
+        let callers = match &self.job {
+            Some(job) => job.callers(env),
+            None => Term::list_new_empty(env),
+        };
+        (callback.id, handle, lease, callers).encode(env)
+    }
+
+    fn task_result<'py>(
+        &self,
+        py: Python<'py>,
+        outcome: TaskOutcome<'py>,
+    ) -> Result<Bound<'py, PyAny>, Error> {
+        let error = match outcome {
+            TaskOutcome::Value(value) => return Ok(value),
+            // What the task awaited may have been cancelled by its own code.
+            TaskOutcome::Cancelled(_)
+                if self.must_stop() || self.lease.as_ref().is_some_and(|l| l.is_ended()) =>
+            {
+                return Err(Error::Interrupted);
+            }
+            TaskOutcome::Cancelled(error) | TaskOutcome::Raised(error) => error,
+        };
+        // Also one that was meant for another job.
+        if error.is_instance_of::<Interrupted>(py) {
+            return Err(Error::Interrupted);
+        }
+        Err(self.capture(py, error))
+    }
+
+    /// Captures the exception of a task, whose `__str__` may never end: the watchdog watches it as a
+    /// job, since the task is not in flight any more.
+    fn capture(&self, py: Python<'_>, error: PyErr) -> Error {
+        let Some(job) = &self.job else {
+            return error.into();
+        };
+        let current = Current::get();
+        let task = Task::Job(Arc::clone(job), self.lease.clone());
+        let depth = current.watched.begin(task);
+        let error = Error::from(error);
+        if current.watched.resume(py.into(), depth) {
+            error
+        } else {
+            Error::Interrupted
+        }
+    }
+}
+
+impl Host for JobHost {
+    fn must_stop(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| job.must_stop())
+    }
+
+    fn is_registered(&self, name: &str) -> bool {
+        server::is_registered(name)
+    }
+
+    fn registered(&self) -> Vec<String> {
+        server::registered()
+    }
+
+    fn call(
+        &self,
+        function: Function<'_>,
+        args: &Bound<'_, PyTuple>,
+        callback: &Arc<Callback>,
+    ) -> PyResult<()> {
+        // A job may run in the middle of this call, on a thread that is not known yet.
+        let _current = Current::get();
+        let args = args.to_list();
+        let server = server::pid().ok_or_else(not_running)?;
+        let sent = ReplyBuffer::new().send_to(&server, |env| {
+            let args = to_term(env, args.as_any(), self)?;
+            let tag = args.tag();
+            let place = self.place(env, callback);
+            let function = match function {
+                Function::Registered(name) => name.encode(env),
+                Function::WaitDown => atoms::wait_down().encode(env),
+            };
+            let message = |args| (atoms::py_callback(), place, function, (tag, args)).encode(env);
+            Ok(args.map(message))
+        });
+        match sent {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(not_running()),
+            Err(error) => Err(error.into_exception()),
+        }
+    }
+
+    fn end_call(&self, callback: &Callback) {
+        if let Some(server) = server::pid() {
+            let message = (atoms::py_callback(), callback.id, atoms::ended());
+            ReplyBuffer::new().notify(&server, message);
+        }
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        Current::get().waker()
+    }
+
+    fn park(&self, py: Python<'_>, is_woken: &(dyn Fn() -> bool + Send + Sync)) {
+        Current::get().park(py, self.lease.is_some(), is_woken);
+    }
+
+    fn send(&self, dest: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>) -> PyResult<()> {
+        messages::send(self, dest, message)
+    }
+
+    fn caller<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        match &self.job {
+            Some(job) => messages::pid_object(py, job.caller),
+            None => {
+                let text = "no call of an Erlang process runs in this thread";
+                Err(PyRuntimeError::new_err(text))
+            }
+        }
+    }
+
+    fn whereis<'py>(&self, name: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        messages::whereis(name)
+    }
+
+    fn atom<'py>(&self, py: Python<'py>, name: &str, create: bool) -> PyResult<Bound<'py, PyAny>> {
+        messages::atom(py, name, create)
+    }
+
+    fn watch<'py>(&self, dest: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        messages::watch(self, dest)
+    }
+
+    fn finish_task(&self, py: Python<'_>, outcome: TaskOutcome<'_>) {
+        let (Some(job), Some(lease)) = (&self.job, &self.lease) else {
+            return;
+        };
+        if !lease.in_flight().remove(job) {
+            // The worker was abandoned, and the watchdog has replied.
+            return;
+        }
+        let mut replies = ReplyBuffer::new();
+        let write = || {
+            replies.write(job, |env| {
+                let value = self.task_result(py, outcome)?;
+                let answer = to_term(env, &value, self)?;
+                let tag = answer.tag();
+                Ok(answer.map(|value| (tag, value).encode(env)))
+            })
+        };
+        let written = catch_unwind(AssertUnwindSafe(write));
+        // In any case: the lease waits for it at its end.
+        lease.finish_job();
+        match written {
+            Ok(Some(message)) => replies.send_reply(job, message),
+            Ok(None) => {}
+            // The loop would catch a panic, and go on.
+            Err(_) => replies.refuse(job, Error::WorkerCrashed),
+        }
+    }
+
+    fn cancel_unwanted_tasks(&self, py: Python<'_>) {
+        if let Some(lease) = &self.lease {
+            cancel_unwanted(py, lease, &mut ReplyBuffer::new());
+        }
+    }
+
+    fn import_ends(&self) {
+        if let Some(current) = Current::existing() {
+            current.watched.restart_escalations();
+        }
+    }
+
+    fn import_ended(&self) {
+        if Current::existing().is_some_and(|current| current.watched.must_stop()) {
+            notify_watchdog();
+        }
+    }
+
+    fn term_class<'py>(&self, py: Python<'py>) -> Bound<'py, PyType> {
+        py.get_type::<ErlangTerm>()
+    }
+
+    fn is_worker(&self) -> bool {
+        Current::existing().is_some_and(|current| current.worker().is_some())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Cancels the tasks of a lease that must stop, and replies for those that were cancelled in vain.
+/// Called on the worker, within a call of the lease.
+pub(crate) fn cancel_unwanted(py: Python<'_>, lease: &Lease, replies: &mut ReplyBuffer) {
+    for job in lease.in_flight().take_cancel_timeouts() {
+        lease.finish_job();
+        replies.refuse(&job, Error::Interrupted);
+    }
+    for host in lease.in_flight().request_cancels() {
+        asyncio::cancel(py, &host);
+    }
+}
+
+/// Replies for every task of a lease: none will end.
+pub(crate) fn refuse_tasks(lease: &Lease, replies: &mut ReplyBuffer) {
+    for job in lease.in_flight().clear() {
+        lease.finish_job();
+        replies.refuse(&job, Error::Interrupted);
+    }
+}

@@ -1,0 +1,262 @@
+//! Messages, names and monitors for Python code: `erlang.send`, `self`, `whereis`, `atom`, `monitor`.
+//! Called attached, on any thread that runs Python code.
+//!
+//! A message to a local process goes there at once; what has to find another node goes by way of
+//! `py_callback`, since only a process may do that.
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
+use rustler::sys::{self, enif_binary_to_term};
+use rustler::{Encoder, LocalPid, OwnedEnv, ResourceArc, Term};
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::Arc;
+
+use py_engine::erlang::{not_registered, overloaded};
+use py_engine::host::callback::{Answer, Callback};
+use py_engine::host::{Host, Wake};
+
+use super::outgoing::Outgoing;
+use super::{nested, not_running, server};
+use crate::atoms;
+use crate::convert::{self, to_message, to_object};
+use crate::error::Error;
+use crate::ids;
+use crate::job::{CallbackHandle, CallbackQueue, Outcome, Pending, ReplyBuffer};
+use crate::object::ErlangTerm;
+
+/// `erlang.send`.
+pub(super) fn send(
+    host: &dyn Host,
+    dest: &Bound<'_, PyAny>,
+    message: &Bound<'_, PyAny>,
+) -> PyResult<()> {
+    let py = dest.py();
+    let sent = match Destination::find(dest)? {
+        Destination::Local(pid) => {
+            ReplyBuffer::new().send_to(&pid, |env| to_message(env, message, host))
+        }
+        Destination::Far(far) => {
+            let server = server::pid().ok_or_else(not_running)?;
+            let full = || overloaded(py, "too many messages to this node wait already");
+            let outgoing = Outgoing::enter(py, &far, host).ok_or_else(full)?;
+            ReplyBuffer::new().send_to(&server, |env| {
+                let message = to_message(env, message, host)?;
+                let dest = far.to_term(env);
+                Ok(message.map(|message| (atoms::py_send(), dest, message, outgoing).encode(env)))
+            })
+        }
+        Destination::Unknown => return Err(unknown(dest)),
+    };
+    sent.map(|_| ()).map_err(Error::into_exception)
+}
+
+/// `erlang.whereis`.
+pub(super) fn whereis<'py>(name: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let found = match atom_of(name)? {
+        Some(name) => local(&name),
+        None => None,
+    };
+    found.map(|pid| pid_object(name.py(), pid)).transpose()
+}
+
+/// `erlang.atom`.
+pub(super) fn atom<'py>(py: Python<'py>, name: &str, create: bool) -> PyResult<Bound<'py, PyAny>> {
+    match make_atom(name, create) {
+        Some(found) => Ok(Bound::new(py, found)?.into_any()),
+        None if name.chars().count() > MAX_ATOM => {
+            Err(PyValueError::new_err("an atom has at most 255 characters"))
+        }
+        None => Err(PyValueError::new_err(format!("there is no atom '{name}'"))),
+    }
+}
+
+/// Characters of an atom.
+const MAX_ATOM: usize = 255;
+
+/// By way of the external term format, which knows atoms that are no Latin-1, and, asked to be safe,
+/// makes none: `131, 118, Length:16, Utf8`.
+fn make_atom(name: &str, create: bool) -> Option<ErlangTerm> {
+    if name.chars().count() > MAX_ATOM {
+        return None;
+    }
+    let length = u16::try_from(name.len()).ok()?.to_be_bytes();
+    let mut external = vec![131, 118, length[0], length[1]];
+    external.extend_from_slice(name.as_bytes());
+    let options = if create { 0 } else { SAFE };
+    ErlangTerm::make(|env| {
+        let mut term = MaybeUninit::uninit();
+        // SAFETY: `env` is a live environment, and `term` is written when the size is not 0.
+        let size = unsafe {
+            enif_binary_to_term(
+                env.as_c_arg(),
+                external.as_ptr(),
+                external.len(),
+                term.as_mut_ptr(),
+                options,
+            )
+        };
+        // SAFETY: initialised by the successful call above, in `env`.
+        (size != 0).then(|| unsafe { Term::new(env, term.assume_init()) })
+    })
+}
+
+/// `ERL_NIF_BIN2TERM_SAFE`: refuses what would make an atom.
+const SAFE: u32 = 0x2000_0000;
+
+/// Where a message goes.
+enum Destination {
+    Local(LocalPid),
+    /// To another node, or something that only a process can find.
+    Far(ErlangTerm),
+    Unknown,
+}
+
+impl Destination {
+    fn find(dest: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(term) = dest.cast::<ErlangTerm>() {
+            let term = term.get();
+            return Ok(if let Some(pid) = term.local_pid() {
+                Self::Local(pid)
+            } else if term.is_atom() {
+                local(term).map_or(Self::Unknown, Self::Local)
+            } else {
+                Self::Far(term.copy())
+            });
+        }
+        if dest.is_instance_of::<PyString>() {
+            let name = atom_of(dest)?;
+            let pid = name.as_ref().and_then(local);
+            return Ok(pid.map_or(Self::Unknown, Self::Local));
+        }
+        let Ok((name, node)) = dest.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>() else {
+            let text = "a process is a pid, a registered name, or a tuple of name and node";
+            return Err(PyTypeError::new_err(text));
+        };
+        let (Some(name), Some(node)) = (atom_of(&name)?, atom_of(&node)?) else {
+            return Ok(Self::Unknown);
+        };
+        let pair = ErlangTerm::make(|env| Some((name.to_term(env), node.to_term(env)).encode(env)));
+        Ok(pair.map_or(Self::Unknown, Self::Far))
+    }
+}
+
+/// The atom of a name, if it exists: `str`, or an atom itself.
+fn atom_of(name: &Bound<'_, PyAny>) -> PyResult<Option<ErlangTerm>> {
+    if let Ok(term) = name.cast::<ErlangTerm>()
+        && term.get().is_atom()
+    {
+        return Ok(Some(term.get().copy()));
+    }
+    match name.extract::<String>() {
+        Ok(name) => Ok(make_atom(&name, false)),
+        Err(_) => Err(PyTypeError::new_err("a name is a str or an atom")),
+    }
+}
+
+/// The process that is registered by this atom.
+fn local(name: &ErlangTerm) -> Option<LocalPid> {
+    let mut pid = MaybeUninit::uninit();
+    let found = OwnedEnv::new().run(|env| {
+        let name = name.to_term(env).as_c_arg();
+        // SAFETY: not a scheduler thread, so no environment of a caller; `pid` is written when the
+        // result is not 0.
+        unsafe { sys::enif_whereis_pid(ptr::null_mut(), name, pid.as_mut_ptr()) }
+    });
+    // SAFETY: initialised by the successful call above.
+    (found != 0).then(|| LocalPid::from_c_arg(unsafe { pid.assume_init() }))
+}
+
+pub(super) fn pid_object(py: Python<'_>, pid: LocalPid) -> PyResult<Bound<'_, PyAny>> {
+    let missing = || PyRuntimeError::new_err("no pid");
+    let term = ErlangTerm::make(|env| Some(pid.encode(env))).ok_or_else(missing)?;
+    Ok(Bound::new(py, term)?.into_any())
+}
+
+fn unknown(dest: &Bound<'_, PyAny>) -> PyErr {
+    match dest.repr() {
+        Ok(repr) => not_registered(dest.py(), &format!("no process is registered as {repr}")),
+        Err(error) => error,
+    }
+}
+
+/// A process that `py_callback` monitors, until this object is gone.
+#[pyclass(frozen, module = "erlang")]
+struct Watch(Arc<Callback>);
+
+/// `erlang.monitor`.
+pub(super) fn watch<'py>(host: &dyn Host, dest: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = dest.py();
+    let target = match Destination::find(dest)? {
+        Destination::Local(pid) => pid_object(py, pid)?,
+        Destination::Far(far) => Bound::new(py, far)?.into_any(),
+        Destination::Unknown => return Err(unknown(dest)),
+    };
+    let server = server::pid().ok_or_else(not_running)?;
+    let callback = Callback::new(ids::next(), Arc::new(NotAwaited));
+    let sent = ReplyBuffer::new().send_to(&server, |env| {
+        let pending = Pending::new(usize::MAX);
+        let queue = CallbackQueue::new(&callback, None, pending, nested);
+        let handle = ResourceArc::new(CallbackHandle(queue));
+        let target = to_message(env, &target, host)?.term;
+        let message = (atoms::py_monitor(), callback.id, handle, target).encode(env);
+        Ok(convert::Answer::compact(message))
+    });
+    match sent {
+        Ok(_) => Ok(Bound::new(py, Watch(callback))?.into_any()),
+        Err(error) => Err(error.into_exception()),
+    }
+}
+
+/// The end of a monitored process is looked at now and then, and wakes no thread.
+struct NotAwaited;
+
+impl Wake for NotAwaited {
+    fn wake(&self) {}
+}
+
+#[pymethods]
+impl Watch {
+    /// The number by which `py_callback` knows the monitor.
+    #[getter]
+    fn id(&self) -> u64 {
+        self.0.id
+    }
+
+    /// `None` while the process lives, then a tuple of its exit reason.
+    fn reason<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let host = py_engine::asyncio::host(py)?;
+        let copy = self.0.peek(copy_reason);
+        let form = |copy: ErlangTerm| copy.with(|reason| to_object(py, reason, &*host).ok());
+        let found = copy.map(|copy| copy.and_then(form));
+        match found {
+            None => Ok(None),
+            Some(Some(reason)) => Ok(Some(PyTuple::new(py, [reason])?)),
+            // The process that monitored is gone.
+            Some(None) => Ok(Some(PyTuple::new(py, ["noconnection"])?)),
+        }
+    }
+}
+
+/// The `Reason` of an answer `{ok, Reason}`. Makes no Python object.
+fn copy_reason(answer: &dyn Answer) -> Option<ErlangTerm> {
+    match answer.as_any().downcast_ref()? {
+        Outcome::Answered(env, term) => ErlangTerm::make(|own| {
+            env.run(|env| {
+                let (_ok, reason) = term.load(env).decode::<(Term<'_>, Term<'_>)>().ok()?;
+                Some(reason.in_env(own))
+            })
+        }),
+        Outcome::Lost => None,
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if let Some(server) = server::pid() {
+            let message = (atoms::py_callback(), self.0.id, atoms::ended());
+            ReplyBuffer::new().notify(&server, message);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Messages on their way to other nodes, by way of `py_callback`, counted by node: a node that is slow
+//! must not fill the memory of this one. Threads that run Python enter, schedulers and destructors
+//! leave; the lock is held for a look.
+
+use pyo3::prelude::*;
+use rustler::{Encoder, Resource, ResourceArc, Term};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use py_engine::host::Host;
+use py_engine::lock::lock;
+
+use super::server::SERVER;
+use crate::object::ErlangTerm;
+
+/// Messages that may wait for one node, in `py_callback` and in the node's sender.
+const CAPACITY: usize = 1000;
+
+/// How long a message waits for room: a burst to a node that takes its messages is slowed by that,
+/// and a node that takes none costs its senders no more.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Between two looks for room.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Tag of the external term format of a pid, and what follows the name of its node.
+const NEW_PID: u8 = 88;
+const PID_NUMBERS: usize = 12;
+
+/// Travels with a message, and counts it until the message is sent, or lost with a process.
+pub(crate) struct Outgoing {
+    /// `None` when it is not counted any more.
+    node: Mutex<Option<Vec<u8>>>,
+}
+
+#[rustler::resource_impl]
+impl Resource for Outgoing {}
+
+impl Outgoing {
+    /// Counts a message to the node of `dest`, and waits for room, detached; `None` when there is
+    /// none after a second, or when the job must stop.
+    pub(super) fn enter(
+        py: Python<'_>,
+        dest: &ErlangTerm,
+        host: &dyn Host,
+    ) -> Option<ResourceArc<Self>> {
+        let node = dest.with(node_of);
+        if !count(&node) && !py.detach(|| wait_for_room(&node, host)) {
+            return None;
+        }
+        let node = Mutex::new(Some(node));
+        Some(ResourceArc::new(Self { node }))
+    }
+
+    /// The message does not wait any more.
+    pub(crate) fn leave(&self) {
+        let mut node = lock(&self.node);
+        let Some(node) = node.take() else { return };
+        let mut waiting = waiting();
+        if let Some(count) = waiting.get_mut(&node) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&node);
+            }
+        }
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// `false` when too many messages to the node wait.
+fn count(node: &[u8]) -> bool {
+    let mut waiting = waiting();
+    let count = waiting.entry(node.to_vec()).or_default();
+    let has_room = *count < CAPACITY;
+    *count += usize::from(has_room);
+    has_room
+}
+
+fn wait_for_room(node: &[u8], host: &dyn Host) -> bool {
+    let end = Instant::now() + PATIENCE;
+    while !host.must_stop() && Instant::now() < end {
+        thread::sleep(PAUSE);
+        if count(node) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Messages are counted by this: the node of a pid or a (name, node); all other terms together.
+fn node_of(dest: Term<'_>) -> Vec<u8> {
+    if let Ok((_name, node)) = dest.decode::<(Term<'_>, Term<'_>)>() {
+        return node
+            .to_binary()
+            .as_slice()
+            .get(1..)
+            .unwrap_or_default()
+            .to_vec();
+    }
+    let external = dest.encode(dest.get_env()).to_binary();
+    match external.as_slice() {
+        [_, NEW_PID, rest @ ..] if rest.len() > PID_NUMBERS => {
+            rest[..rest.len() - PID_NUMBERS].to_vec()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn waiting() -> MutexGuard<'static, BTreeMap<Vec<u8>, usize>> {
+    lock(&SERVER.outgoing)
+}

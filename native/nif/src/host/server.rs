@@ -1,0 +1,62 @@
+//! `py_callback`, the process that serves Python code, and what Python code may ask it for.
+
+use rustler::LocalPid;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Mutex;
+
+use py_engine::lock::lock;
+
+pub(super) static SERVER: Server = Server {
+    process: Mutex::new(None),
+    outgoing: Mutex::new(BTreeMap::new()),
+};
+
+pub(super) struct Server {
+    /// Locked for a look.
+    process: Mutex<Option<Process>>,
+    /// How many messages wait for each node, by its name in the external term format; see
+    /// [`super::outgoing`]. No count is 0.
+    pub(super) outgoing: Mutex<BTreeMap<Vec<u8>, usize>>,
+}
+
+struct Process {
+    pid: LocalPid,
+    /// The names of the functions that are registered.
+    functions: HashSet<String>,
+}
+
+/// Makes `pid` the process that serves Python code. Called on a scheduler thread.
+pub(crate) fn serve(pid: LocalPid, functions: HashSet<String>) {
+    *lock(&SERVER.process) = Some(Process { pid, functions });
+}
+
+/// Adds a function. Called on a scheduler thread.
+pub(crate) fn add_function(name: String) {
+    if let Some(process) = &mut *lock(&SERVER.process) {
+        process.functions.insert(name);
+    }
+}
+
+/// Removes a function. Called on a scheduler thread.
+pub(crate) fn remove_function(name: &str) {
+    if let Some(process) = &mut *lock(&SERVER.process) {
+        process.functions.remove(name);
+    }
+}
+
+/// The process that serves Python code, once the application has started.
+pub(super) fn pid() -> Option<LocalPid> {
+    lock(&SERVER.process).as_ref().map(|process| process.pid)
+}
+
+pub(super) fn is_registered(name: &str) -> bool {
+    lock(&SERVER.process)
+        .as_ref()
+        .is_some_and(|process| process.functions.contains(name))
+}
+
+pub(super) fn registered() -> Vec<String> {
+    let process = lock(&SERVER.process);
+    let functions = process.as_ref().map(|process| &process.functions);
+    functions.into_iter().flatten().cloned().collect()
+}

@@ -1,0 +1,186 @@
+//! The BEAM's side of a call of Erlang by Python code: the queue of jobs that run in the middle of it,
+//! the handle that the answering process holds, and the answer.
+//!
+//! Called on scheduler threads and by destructors: nothing blocks, attaches or sends. The answer is
+//! read on the thread that has called, attached.
+
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+use rustler::env::SavedTerm;
+use rustler::types::tuple::get_tuple;
+use rustler::{Encoder, OwnedEnv, Resource, Term};
+use std::any::Any;
+use std::sync::Arc;
+
+use py_engine::erlang::{erlang_error, not_registered};
+use py_engine::host::callback::{Answer, Callback, Ended, NestedJob, Refused};
+use py_engine::host::{Function, Host};
+
+use super::ticket::Pending;
+use super::{Job, ReplyBuffer};
+use crate::atoms;
+use crate::convert::to_object;
+use crate::error::Error;
+use crate::live_counts::{COUNTS, CountGuard};
+use crate::object::ErlangTerm;
+
+/// Runs a job in the middle of the code that waits on the calling thread.
+pub(crate) type RunNested = fn(Python<'_>, &Arc<Job>) -> Result<(), Ended>;
+
+pub(crate) struct CallbackQueue {
+    pub(crate) callback: Arc<Callback>,
+    /// The job whose code has called; `None` on a thread that Python code has started.
+    pub(crate) job: Option<Arc<Job>>,
+    /// Counts the jobs that run in the middle of it.
+    pub(crate) pending: Arc<Pending>,
+    run: RunNested,
+    _counted: CountGuard,
+}
+
+impl CallbackQueue {
+    pub(crate) fn new(
+        callback: &Arc<Callback>,
+        job: Option<Arc<Job>>,
+        pending: Arc<Pending>,
+        run: RunNested,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            callback: Arc::clone(callback),
+            job,
+            pending,
+            run,
+            _counted: COUNTS.callbacks.enter(),
+        })
+    }
+
+    /// Queues a job for the thread that waits, and returns its key.
+    pub(crate) fn submit(&self, job: Arc<Job>) -> Result<u64, Error> {
+        let ticket = Arc::clone(&job.ticket);
+        let run = self.run;
+        let submitted = self.callback.submit(Arc::new(Nested { job, run }));
+        submitted.map_err(|refused| {
+            ticket.cancel();
+            match refused {
+                Refused::Ended => Error::ContextNotBound,
+                Refused::Full => Error::Overloaded,
+            }
+        })
+    }
+
+    /// Takes out a job that was cancelled. The thread that waits finds that out, if it has taken the
+    /// job before.
+    pub(crate) fn withdraw(&self, key: u64) {
+        // The job may hold the last handle on a context: dropped after the lock.
+        if let Some(job) = self.callback.withdraw(key) {
+            job.withdrawn();
+        }
+    }
+}
+
+/// A job on its way to a thread that waits.
+struct Nested {
+    job: Arc<Job>,
+    run: RunNested,
+}
+
+impl NestedJob for Nested {
+    fn run(self: Arc<Self>, py: Python<'_>) -> Result<(), Ended> {
+        (self.run)(py, &self.job)
+    }
+
+    fn refuse(&self) {
+        ReplyBuffer::new().refuse(&self.job, Error::ContextNotBound);
+    }
+
+    fn withdrawn(&self) {
+        self.job.settle();
+    }
+}
+
+/// How the function has ended.
+pub(crate) enum Outcome {
+    /// `{ok, Value}`, `{Class, Reason, Stacktrace}` or `not_registered`.
+    Answered(OwnedEnv, SavedTerm),
+    /// Its process is gone without an answer.
+    Lost,
+}
+
+impl Outcome {
+    /// Copies the term.
+    pub(crate) fn answered(term: Term<'_>) -> Self {
+        let env = OwnedEnv::new();
+        let saved = env.save(term);
+        Self::Answered(env, saved)
+    }
+}
+
+impl Answer for Outcome {
+    fn value<'py>(
+        &self,
+        py: Python<'py>,
+        function: Function<'_>,
+        host: &dyn Host,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match self {
+            Self::Answered(env, term) => env.run(|env| value(py, term.load(env), function, host)),
+            Self::Lost => Err(killed(py)?),
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+fn value<'py>(
+    py: Python<'py>,
+    term: Term<'_>,
+    function: Function<'_>,
+    host: &dyn Host,
+) -> PyResult<Bound<'py, PyAny>> {
+    if atoms::not_registered() == term
+        && let Function::Registered(name) = function
+    {
+        let text = format!("no Erlang function is registered as '{name}'");
+        return Err(not_registered(py, &text));
+    }
+    let elements = get_tuple(term).unwrap_or_default();
+    match *elements {
+        [_ok, value] => to_object(py, value, host).map_err(Error::into_exception),
+        [class, reason, stack] => {
+            // A reason that has no Python form is kept as it is.
+            let form = |term| match to_object(py, term, host) {
+                Ok(object) => Ok(object),
+                Err(_) => ErlangTerm::wrap(py, term).map_err(Error::into_exception),
+            };
+            let whole = ErlangTerm::wrap(py, term).map_err(Error::into_exception)?;
+            let args = (form(class)?, form(reason)?, form(stack)?, whole);
+            Err(erlang_error(py, args))
+        }
+        _ => Err(PyRuntimeError::new_err("py_callback gave no answer")),
+    }
+}
+
+/// The exception for a function whose process was killed.
+fn killed(py: Python<'_>) -> PyResult<PyErr> {
+    let whole = ErlangTerm::make(|env| {
+        let stack = Term::list_new_empty(env);
+        Some((atoms::exit(), atoms::killed(), stack).encode(env))
+    });
+    let whole = whole.map(|term| Bound::new(py, term)).transpose()?;
+    let args = ("exit", "killed", PyList::empty(py), whole);
+    Ok(erlang_error(py, args))
+}
+
+/// What the process that answers holds. If it ends without an answer, so does the call.
+pub(crate) struct CallbackHandle(pub(crate) Arc<CallbackQueue>);
+
+#[rustler::resource_impl]
+impl Resource for CallbackHandle {}
+
+impl Drop for CallbackHandle {
+    fn drop(&mut self) {
+        self.0.callback.answer(Box::new(Outcome::Lost));
+    }
+}

@@ -1,0 +1,155 @@
+//! The shapes of jobs: what `py` submits, decoded and checked. Runs on scheduler threads, and once
+//! more on the worker.
+
+use rustler::types::tuple::get_tuple;
+use rustler::{Atom, Binary, Error as NifError, MapIterator, NifResult, Term};
+
+use crate::atoms;
+use py_engine::python::code_cache::Mode;
+
+/// As many arguments are looked at.
+const MANY: usize = 8;
+
+/// The shapes that `py.erl` submits.
+pub(crate) enum Request<'a> {
+    Call {
+        module: Term<'a>,
+        function: Term<'a>,
+        args: Term<'a>,
+        kwargs: Term<'a>,
+    },
+    Run {
+        mode: Mode,
+        source: &'a str,
+        locals: Term<'a>,
+    },
+    /// What another shape returns is iterated over, for a stream.
+    Open { stream: Term<'a>, source: Term<'a> },
+    /// The next items of the stream that the job is a demand of, `count` at most.
+    Next { count: usize },
+    /// A list of all that there is in what another shape returns.
+    Collect { source: Term<'a> },
+    /// A coroutine that another shape returns runs on while its worker does other things.
+    Async { source: Term<'a> },
+    /// Goes the whole way and does nothing: what `make bench` measures the others against.
+    Empty,
+}
+
+impl<'a> Request<'a> {
+    pub(super) fn decode(term: Term<'a>) -> NifResult<Self> {
+        if atoms::empty() == term {
+            return Ok(Self::Empty);
+        }
+        let elements = get_tuple(term)?;
+        let is = |tag: Term<'a>, atom: Atom| atom == tag;
+        match *elements {
+            [tag, module, function, args, kwargs] if is(tag, atoms::call()) => Ok(Self::Call {
+                module,
+                function,
+                args,
+                kwargs,
+            }),
+            [tag, source, locals] if is(tag, atoms::eval()) => Ok(Self::Run {
+                mode: Mode::Eval,
+                source: text(source)?,
+                locals,
+            }),
+            [tag, source, locals] if is(tag, atoms::exec()) => Ok(Self::Run {
+                mode: Mode::Exec,
+                source: text(source)?,
+                locals,
+            }),
+            [tag, stream, source] if is(tag, atoms::open()) => Ok(Self::Open { stream, source }),
+            [tag, count] if is(tag, atoms::next()) => Ok(Self::Next {
+                count: count.decode()?,
+            }),
+            [tag, source] if is(tag, atoms::collect()) => Ok(Self::Collect { source }),
+            [tag, source] if is(tag, atoms::async_()) => Ok(Self::Async { source }),
+            _ => Err(NifError::BadArg),
+        }
+    }
+
+    /// What is iterated over: a call or an expression.
+    pub(crate) fn source(term: Term<'a>) -> NifResult<Self> {
+        match Self::decode(term)? {
+            shape @ (Self::Call { .. } | Self::Run { .. }) => Ok(shape),
+            _ => Err(NifError::BadArg),
+        }
+    }
+
+    /// Nothing in it takes long to copy: binaries are shared, or short.
+    pub(crate) fn is_small(&self) -> bool {
+        match self {
+            Self::Call { args, kwargs, .. } => is_empty(*kwargs) && is_short(*args),
+            Self::Run { locals, .. } => is_empty(*locals),
+            Self::Open { source, .. } | Self::Collect { source } | Self::Async { source } => {
+                Self::source(*source).is_ok_and(|source| source.is_small())
+            }
+            Self::Empty | Self::Next { .. } => true,
+        }
+    }
+
+    /// What is wrong here is the caller's mistake, and raised there.
+    pub(super) fn check(&self) -> NifResult<()> {
+        match self {
+            Self::Call {
+                module,
+                function,
+                args,
+                kwargs,
+            } => {
+                check_name(*module)?;
+                check_name(*function)?;
+                check_names(*kwargs)?;
+                if args.is_list() {
+                    Ok(())
+                } else {
+                    Err(NifError::BadArg)
+                }
+            }
+            Self::Run { locals, .. } => check_names(*locals),
+            Self::Open { source, .. } | Self::Collect { source } | Self::Async { source } => {
+                Self::source(*source)?.check()
+            }
+            Self::Empty => Ok(()),
+            // Made by `Stream::ask` only.
+            Self::Next { .. } => Err(NifError::BadArg),
+        }
+    }
+}
+
+/// A list of a few terms that hold no others. Its tail may be anything.
+fn is_short(list: Term<'_>) -> bool {
+    let is_flat = |term: Term<'_>| !(term.is_list() || term.is_tuple() || term.is_map());
+    let mut rest = list;
+    for _ in 0..MANY {
+        match rest.list_get_cell() {
+            Ok((item, tail)) if is_flat(item) => rest = tail,
+            Ok(_) => return false,
+            Err(_) => return true,
+        }
+    }
+    false
+}
+
+fn text(term: Term<'_>) -> NifResult<&str> {
+    let binary = Binary::from_term(term)?;
+    std::str::from_utf8(binary.as_slice()).map_err(|_| NifError::BadArg)
+}
+
+fn check_name(term: Term<'_>) -> NifResult<()> {
+    if term.is_atom() {
+        Ok(())
+    } else {
+        text(term).map(|_| ())
+    }
+}
+
+fn check_names(map: Term<'_>) -> NifResult<()> {
+    let mut entries = MapIterator::new(map).ok_or(NifError::BadArg)?;
+    entries.try_for_each(|(key, _)| check_name(key))
+}
+
+pub(crate) fn is_empty(map: Term<'_>) -> bool {
+    map.map_size().is_ok_and(|size| size == 0)
+}

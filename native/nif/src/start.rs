@@ -1,0 +1,29 @@
+//! Starts Python, and the threads that serve it, once in the life of the VM.
+
+use once_cell::sync::OnceCell;
+use std::io;
+
+use crate::host::JobHost;
+use crate::{gil, watch, worker};
+
+/// How the one start went.
+static STARTED: OnceCell<Result<(), String>> = OnceCell::new();
+
+/// Starts Python as `executable` would. A second call returns how the first one went: Python cannot be
+/// started twice in one process. Runs on a dirty scheduler, which it blocks.
+pub(crate) fn start(executable: &str) -> Result<(), String> {
+    let start = || {
+        py_engine::start::start(executable, JobHost::new(None, None))?;
+        start_threads().map_err(|error| error.to_string())
+    };
+    STARTED.get_or_init(start).clone()
+}
+
+/// The exit handler comes first, since handlers run last in, first out.
+fn start_threads() -> io::Result<()> {
+    watch::install_exit_handler()?;
+    gil::start()?;
+    worker::start_watchdog()?;
+    py_engine::interrupt::start_interrupter(watch::engine_threads)?;
+    worker::spawn_releaser()
+}

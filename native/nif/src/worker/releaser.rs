@@ -1,0 +1,63 @@
+//! The releaser: a thread that drops the Python objects that Erlang no longer refers to.
+//!
+//! A destructor runs on a scheduler thread and may not attach, so it leaves the object to
+//! [`py_engine::released`]. The releaser drops the objects one by one: their finalizers run there, may
+//! do anything, and are watched like those of a context. The releaser also collects garbage, see
+//! [`py_engine::python::garbage`], and takes an exception now and then, see [`py_engine::interrupt`].
+
+use pyo3::prelude::*;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{io, thread};
+
+use py_engine::python::faulthandler::SignalStack;
+use py_engine::python::garbage::FullCollections;
+use py_engine::released;
+use py_engine::start::STACK_SIZE;
+
+use crate::host::Current;
+use crate::watch::{Role, Task, WatchedThread, register, unregister};
+
+/// Starts a releaser, also in the place of one that is abandoned.
+pub(crate) fn spawn() -> io::Result<()> {
+    let builder = thread::Builder::new()
+        .name("py_releaser".to_owned())
+        .stack_size(STACK_SIZE);
+    builder.spawn(run).map(|_detached| ())
+}
+
+fn run() {
+    let _stack = SignalStack::install();
+    let watched = register(Role::Releaser);
+    let _current = Current::open(&watched, None);
+    // A panic is that of a finalizer; what is left is released by the successor.
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        Python::attach(|py| serve(py, &watched))
+    }));
+    if unregister(&watched) && ended.is_err() {
+        // Without a thread for it objects are kept: there is no memory for one.
+        let _: io::Result<()> = spawn();
+    }
+}
+
+/// Returns when the thread is abandoned.
+fn serve(py: Python<'_>, watched: &WatchedThread) {
+    let mut collections = FullCollections::new();
+    loop {
+        while let Some(object) = released::take() {
+            watched.begin(Task::Cleaning(None));
+            drop(object);
+            if !watched.end(py.into()) {
+                return;
+            }
+        }
+        watched.begin(Task::Cleaning(None));
+        watched.thread.absorb(py.into());
+        if collections.is_due() {
+            collections.run(py);
+        }
+        if !watched.end(py.into()) {
+            return;
+        }
+        py.detach(|| released::wait(collections.deadline()));
+    }
+}

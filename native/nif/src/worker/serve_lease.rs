@@ -1,0 +1,129 @@
+//! What a worker does while it serves a lease: its jobs, the iterators to close, its event loop.
+
+use pyo3::prelude::*;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use py_engine::asyncio;
+use py_engine::call_stack::with_call;
+use py_engine::host::Host;
+use py_engine::interrupt::Interrupted;
+use py_engine::namespace::Namespace;
+use py_engine::python::switch_interval;
+
+use super::Worker;
+use crate::error::Error;
+use crate::host::{Exit, JobHost, cancel_unwanted, refuse_tasks};
+use crate::pool::{Lease, Pool};
+use crate::wake::notify_watchdog;
+use crate::watch::Task;
+
+impl Worker {
+    /// Until the lease ends.
+    pub(super) fn serve_jobs<'py>(
+        &mut self,
+        py: Python<'py>,
+        lease: &Arc<Lease>,
+        namespace: &Rc<Namespace<'py>>,
+    ) -> Result<(), Exit> {
+        self.turn.borrow().leave_queue(&self.pool);
+        lease.serve_by(self.turn.borrow().worker());
+        while !lease.is_ended() {
+            for id in lease.take_iterators_to_close() {
+                self.clean(py, Some(lease), || {
+                    asyncio::close(py, id);
+                    Vec::new()
+                })?;
+            }
+            let job = if self.turn.borrow_mut().may_continue() {
+                lease.next()
+            } else {
+                None
+            };
+            let Some(job) = job else {
+                if lease.in_flight().is_empty() || lease.wants_worker() {
+                    let turn = &mut *self.turn.borrow_mut();
+                    switch_interval::detach(py, || {
+                        turn.park::<Pool>(None, || lease.wants_worker())
+                    });
+                } else {
+                    self.run_loop(py, lease, namespace, false)?;
+                }
+                continue;
+            };
+            let (current, replies) = (&self.current, &mut self.replies);
+            let Some(started) = current.start_job(py, &job, Some(lease), replies)? else {
+                lease.finish_job();
+                continue;
+            };
+            let finish = || lease.finish_job();
+            if let Err(exit) = current.run_job(py, started, namespace, replies, finish) {
+                if matches!(exit, Exit::Crashed) {
+                    // In this order, so that the caller finds its binding gone.
+                    lease.end();
+                    lease.notify_ended(&mut self.replies);
+                    lease.finish_job();
+                    self.replies.refuse(&job, Error::WorkerCrashed);
+                }
+                return Err(exit);
+            }
+            if job.demand().is_some_and(|demand| demand.frees_lease()) {
+                lease.end();
+            }
+            if !lease.in_flight().is_empty() {
+                // However many jobs come, the tasks go on.
+                self.run_loop(py, lease, namespace, true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the tasks of a lease, until there is something else to do; or, `once`, for a moment.
+    fn run_loop<'py>(
+        &mut self,
+        py: Python<'py>,
+        lease: &Arc<Lease>,
+        namespace: &Rc<Namespace<'py>>,
+        once: bool,
+    ) -> Result<(), Exit> {
+        if !once {
+            self.turn.borrow_mut().yield_turn();
+        }
+        let host: Arc<dyn Host> = JobHost::new(None, Some(lease));
+        self.guard(py, |this| {
+            this.watched.begin(Task::EventLoop(Arc::clone(lease)));
+            let replies = &mut this.replies;
+            let run_tasks = || {
+                cancel_unwanted(py, lease, replies);
+                if lease.in_flight().is_cancelling() {
+                    // The watchdog looks for a cancel in vain, while this thread waits.
+                    notify_watchdog();
+                }
+                let run = || {
+                    if once || lease.enter_loop(&asyncio::loop_waker(py)?) {
+                        asyncio::run(py, once)?;
+                    }
+                    Ok(())
+                };
+                let ran: PyResult<()> = run();
+                lease.leave_loop();
+                let Err(error) = ran else {
+                    return true;
+                };
+                if !error.is_instance_of::<Interrupted>(py) {
+                    error.write_unraisable(py, None);
+                }
+                asyncio::cancel_all(py);
+                false
+            };
+            // Tasks may replace standard streams as jobs may.
+            let (is_whole, _) = with_call(&host, namespace, || namespace.run(run_tasks));
+            if !is_whole {
+                // The loop itself was hit, and may have lost what it was about to run: the callers of
+                // its tasks might wait for ever.
+                refuse_tasks(lease, &mut this.replies);
+            }
+            Ok(())
+        })
+    }
+}
