@@ -2,20 +2,22 @@
 //!
 //! # Layout
 //!
-//! A module uses only those below it in this list.
+//! A module uses only those above it in this list.
 //!
-//! - [`nif`]: every NIF, in the order of `src/py_nif.erl`; [`target`]: where a job goes.
-//! - [`start`]: starts Python and the threads that serve it.
-//! - [`worker`]: the threads: workers, releaser, watchdog.
-//! - [`host`]: how a job runs on a thread, and what its code may ask of Erlang.
-//! - [`watch`]: the threads that run Python, for those who may have to stop one.
-//! - [`stream`]: a stream and its demand.
-//! - [`pool`]: the queue of unbound jobs, leases, and their handles.
-//! - [`gil`]: how a worker waits, and which worker runs Python next.
+//! - [`atoms`], [`ids`], [`live_counts`], [`wake`]: the table of atoms; numbers that name things; how
+//!   many are alive; what wakes the watchdog.
+//! - [`convert`], [`object`], [`exception`], [`error`]: terms to objects, objects to terms, and handles
+//!   on either; everything that can go wrong with a job.
 //! - [`job`]: one call, eval or exec: its ticket, its request, its reply; a call of Erlang.
-//! - [`convert`], [`object`]: terms to objects, objects to terms, and handles on either.
-//! - [`error`], [`exception`]: everything that can go wrong with a job.
-//! - [`wake`], [`ids`], [`live_counts`], [`atoms`]: what has no other place.
+//! - [`gil`]: how a worker waits, and which worker runs Python next.
+//! - [`pool`]: the queue of unbound jobs, leases, and their handles.
+//! - [`stream`]: a stream and its demand.
+//! - [`watch`]: the threads that run Python, for those who may have to stop one.
+//! - [`host`]: how a job runs on a thread, and what its code may ask of Erlang.
+//! - [`worker`]: the threads: workers, releaser, watchdog.
+//! - [`start`]: starts Python and the threads that serve it.
+//! - [`target`]: where a job goes.
+//! - [`nif`]: every NIF, in the order of `src/py_nif.erl`.
 //!
 //! No thread holds a lock while it attaches to Python, attaches while it holds one, or keeps
 //! one across Python code. See `docs/architecture.md` for the threads and what each may do.
