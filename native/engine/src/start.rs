@@ -151,7 +151,7 @@ fn look_up(py: Python<'_>, host: Arc<dyn Host>) -> PyResult<Interpreter> {
             async_generator: kind("AsyncGeneratorType")?,
             exceptions: exception_class::find_classes(py)?,
         },
-        erlang: erlang::install(py, &host.term_class(py))?,
+        erlang: erlang::install(py)?,
         gc: garbage::find(py)?,
         main: namespace::install_main(py)?,
         interrupts: interrupt::find(py, compiler.compile.bind(py))?,

@@ -83,7 +83,10 @@ fn list_items(list: &str) -> Vec<String> {
             _ => {}
         }
     }
-    items.iter().filter_map(|item| first_name(item.trim())).collect()
+    items
+        .iter()
+        .filter_map(|item| first_name(item.trim()))
+        .collect()
 }
 
 fn first_name(path: &str) -> Option<String> {
@@ -116,7 +119,11 @@ fn no_module_uses_one_below_it() {
             }
         }
     }
-    assert!(wrong.is_empty(), "arrows that run down:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "arrows that run down:\n{}",
+        wrong.join("\n")
+    );
     assert!(arrows > 100, "only {arrows} imports were found");
 }
 
@@ -133,7 +140,8 @@ fn every_module_stands_in_the_layout_once() {
 
 #[test]
 fn imports_are_read() {
-    let text = "use crate::a::b;\nuse crate::{c, d::{e, f},\n g};\n// crate::h\nlet x = crate::i();\n";
+    let text =
+        "use crate::a::b;\nuse crate::{c, d::{e, f},\n g};\n// crate::h\nlet x = crate::i();\n";
     let found: Vec<_> = imports(text).into_iter().collect();
     assert_eq!(found, ["a", "c", "d", "g", "i"]);
 }

@@ -1,5 +1,6 @@
 //! Everything that can go wrong with a job, and how Erlang sees it.
 
+use py_codec::Unconvertible;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use rustler::{Atom, Encoder, Env, Term};
@@ -9,8 +10,10 @@ use py_engine::exception::Exception;
 use py_engine::interrupt::Interrupted;
 
 use crate::atoms;
-use crate::convert::make_map;
 use crate::exception::encode;
+use crate::term::small_map;
+
+pub(crate) use py_codec::Why;
 
 #[derive(Debug)]
 pub(crate) enum Error {
@@ -46,39 +49,16 @@ impl Error {
     }
 }
 
-/// Why a value has no form on the other side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Why {
-    ImproperList,
-    TooDeep,
-    Cycle,
-    KeyCollision,
-    UnhashableKey,
-    /// A `str` with lone surrogates.
-    NotUnicode,
-    /// More than the BEAM, or one message, can carry.
-    TooLarge,
-}
-
-impl Why {
-    fn atom(self) -> Atom {
-        match self {
-            Self::ImproperList => atoms::improper_list(),
-            Self::TooDeep => atoms::too_deep(),
-            Self::Cycle => atoms::cycle(),
-            Self::KeyCollision => atoms::key_collision(),
-            Self::UnhashableKey => atoms::unhashable_key(),
-            Self::NotUnicode => atoms::not_unicode(),
-            Self::TooLarge => atoms::too_large(),
-        }
+fn atom_of(why: Why) -> Atom {
+    match why {
+        Why::ImproperList => atoms::improper_list(),
+        Why::TooDeep => atoms::too_deep(),
+        Why::Cycle => atoms::cycle(),
+        Why::KeyCollision => atoms::key_collision(),
+        Why::UnhashableKey => atoms::unhashable_key(),
+        Why::NotUnicode => atoms::not_unicode(),
+        Why::TooLarge => atoms::too_large(),
     }
-}
-
-#[derive(Debug)]
-pub(crate) struct Unconvertible {
-    pub(crate) why: Why,
-    /// The offending value, or its type, for a person to read.
-    pub(crate) value: String,
 }
 
 impl fmt::Display for Error {
@@ -107,6 +87,19 @@ impl From<PyErr> for Error {
     }
 }
 
+impl From<py_codec::Error> for Error {
+    /// As that of an exception.
+    fn from(error: py_codec::Error) -> Self {
+        match error {
+            py_codec::Error::Unconvertible(unconvertible) => Self::Unconvertible(unconvertible),
+            py_codec::Error::Interrupted => Self::Interrupted,
+            py_codec::Error::Python(error) => error.into(),
+            // The BEAM has no malformed terms, and no other are read here.
+            py_codec::Error::Malformed { .. } => Self::WorkerCrashed,
+        }
+    }
+}
+
 impl Encoder for Error {
     fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
         match self {
@@ -117,10 +110,10 @@ impl Encoder for Error {
             Self::ContextNotBound => atoms::context_not_bound().encode(env),
             Self::Interrupted => atoms::interrupted().encode(env),
             Self::Unconvertible(u) => {
-                let info = make_map(
+                let info = small_map(
                     env,
                     &[
-                        (atoms::reason(), u.why.atom().encode(env)),
+                        (atoms::reason(), atom_of(u.why).encode(env)),
                         (atoms::value(), u.value.as_str().encode(env)),
                     ],
                 );

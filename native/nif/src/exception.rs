@@ -1,13 +1,12 @@
 //! A Python exception as a term: `{Type, #{class, message, traceback, cause, ...}}`.
 
-use pyo3::prelude::*;
 use rustler::{Atom, Encoder, Env, Term};
 
 use py_engine::exception::{Exception, Frame, Syntax};
 
 use crate::atoms;
-use crate::convert::make_map;
-use crate::object::ErlangTerm;
+use crate::term::OfBeam;
+use crate::term::small_map;
 
 /// `{Type, Info}`. The atoms of types are a fixed set, see `exception_class.rs` of the engine.
 pub(crate) fn encode<'a>(env: Env<'a>, exception: &Exception) -> Term<'a> {
@@ -42,13 +41,13 @@ fn info<'a>(env: Env<'a>, exception: &Exception) -> Term<'a> {
     if !exception.notes.is_empty() {
         pairs.push((atoms::notes(), exception.notes.encode(env)));
     }
-    if let Some(term) = exception.origin.as_ref().and_then(|term| origin(env, term)) {
-        pairs.push((atoms::erlang(), term));
+    if let Some(term) = &exception.origin {
+        pairs.push((atoms::erlang(), term.get().to_term(env)));
     }
     if let Some(s) = &exception.syntax {
         pairs.push((atoms::syntax(), syntax(env, s)));
     }
-    make_map(env, &pairs)
+    small_map(env, &pairs)
 }
 
 fn frame<'a>(env: Env<'a>, frame: &Frame) -> Term<'a> {
@@ -60,11 +59,11 @@ fn frame<'a>(env: Env<'a>, frame: &Frame) -> Term<'a> {
     if let Some(source) = &frame.source {
         pairs.push((atoms::source(), source.encode(env)));
     }
-    make_map(env, &pairs)
+    small_map(env, &pairs)
 }
 
 fn syntax<'a>(env: Env<'a>, syntax: &Syntax) -> Term<'a> {
-    make_map(
+    small_map(
         env,
         &[
             (atoms::message(), syntax.message.encode(env)),
@@ -75,12 +74,4 @@ fn syntax<'a>(env: Env<'a>, syntax: &Syntax) -> Term<'a> {
             (atoms::text(), syntax.text.encode(env)),
         ],
     )
-}
-
-/// What the Erlang function has failed with; `None` if code has put something else there.
-fn origin<'a>(env: Env<'a>, term: &Py<PyAny>) -> Option<Term<'a>> {
-    Python::attach(|py| {
-        let term = term.bind(py).cast::<ErlangTerm>().ok()?;
-        Some(term.get().to_term(env))
-    })
 }

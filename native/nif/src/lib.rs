@@ -6,8 +6,9 @@
 //!
 //! - [`atoms`], [`ids`], [`live_counts`], [`wake`]: the table of atoms; numbers that name things; how
 //!   many are alive; what wakes the watchdog.
-//! - [`convert`], [`object`], [`exception`], [`error`]: terms to objects, objects to terms, and handles
-//!   on either; everything that can go wrong with a job.
+//! - [`term`]: terms of the BEAM, for the codec; handles on Python objects.
+//! - [`exception`], [`error`]: everything that can go wrong with a job.
+//! - [`convert`]: the values of jobs.
 //! - [`job`]: one call, eval or exec: its ticket, its request, its reply; a call of Erlang.
 //! - [`gil`]: how a worker waits, and which worker runs Python next.
 //! - [`pool`]: the queue of unbound jobs, leases, and their handles.
@@ -32,11 +33,11 @@ mod ids;
 mod job;
 mod live_counts;
 mod nif;
-mod object;
 mod pool;
 mod start;
 mod stream;
 mod target;
+mod term;
 mod wake;
 mod watch;
 mod worker;

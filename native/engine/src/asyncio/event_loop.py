@@ -79,7 +79,7 @@ def forget() -> None:
 
 
 def watch_loops() -> None:
-    """Has the bell of each loop waker when its thread is to be interrupted.
+    """Has the bell of each loop rung when its thread is to be interrupted.
 
     An interruption breaks system calls, but a loop goes back to waiting for its descriptors (PEP
     475), and never looks whether an exception is pending.
@@ -230,6 +230,8 @@ class Stream:
         self._demand = None
         #: The task waits for that.
         self._waiter = None
+        #: The loop of demands that are made in the middle of a coroutine.
+        self._own = None
         self._is_over = False
 
     def next_items(self, items: list, count: int) -> bool:
@@ -237,18 +239,37 @@ class Stream:
         return self._do(lambda error: self._take(items, count, error))
 
     def close(self) -> None:
-        """Ends a generator, whose ``finally`` runs, and the task."""
+        """Ends a generator, whose ``finally`` runs, and the task. Called between two demands."""
         self._is_over = True
         if hasattr(self._iterator, "aclose"):
             self._do(lambda _: self._iterator.aclose())
         elif self._task is not None and not self._task.get_loop().is_closed():
             self._task.cancel()
+        self._end_own()
+
+    def _end_own(self) -> None:
+        own, self._own = self._own, None
+        if own is not None:
+            _close(own)
 
     def _do(self, work: Callable[[object], Awaitable]) -> object:
-        if asyncio._get_running_loop() is not None:
-            # In the middle of a coroutine, whose loop cannot go on: in a loop of its own.
-            return complete(work(None))
-        where = loop()
+        running = asyncio._get_running_loop()
+        if running is None:
+            return self._do_in(loop(), work)
+        # In the middle of a coroutine, whose loop cannot go on: in a loop of the stream's own. That
+        # stays as long as the task does, since a loop closes the generators that were begun in it.
+        asyncio._set_running_loop(None)
+        try:
+            self._own = self._own or asyncio.new_event_loop()
+            try:
+                return self._do_in(self._own, work)
+            finally:
+                if self._task is None or self._task.done():
+                    self._end_own()
+        finally:
+            asyncio._set_running_loop(running)
+
+    def _do_in(self, where: asyncio.AbstractEventLoop, work: Callable) -> object:
         if self._task is None or self._task.done() or self._task.get_loop() is not where:
             if self._task is not None:
                 # Code has closed its loop: the task stays where it is.
@@ -310,8 +331,8 @@ class Stream:
         return False
 
 
-def begin(coroutine: Coroutine, job: object, done: Callable, is_first: bool) -> asyncio.Task:
-    """Starts a task of a job, which calls ``done`` when it is done."""
+def begin(coroutine: Coroutine, job: object, on_done: Callable, is_first: bool) -> asyncio.Task:
+    """Starts a task of a job, which calls ``on_done`` when it is done."""
     where = loop()
     if is_first:
         # Nothing was lost with a loop that was closed.
@@ -321,7 +342,7 @@ def begin(coroutine: Coroutine, job: object, done: Callable, is_first: bool) -> 
     context.run(_job.set, job)
     # Not by the loop, whose factory may run code, while interrupts are masked here.
     task = context.run(asyncio.Task, coroutine, loop=where)
-    task.add_done_callback(done)
+    task.add_done_callback(on_done)
     return task
 
 

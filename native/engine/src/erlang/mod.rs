@@ -5,9 +5,10 @@ mod acall;
 mod call;
 mod messages;
 
+use py_codec::Term;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
-use pyo3::types::{PyModule, PyType};
+use pyo3::types::PyModule;
 
 use crate::interpreter::{self, ErlangClasses};
 use crate::interrupt::Interrupted;
@@ -17,7 +18,7 @@ use crate::{asyncio, host::Host};
 pub use call::not_registered;
 
 /// Makes the module. Called once.
-pub(crate) fn install(py: Python<'_>, term: &Bound<'_, PyType>) -> PyResult<ErlangClasses> {
+pub(crate) fn install(py: Python<'_>) -> PyResult<ErlangClasses> {
     // PyO3 makes this class when it first looks at an error. At the recursion limit, which a callback
     // may meet, the making fails, looks at an error itself, and waits for itself for ever.
     let _ = py.get_type::<PanicException>();
@@ -26,7 +27,7 @@ pub(crate) fn install(py: Python<'_>, term: &Bound<'_, PyType>) -> PyResult<Erla
     for name in ["ErlangError", "NotRegistered", "Overloaded", "Monitor"] {
         module.getattr(name)?.setattr("__module__", "erlang")?;
     }
-    module.setattr("Term", term)?;
+    module.setattr("Term", py.get_type::<Term>())?;
     module.setattr("Interrupted", py.get_type::<Interrupted>())?;
     module.setattr("_is_registered", wrap_pyfunction!(is_registered, &module)?)?;
     module.setattr("_registered", wrap_pyfunction!(registered, &module)?)?;

@@ -4,6 +4,7 @@
 //! other; an interruption ends the capture. All else is read from the fields that C code keeps, and
 //! every walk is bounded.
 
+use py_codec::Term;
 use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
 use pyo3::intern;
@@ -240,13 +241,14 @@ impl Capture {
 }
 
 /// The failure of an Erlang function, of an `erlang.ErlangError`.
-fn origin(value: &Bound<'_, PyBaseException>) -> Option<Py<PyAny>> {
+fn origin(value: &Bound<'_, PyBaseException>) -> Option<Py<Term>> {
     let py = value.py();
     let class = interpreter::find(py).ok()?.erlang.erlang_error.bind(py);
     if !fields::is_instance(value, class) {
         return None;
     }
-    fields::attribute(value, intern!(py, "_term")).map(Bound::unbind)
+    let term = fields::attribute(value, intern!(py, "_term"))?;
+    Some(term.cast_into::<Term>().ok()?.unbind())
 }
 
 /// An interruption that is pending ends the capture: no code runs for long in which it would come

@@ -1,6 +1,7 @@
 //! A Python exception as plain data: captured on the thread that has caught it, attached; written
 //! into the reply by the host.
 
+use py_codec::Term;
 use pyo3::ffi;
 use pyo3::prelude::*;
 
@@ -20,7 +21,7 @@ pub struct Exception {
     pub frames: Vec<Frame>,
     pub syntax: Option<Syntax>,
     /// The `_term` of an `erlang.ErlangError`: what the Erlang function has failed with.
-    pub origin: Option<Py<PyAny>>,
+    pub origin: Option<Py<Term>>,
     /// The members of an exception group; `None` for another exception.
     pub exceptions: Option<Vec<Exception>>,
     pub cause: Option<Cause>,

@@ -7,7 +7,7 @@
 //! it says otherwise.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::PyTuple;
 use std::any::Any;
 use std::sync::Arc;
 
@@ -83,8 +83,6 @@ pub trait Host: Send + Sync + 'static {
     fn import_ends(&self);
     /// That load has ended, and an exception that was put off was raised.
     fn import_ended(&self);
-    /// The class of the host's terms without a form in Python, `erlang.Term`.
-    fn term_class<'py>(&self, py: Python<'py>) -> Bound<'py, PyType>;
     /// The calling thread is one that serves jobs.
     fn is_worker(&self) -> bool;
 

@@ -112,16 +112,3 @@ pub(crate) fn is_instance(value: &Bound<'_, PyAny>, class: &Bound<'_, PyAny>) ->
     // SAFETY: attached, and two classes.
     unsafe { ffi::PyType_IsSubtype(own.as_type_ptr(), class.as_type_ptr()) != 0 }
 }
-
-/// The name of the type of an object that has no form in Erlang, for a person to read.
-#[must_use]
-pub fn type_name(object: &Bound<'_, PyAny>) -> String {
-    const MAX_CHARACTERS: usize = 200;
-    let clip = |name: Bound<'_, PyString>| {
-        name.to_string_lossy()
-            .chars()
-            .take(MAX_CHARACTERS)
-            .collect()
-    };
-    qualname(&object.get_type()).map_or_else(|| "object".to_owned(), clip)
-}

@@ -2,7 +2,7 @@
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyTuple, PyType};
+use pyo3::types::PyTuple;
 use rustler::{Encoder, Env, ResourceArc, Term};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +18,6 @@ use crate::atoms;
 use crate::convert::to_term;
 use crate::error::Error;
 use crate::job::{CallbackHandle, CallbackQueue, Job, Pending, ReplyBuffer};
-use crate::object::ErlangTerm;
 use crate::pool::Lease;
 use crate::wake::notify_watchdog;
 use crate::watch::Task;
@@ -234,10 +233,6 @@ impl Host for JobHost {
         if Current::existing().is_some_and(|current| current.watched.must_stop()) {
             notify_watchdog();
         }
-    }
-
-    fn term_class<'py>(&self, py: Python<'py>) -> Bound<'py, PyType> {
-        py.get_type::<ErlangTerm>()
     }
 
     fn is_worker(&self) -> bool {

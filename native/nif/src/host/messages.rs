@@ -24,7 +24,7 @@ use crate::convert::{self, to_message, to_object};
 use crate::error::Error;
 use crate::ids;
 use crate::job::{CallbackHandle, CallbackQueue, Outcome, Pending, ReplyBuffer};
-use crate::object::ErlangTerm;
+use crate::term::{ErlangTerm, OfBeam};
 
 /// `erlang.send`.
 pub(super) fn send(

@@ -13,7 +13,7 @@ use py_engine::host::Host;
 use py_engine::lock::lock;
 
 use super::server::SERVER;
-use crate::object::ErlangTerm;
+use crate::term::{ErlangTerm, OfBeam};
 
 /// Messages that may wait for one node, in `py_callback` and in the node's sender.
 const CAPACITY: usize = 1000;

@@ -23,7 +23,7 @@ use crate::atoms;
 use crate::convert::to_object;
 use crate::error::Error;
 use crate::live_counts::{COUNTS, CountGuard};
-use crate::object::ErlangTerm;
+use crate::term::{ErlangTerm, OfBeam};
 
 /// Runs a job in the middle of the code that waits on the calling thread.
 pub(crate) type RunNested = fn(Python<'_>, &Arc<Job>) -> Result<(), Ended>;
@@ -152,9 +152,9 @@ fn value<'py>(
             // A reason that has no Python form is kept as it is.
             let form = |term| match to_object(py, term, host) {
                 Ok(object) => Ok(object),
-                Err(_) => ErlangTerm::wrap(py, term).map_err(Error::into_exception),
+                Err(_) => ErlangTerm::wrap(py, term),
             };
-            let whole = ErlangTerm::wrap(py, term).map_err(Error::into_exception)?;
+            let whole = ErlangTerm::wrap(py, term)?;
             let args = (form(class)?, form(reason)?, form(stack)?, whole);
             Err(erlang_error(py, args))
         }

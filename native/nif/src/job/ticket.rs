@@ -95,7 +95,6 @@ impl Ticket {
         })
     }
 
-
     pub(crate) fn pending(&self) -> &Arc<Pending> {
         &self.pending
     }

@@ -1,6 +1,8 @@
-//! Which way a reply goes: see [`super::external`] and [`super::to_term`].
+//! Which way a reply goes: as terms, or in the external term format. Called by `convert` on
+//! workers, attached.
 
 use pyo3::ffi;
+use pyo3::prelude::*;
 
 /// Smaller ones are built in the reply.
 const MIN_LENGTH: isize = 32;
@@ -9,14 +11,11 @@ const MAX_LOOK: usize = 8;
 
 /// Text or maps in it, and not too few: numbers are built faster in the reply. Judged by the first
 /// of each kind.
-///
-/// # Safety
-/// Attached, and a live object.
-pub(super) unsafe fn is_worthwhile(object: *mut ffi::PyObject) -> bool {
-    let (mut object, mut length) = (object, 1);
+pub(crate) fn is_worthwhile(object: &Bound<'_, PyAny>) -> bool {
+    let (mut object, mut length) = (object.as_ptr(), 1);
     for _ in 0..MAX_LOOK {
-        // SAFETY: the type is checked before each access, and the first is asked for if there is
-        // one.
+        // SAFETY: attached; the type is checked before each access, and the first is asked for if
+        // there is one. Nothing runs meanwhile that could free it.
         let (size, first) = unsafe {
             if ffi::PyList_Check(object) != 0 {
                 (ffi::PyList_Size(object), ffi::PyList_GetItem as Getter)

@@ -1,27 +1,11 @@
-//! Text of the BEAM: binaries and atoms as `str`. Runs on workers, attached.
+//! Bytes of a binary as `str`, or as `bytes` if they are no UTF-8. Called attached.
 
 #[cfg(not(feature = "abi3"))]
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
-use rustler::{Binary, Term};
 
-/// `enif_get_atom` knows Latin-1 only before NIF 2.17; other atoms take the way over the
-/// external term format: `131, 118, Length:16, Utf8` or `131, 119, Length:8, Utf8`.
-pub(super) fn of_atom(term: Term<'_>) -> String {
-    if let Ok(text) = term.atom_to_string() {
-        return text;
-    }
-    let external = term.to_binary();
-    let text = match &*external {
-        [131, 118, _, _, text @ ..] | [131, 119, _, text @ ..] => text,
-        _ => &[],
-    };
-    String::from_utf8_lossy(text).into_owned()
-}
-
-pub(super) fn of_binary<'py>(py: Python<'py>, binary: &Binary<'_>) -> Bound<'py, PyAny> {
-    let bytes = binary.as_slice();
+pub(crate) fn of_binary<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyAny> {
     if bytes.is_ascii() {
         return ascii(py, bytes);
     }
@@ -35,7 +19,7 @@ pub(super) fn of_binary<'py>(py: Python<'py>, binary: &Binary<'_>) -> Bound<'py,
 #[cfg(not(feature = "abi3"))]
 fn ascii<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyAny> {
     const LAST_ASCII: ffi::Py_UCS4 = 127;
-    // SAFETY: attached. A new string of so many bytes, which is shared once it has been returned;
+    // SAFETY: attached. A new string of that many bytes, which is shared once it has been returned;
     // the one character of a short one may be shared already, and is not written to.
     unsafe {
         if bytes.len() > 1 {

@@ -1,8 +1,8 @@
 //! Atoms as interned strings, kept for all workers: names of modules, functions and keys come
-//! again and again. Runs on workers, attached.
+//! again and again. Called by the reader on workers, attached.
 //!
-//! The GIL is what makes a place whole: nobody lets go of it between two looks at one, so each
-//! part is an atomic that costs as little as a plain one, for the compiler's sake only.
+//! All accesses hold the GIL, and none releases it half way, so an entry is never seen torn; the
+//! relaxed atomics are there only because a `static` must be `Sync`.
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -13,18 +13,18 @@ use std::mem;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-/// Each atom has one place, which it may share with others: the last one is in it.
-const PLACES: usize = 1024;
+/// Entries. Each atom has one, which others may share: the atom that was found last is in it.
+const ENTRIES: usize = 1024;
 
-struct Place {
+struct Entry {
     atom: AtomicUsize,
     /// A reference to a string, null at first.
     name: AtomicPtr<ffi::PyObject>,
 }
 
-static NAMES: [Place; PLACES] = [const { Place::new() }; PLACES];
+static NAMES: [Entry; ENTRIES] = [const { Entry::new() }; ENTRIES];
 
-impl Place {
+impl Entry {
     const fn new() -> Self {
         Self {
             atom: AtomicUsize::new(0),
@@ -37,7 +37,7 @@ impl Place {
         if name.is_null() || self.atom.load(Ordering::Relaxed) != atom {
             return None;
         }
-        // SAFETY: attached, and the place holds a reference to this string.
+        // SAFETY: attached, and the entry holds a reference to this string.
         Some(unsafe { Bound::from_borrowed_ptr(py, name).cast_into_unchecked() })
     }
 
@@ -46,25 +46,35 @@ impl Place {
         self.atom.store(atom, Ordering::Relaxed);
         let old = self.name.swap(name.into_ptr(), Ordering::Relaxed);
         // A string has no finalizer: dropping the old one here runs nothing.
-        // SAFETY: attached; the place gives up its reference, if it had one.
+        // SAFETY: attached; the entry gives up its reference, if it had one.
         drop(unsafe { Bound::from_owned_ptr_or_opt(py, old) });
     }
 }
 
-/// The text of `atom`, which `text` makes if it is not there.
-pub(super) fn find<'py>(
-    py: Python<'py>,
-    atom: Term<'_>,
-    text: impl FnOnce() -> String,
-) -> Bound<'py, PyString> {
+/// The text of `atom`.
+pub(super) fn find<'py>(py: Python<'py>, atom: Term<'_>) -> Bound<'py, PyString> {
     // Atoms are never collected: the same word is the same atom for ever.
     // SAFETY: a transparent struct of one `usize`.
     let word = unsafe { mem::transmute::<ErlNifTerm, usize>(atom.as_c_arg()) };
     // The low six bits are the tag of an atom.
-    let place = &NAMES[(word >> 6) % PLACES];
-    place.find(py, word).unwrap_or_else(|| {
-        let name = PyString::intern(py, &text());
-        place.keep(name.clone(), word);
+    let entry = &NAMES[(word >> 6) % ENTRIES];
+    entry.find(py, word).unwrap_or_else(|| {
+        let name = PyString::intern(py, &text_of(atom));
+        entry.keep(name.clone(), word);
         name
     })
+}
+
+/// `enif_get_atom` knows Latin-1 only before NIF 2.17; other atoms take the way over the
+/// external term format: `131, 118, Length:16, Utf8` or `131, 119, Length:8, Utf8`.
+fn text_of(atom: Term<'_>) -> String {
+    if let Ok(text) = atom.atom_to_string() {
+        return text;
+    }
+    let external = atom.to_binary();
+    let text = match &*external {
+        [131, 118, _, _, text @ ..] | [131, 119, _, text @ ..] => text,
+        _ => &[],
+    };
+    String::from_utf8_lossy(text).into_owned()
 }

@@ -1,0 +1,207 @@
+//! Python objects to the external term format. Called by the walk of [`write`](crate::write()).
+
+use pyo3::prelude::*;
+
+use super::scan::skip;
+use super::tags::{
+    BINARY, INTEGER, LARGE_BIG, LARGE_TUPLE, LIST, MAP, NEW_FLOAT, NIL, SMALL_ATOM_UTF8, SMALL_BIG,
+    SMALL_INTEGER, SMALL_TUPLE, VERSION,
+};
+use crate::error::{Error, Stop, Why};
+use crate::opaque::Term;
+use crate::write::{Keys, Writer, Written};
+
+/// Bytes of an element, as a first guess.
+const TYPICAL_SIZE: usize = 10;
+
+/// Refuses objects without a form of their own, terms that only the BEAM can give back, and
+/// binaries that are too big to be copied.
+pub struct Encoder {
+    bytes: Vec<u8>,
+    /// Where the lists and maps begin that have not ended.
+    open: Vec<usize>,
+    max_binary: usize,
+}
+
+impl Encoder {
+    /// Refuses binaries of more than `max_binary` bytes.
+    pub fn new(max_binary: usize) -> Self {
+        let mut bytes = Vec::with_capacity(1 << 10);
+        bytes.push(VERSION);
+        Self {
+            bytes,
+            open: Vec::new(),
+            max_binary,
+        }
+    }
+
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    fn atom<const N: usize>(&mut self, name: &[u8; N]) {
+        const { assert!(N < 256) };
+        self.bytes.extend([SMALL_ATOM_UTF8, N as u8]);
+        self.bytes.extend(name);
+    }
+
+    fn head(&mut self, tag: u8, length: usize) -> Written {
+        let Ok(length) = u32::try_from(length) else {
+            return Err(Stop::Refused);
+        };
+        let [a, b, c, d] = length.to_be_bytes();
+        self.bytes.extend([tag, a, b, c, d]);
+        Ok(())
+    }
+
+    /// Its length may be another one at its end.
+    fn begin(&mut self, tag: u8, elements: usize) -> Written {
+        self.bytes.reserve(elements.saturating_mul(TYPICAL_SIZE));
+        self.open.push(self.bytes.len());
+        self.head(tag, elements)
+    }
+
+    /// Gives the place of the first element.
+    fn end(&mut self, length: usize) -> Result<usize, Stop> {
+        let start = self.open.pop().ok_or(Stop::Refused)?;
+        let length = u32::try_from(length).map_err(|_| Stop::Refused)?;
+        let place = self.bytes.get_mut(start + 1..start + 5);
+        place
+            .ok_or(Stop::Refused)?
+            .copy_from_slice(&length.to_be_bytes());
+        Ok(start + 5)
+    }
+
+    /// Two keys are one term if they are the same bytes: each term is encoded in one way only.
+    fn check_keys(&self, first: usize, size: usize) -> Written {
+        let mut keys = Vec::with_capacity(size);
+        let mut at = first;
+        for _ in 0..size {
+            let end = skip(&self.bytes, at)?;
+            keys.push(self.bytes.get(at..end));
+            at = skip(&self.bytes, end)?;
+        }
+        keys.sort_unstable();
+        if keys.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(Error::unconvertible(Why::KeyCollision, "dict").into());
+        }
+        Ok(())
+    }
+}
+
+impl Writer for Encoder {
+    fn none(&mut self) -> Written {
+        self.atom(b"none");
+        Ok(())
+    }
+
+    fn boolean(&mut self, value: bool) -> Written {
+        if value {
+            self.atom(b"true");
+        } else {
+            self.atom(b"false");
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn integer(&mut self, value: i64) -> Written {
+        if let Ok(small) = u8::try_from(value) {
+            self.bytes.extend([SMALL_INTEGER, small]);
+        } else if let Ok(word) = i32::try_from(value) {
+            let [a, b, c, d] = word.to_be_bytes();
+            self.bytes.extend([INTEGER, a, b, c, d]);
+        } else {
+            let magnitude = value.unsigned_abs().to_le_bytes();
+            let size = magnitude.iter().rposition(|byte| *byte != 0);
+            let size = size.map_or(0, |last| last + 1);
+            return self.big_integer(value < 0, magnitude.get(..size).unwrap_or(&magnitude));
+        }
+        Ok(())
+    }
+
+    fn big_integer(&mut self, is_negative: bool, magnitude: &[u8]) -> Written {
+        if let Ok(size) = u8::try_from(magnitude.len()) {
+            self.bytes.extend([SMALL_BIG, size]);
+        } else {
+            self.head(LARGE_BIG, magnitude.len())?;
+        }
+        self.bytes.push(u8::from(is_negative));
+        self.bytes.extend_from_slice(magnitude);
+        Ok(())
+    }
+
+    #[inline]
+    fn float(&mut self, value: f64) -> Written {
+        if value.is_finite() {
+            let mut bytes = [NEW_FLOAT; 9];
+            bytes[1..].copy_from_slice(&value.to_be_bytes());
+            self.bytes.extend(bytes);
+        } else if value.is_nan() {
+            self.atom(b"nan");
+        } else if value > 0.0 {
+            self.atom(b"infinity");
+        } else {
+            self.atom(b"neg_infinity");
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn binary(&mut self, bytes: &[u8], _owner: Option<&Bound<'_, PyAny>>) -> Written {
+        if bytes.len() > self.max_binary {
+            return Err(Stop::Refused);
+        }
+        self.head(BINARY, bytes.len())?;
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn opaque(&mut self, term: &Term) -> Written {
+        let external = term.opaque().external().ok_or(Stop::Refused)?;
+        self.bytes.extend_from_slice(external);
+        Ok(())
+    }
+
+    fn object(&mut self, _object: &Bound<'_, PyAny>) -> Written {
+        Err(Stop::Refused)
+    }
+
+    fn begin_list(&mut self, length: usize) -> Written {
+        self.begin(LIST, length)
+    }
+
+    fn end_list(&mut self, length: usize) -> Written {
+        let first = self.end(length)?;
+        if length == 0 {
+            // The head of no list: `LIST` has one item at least.
+            self.bytes.truncate(first - 5);
+        }
+        self.bytes.push(NIL);
+        Ok(())
+    }
+
+    fn begin_tuple(&mut self, arity: usize) -> Written {
+        if let Ok(arity) = u8::try_from(arity) {
+            self.bytes.extend([SMALL_TUPLE, arity]);
+            return Ok(());
+        }
+        self.head(LARGE_TUPLE, arity)
+    }
+
+    fn end_tuple(&mut self, _arity: usize) -> Written {
+        Ok(())
+    }
+
+    fn begin_map(&mut self, size: usize) -> Written {
+        self.begin(MAP, size)
+    }
+
+    fn end_map(&mut self, size: usize, keys: Keys) -> Written {
+        let first = self.end(size)?;
+        match keys {
+            Keys::Unknown if size > 1 => self.check_keys(first, size),
+            _ => Ok(()),
+        }
+    }
+}

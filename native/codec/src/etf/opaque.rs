@@ -1,0 +1,136 @@
+//! A term without a Python form, kept as the bytes that it was decoded from. Needs no Python.
+
+use std::any::Any;
+use std::cmp::Ordering;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::decode::text_of;
+use super::scan::Cursor;
+use super::tags::{
+    BIT_BINARY, EXPORT, NEW_FUN, NEW_PID, NEW_PORT, NEW_REFERENCE, NEWER_REFERENCE, PID, PORT,
+    REFERENCE, V4_PORT,
+};
+use crate::opaque::Opaque;
+use crate::read::Fallible;
+
+/// One whole term, without the version. Two of them are identical if their bytes are: a node of the
+/// BEAM encodes a term in one way.
+pub(super) struct External {
+    bytes: Box<[u8]>,
+}
+
+impl External {
+    pub(super) fn new(bytes: &[u8]) -> Self {
+        let bytes = bytes.into();
+        Self { bytes }
+    }
+
+    /// The term for a person to read, as the BEAM prints it, but for the numbers of nodes.
+    pub(super) fn describe(&self) -> String {
+        let mut cursor = Cursor {
+            input: &self.bytes,
+            at: 0,
+        };
+        print(&mut cursor).unwrap_or_else(|_| "#Term".to_owned())
+    }
+
+    fn tag(&self) -> u8 {
+        self.bytes.first().copied().unwrap_or(0)
+    }
+
+    /// As Erlang orders the kinds of terms.
+    fn rank(&self) -> u8 {
+        match self.tag() {
+            REFERENCE | NEW_REFERENCE | NEWER_REFERENCE => 0,
+            NEW_FUN | EXPORT => 1,
+            PORT | NEW_PORT | V4_PORT => 2,
+            PID | NEW_PID => 3,
+            _ => 4,
+        }
+    }
+}
+
+fn print(cursor: &mut Cursor<'_>) -> Fallible<String> {
+    let tag = cursor.peek()?;
+    let mut after = *cursor;
+    after.at += 1;
+    Ok(match tag {
+        BIT_BINARY => {
+            let (bytes, bits) = cursor.bits()?;
+            let size = bytes.len() * 8 - 8 + usize::from(bits);
+            format!("<<{size} bits>>")
+        }
+        PID | NEW_PID => {
+            let node = atom(&mut after)?;
+            format!("#Pid<{node}.{}.{}>", after.word()?, after.word()?)
+        }
+        PORT | NEW_PORT => format!("#Port<{}.{}>", atom(&mut after)?, after.word()?),
+        V4_PORT => {
+            let node = atom(&mut after)?;
+            format!("#Port<{node}.{}>", u64::from_be_bytes(after.array()?))
+        }
+        REFERENCE => format!("#Ref<{}.{}>", atom(&mut after)?, after.word()?),
+        NEW_REFERENCE | NEWER_REFERENCE => {
+            let words = after.short()?;
+            let node = atom(&mut after)?;
+            after.slice(if tag == NEW_REFERENCE { 1 } else { 4 })?;
+            let mut text = String::new();
+            for _ in 0..words {
+                text = format!(".{}{text}", after.word()?);
+            }
+            format!("#Ref<{node}{text}>")
+        }
+        EXPORT => {
+            let (module, function) = (atom(&mut after)?, atom(&mut after)?);
+            let [_, arity] = after.array()?;
+            format!("fun {module}:{function}/{arity}")
+        }
+        NEW_FUN => {
+            after.slice(4 + 1 + 16)?;
+            let index = after.word()?;
+            after.word()?;
+            format!("#Fun<{}.{index}>", atom(&mut after)?)
+        }
+        _ => {
+            let (text, is_latin1) = cursor.atom()?;
+            text_of(text, is_latin1).into_owned()
+        }
+    })
+}
+
+fn atom(cursor: &mut Cursor<'_>) -> Fallible<String> {
+    let (text, is_latin1) = cursor.atom()?;
+    Ok(text_of(text, is_latin1).into_owned())
+}
+
+impl Opaque for External {
+    fn text(&self) -> String {
+        self.describe()
+    }
+
+    fn hash(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.bytes.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    fn is_identical(&self, other: &dyn Opaque) -> bool {
+        matches!(self.compare(other), Ordering::Equal)
+    }
+
+    /// Before the terms of any other implementation.
+    fn compare(&self, other: &dyn Opaque) -> Ordering {
+        match other.as_any().downcast_ref::<Self>() {
+            Some(other) => (self.rank(), &self.bytes).cmp(&(other.rank(), &other.bytes)),
+            None => Ordering::Less,
+        }
+    }
+
+    fn external(&self) -> Option<&[u8]> {
+        Some(&self.bytes)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

@@ -1,0 +1,213 @@
+//! The bytes of an external term, without a value: a bounded cursor, and the end of a term. Nothing
+//! here needs Python.
+
+use super::tags::{
+    ATOM, ATOM_UTF8, BINARY, BIT_BINARY, COMPRESSED, EXPORT, INTEGER, LARGE_BIG, LARGE_TUPLE, LIST,
+    MAP, NEW_FLOAT, NEW_FUN, NEW_PID, NEW_PORT, NEW_REFERENCE, NEWER_REFERENCE, NIL, PID, PORT,
+    REFERENCE, SMALL_ATOM, SMALL_ATOM_UTF8, SMALL_BIG, SMALL_INTEGER, SMALL_TUPLE, STRING, V4_PORT,
+};
+use crate::error::Error;
+use crate::read::Fallible;
+
+/// Characters of an atom.
+const MAX_ATOM: usize = 255;
+
+/// A place in the input. Each method that takes bytes fails if there are fewer.
+#[derive(Clone, Copy)]
+pub(super) struct Cursor<'a> {
+    pub(super) input: &'a [u8],
+    pub(super) at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn left(&self) -> usize {
+        self.input.len().saturating_sub(self.at)
+    }
+
+    #[cold]
+    pub(super) fn malformed<T>(&self, what: &'static str) -> Fallible<T> {
+        let at = self.at;
+        Err(Box::new(Error::Malformed { at, what }))
+    }
+
+    pub(super) fn peek(&self) -> Fallible<u8> {
+        match self.input.get(self.at) {
+            Some(tag) => Ok(*tag),
+            None => self.malformed("the input is cut"),
+        }
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Fallible<[u8; N]> {
+        let rest = self.input.get(self.at..).unwrap_or_default();
+        match rest.first_chunk::<N>() {
+            Some(bytes) => {
+                self.at += N;
+                Ok(*bytes)
+            }
+            None => self.malformed("the input is cut"),
+        }
+    }
+
+    pub(super) fn byte(&mut self) -> Fallible<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    pub(super) fn short(&mut self) -> Fallible<usize> {
+        Ok(usize::from(u16::from_be_bytes(self.array()?)))
+    }
+
+    pub(super) fn word(&mut self) -> Fallible<usize> {
+        let word = u32::from_be_bytes(self.array()?);
+        // There is no platform of 16 bits.
+        Ok(word as usize)
+    }
+
+    pub(super) fn slice(&mut self, size: usize) -> Fallible<&'a [u8]> {
+        if size > self.left() {
+            return self.malformed("the input is shorter than a length in it");
+        }
+        let slice = self.input.get(self.at..self.at + size).unwrap_or_default();
+        self.at += size;
+        Ok(slice)
+    }
+
+    /// Takes an atom: the text of it, and whether that is Latin-1.
+    pub(super) fn atom(&mut self) -> Fallible<(&'a [u8], bool)> {
+        let tag = self.byte()?;
+        let size = match tag {
+            ATOM | ATOM_UTF8 => self.short()?,
+            SMALL_ATOM | SMALL_ATOM_UTF8 => usize::from(self.byte()?),
+            _ => return self.malformed("not an atom"),
+        };
+        let text = self.slice(size)?;
+        let is_latin1 = matches!(tag, ATOM | SMALL_ATOM);
+        let is_text = is_latin1 && size <= MAX_ATOM
+            || std::str::from_utf8(text).is_ok_and(|text| text.chars().count() <= MAX_ATOM);
+        if !is_text {
+            return self.malformed("not the text of an atom");
+        }
+        Ok((text, is_latin1))
+    }
+
+    /// Takes a binary or a bit string: the bytes of it, and how many bits of the last one count.
+    pub(super) fn bits(&mut self) -> Fallible<(&'a [u8], u8)> {
+        match self.byte()? {
+            BINARY => {
+                let size = self.word()?;
+                Ok((self.slice(size)?, 8))
+            }
+            BIT_BINARY => {
+                let (size, bits) = (self.word()?, self.byte()?);
+                if bits > 8 || (bits == 0) != (size == 0) {
+                    return self.malformed("not a bit string");
+                }
+                Ok((self.slice(size)?, if bits == 0 { 8 } else { bits }))
+            }
+            _ => self.malformed("not a binary"),
+        }
+    }
+
+    /// Takes a big integer: whether it is negative, and its little-endian magnitude.
+    pub(super) fn big(&mut self) -> Fallible<(bool, &'a [u8])> {
+        let size = match self.byte()? {
+            SMALL_BIG => usize::from(self.byte()?),
+            LARGE_BIG => self.word()?,
+            _ => return self.malformed("not an integer"),
+        };
+        let is_negative = self.byte()? != 0;
+        Ok((is_negative, self.slice(size)?))
+    }
+
+    /// Takes a term but the terms in it, which come next: how many those are.
+    fn skip_head(&mut self) -> Fallible<usize> {
+        let tag = self.peek()?;
+        let mut fixed = |size: usize| self.slice(1 + size).map(|_| 0);
+        match tag {
+            SMALL_INTEGER => fixed(1),
+            INTEGER => fixed(4),
+            NEW_FLOAT => fixed(8),
+            NIL => fixed(0),
+            ATOM | SMALL_ATOM | ATOM_UTF8 | SMALL_ATOM_UTF8 => self.atom().map(|_| 0),
+            BINARY | BIT_BINARY => self.bits().map(|_| 0),
+            SMALL_BIG | LARGE_BIG => self.big().map(|_| 0),
+            STRING => {
+                self.at += 1;
+                let size = self.short()?;
+                self.slice(size).map(|_| 0)
+            }
+            LIST | LARGE_TUPLE | MAP => {
+                self.at += 1;
+                let size = self.word()?;
+                Ok(match tag {
+                    LIST => size.saturating_add(1),
+                    MAP => size.saturating_mul(2),
+                    _ => size,
+                })
+            }
+            SMALL_TUPLE => {
+                self.at += 1;
+                self.byte().map(usize::from)
+            }
+            _ => self.skip_other(tag),
+        }
+    }
+
+    /// As `skip_head`, for pids and the like.
+    fn skip_other(&mut self, tag: u8) -> Fallible<usize> {
+        self.unsupported(tag)?;
+        self.at += 1;
+        match tag {
+            PID | NEW_PID | PORT | NEW_PORT | V4_PORT | REFERENCE => {
+                self.atom()?;
+                let size = match tag {
+                    PID => 9,
+                    NEW_PID | V4_PORT => 12,
+                    NEW_PORT => 8,
+                    _ => 5,
+                };
+                self.slice(size)?;
+                Ok(0)
+            }
+            NEW_REFERENCE | NEWER_REFERENCE => {
+                let words = self.short()?;
+                self.atom()?;
+                let creation = if tag == NEW_REFERENCE { 1 } else { 4 };
+                self.slice(creation + 4 * words)?;
+                Ok(0)
+            }
+            // Module, function, arity.
+            EXPORT => Ok(3),
+            _ => {
+                // Size, arity, unique, index.
+                self.slice(4 + 1 + 16 + 4)?;
+                let free = self.word()?;
+                // Module, old index, old unique, pid.
+                Ok(free.saturating_add(4))
+            }
+        }
+    }
+
+    /// The error of a tag that begins no term here.
+    pub(super) fn unsupported(&self, tag: u8) -> Fallible<()> {
+        match tag {
+            PID | NEW_PID | PORT | NEW_PORT | V4_PORT | REFERENCE | NEW_REFERENCE
+            | NEWER_REFERENCE | NEW_FUN | EXPORT => Ok(()),
+            COMPRESSED => self.malformed("compressed terms are not read"),
+            _ => self.malformed("an unknown tag"),
+        }
+    }
+}
+
+/// The end of the term that begins at `at`. A loop, since terms may nest without end.
+pub(super) fn skip(input: &[u8], at: usize) -> Fallible<usize> {
+    let mut cursor = Cursor { input, at };
+    let mut terms = 1_usize;
+    while terms > 0 {
+        // Each is a byte at least: no loop longer than the input.
+        if terms > cursor.left() {
+            return cursor.malformed("the input is shorter than a length in it");
+        }
+        terms = (terms - 1).saturating_add(cursor.skip_head()?);
+    }
+    Ok(cursor.at)
+}

@@ -1,0 +1,297 @@
+//! Terms to Python objects: what a [`Reader`] stands at is read once. Called attached; blocks on
+//! nothing. The keys of a map are hashed and compared, which may run code of a program.
+
+mod reader;
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyNone, PyString, PyTuple};
+
+use crate::describe::describe;
+use crate::error::{Error, Why};
+use crate::limits::{CHECK_INTERVAL, MAX_DEPTH};
+use crate::python_ffi::{new_dict, set_list_item};
+use crate::{text, view};
+
+pub use reader::{Constant, Fallible, Kind, Reader, Tag, integer};
+
+/// The object that the next term of `reader` becomes. Calls `must_stop` now and then, and ends
+/// with `Interrupted` if that returns `true`.
+pub fn read<'py, R: Reader>(
+    py: Python<'py>,
+    reader: &mut R,
+    must_stop: &dyn Fn() -> bool,
+) -> Result<Bound<'py, PyAny>, Error> {
+    Read::new(py, reader, must_stop)
+        .value()
+        .map_err(|error| *error)
+}
+
+/// The objects that the items of a list become.
+pub fn read_arguments<'py, R: Reader>(
+    py: Python<'py>,
+    reader: &mut R,
+    must_stop: &dyn Fn() -> bool,
+) -> Result<Vec<Bound<'py, PyAny>>, Error> {
+    Read::new(py, reader, must_stop)
+        .arguments()
+        .map_err(|error| *error)
+}
+
+/// A map with names as keys, as keyword arguments or locals.
+pub fn read_kwargs<'py, R: Reader>(
+    py: Python<'py>,
+    reader: &mut R,
+    must_stop: &dyn Fn() -> bool,
+) -> Result<Bound<'py, PyDict>, Error> {
+    Read::new(py, reader, must_stop)
+        .kwargs()
+        .map_err(|error| *error)
+}
+
+/// A name: the text of an atom or of a binary.
+pub fn read_name<'py, R: Reader>(
+    py: Python<'py>,
+    reader: &mut R,
+) -> Result<Bound<'py, PyString>, Error> {
+    Read::new(py, reader, &|| false)
+        .name()
+        .map_err(|error| *error)
+}
+
+struct Read<'r, 'py, R> {
+    py: Python<'py>,
+    reader: &'r mut R,
+    must_stop: &'r dyn Fn() -> bool,
+    /// How many containers are around the term at hand.
+    depth: usize,
+}
+
+impl<'r, 'py, R: Reader> Read<'r, 'py, R> {
+    fn new(py: Python<'py>, reader: &'r mut R, must_stop: &'r dyn Fn() -> bool) -> Self {
+        Self {
+            py,
+            reader,
+            must_stop,
+            depth: 0,
+        }
+    }
+
+    /// Before the item or entry with this number.
+    #[inline(always)]
+    fn check(&self, index: usize) -> Fallible<()> {
+        if index.is_multiple_of(CHECK_INTERVAL) && (self.must_stop)() {
+            return Err(Error::Interrupted.into());
+        }
+        Ok(())
+    }
+
+    /// The error of the term at `mark`.
+    #[cold]
+    fn unconvertible(&mut self, why: Why, mark: R::Mark) -> Box<Error> {
+        self.reader.rewind(mark);
+        Error::unconvertible(why, describe(self.reader)).into()
+    }
+
+    fn value(&mut self) -> Fallible<Bound<'py, PyAny>> {
+        let kind = self.reader.kind()?;
+        self.value_of(kind)
+    }
+
+    /// As `value`, for one of many of a kind: to ask for the number costs as much as to ask what it
+    /// is. `last` is the kind of the one before.
+    #[inline(always)]
+    fn next_value(&mut self, last: &mut Kind) -> Fallible<Bound<'py, PyAny>> {
+        if matches!(*last, Kind::Integer)
+            && let Some(small) = self.reader.small_integer()
+        {
+            return Ok(PyInt::new(self.py, small).into_any());
+        }
+        if matches!(*last, Kind::Float)
+            && let Some(value) = self.reader.float()
+        {
+            return Ok(PyFloat::new(self.py, value).into_any());
+        }
+        *last = self.reader.kind()?;
+        self.value_of(*last)
+    }
+
+    fn value_of(&mut self, kind: Kind) -> Fallible<Bound<'py, PyAny>> {
+        let py = self.py;
+        match kind {
+            Kind::Integer => match self.reader.small_integer() {
+                Some(small) => Ok(PyInt::new(py, small).into_any()),
+                None => self.reader.big_integer(py),
+            },
+            Kind::Float => match self.reader.float() {
+                Some(value) => Ok(PyFloat::new(py, value).into_any()),
+                None => Err(Error::unconvertible(Why::TooLarge, "float").into()),
+            },
+            Kind::Atom => self.atom(),
+            Kind::Bits => match self.reader.binary()? {
+                Some(bytes) => Ok(text::of_binary(py, bytes)),
+                None => self.reader.other(py),
+            },
+            Kind::List => self.within(Self::list),
+            Kind::Tuple => self.tuple(),
+            Kind::Map => self.within(Self::map),
+            Kind::Other => self.reader.other(py),
+        }
+    }
+
+    fn within<T>(&mut self, inside: impl FnOnce(&mut Self) -> Fallible<T>) -> Fallible<T> {
+        if self.depth == MAX_DEPTH {
+            return Err(Error::unconvertible(Why::TooDeep, "term").into());
+        }
+        self.depth += 1;
+        let read = inside(self);
+        self.depth -= 1;
+        read
+    }
+
+    fn atom(&mut self) -> Fallible<Bound<'py, PyAny>> {
+        let py = self.py;
+        match self.reader.constant() {
+            Some(Constant::True) => Ok(PyBool::new(py, true).to_owned().into_any()),
+            Some(Constant::False) => Ok(PyBool::new(py, false).to_owned().into_any()),
+            Some(Constant::None) => Ok(PyNone::get(py).to_owned().into_any()),
+            None => Ok(self.reader.atom(py)?.into_any()),
+        }
+    }
+
+    /// Filled in place: a second list of the items would be as big as the first. The collector does
+    /// not know it until it is full, so no finalizer finds it in part.
+    fn list(&mut self) -> Fallible<Bound<'py, PyAny>> {
+        let mark = self.reader.mark();
+        let mut items = self.reader.open_list()?;
+        let Some(length) = self.reader.length(&items) else {
+            return Err(self.unconvertible(Why::ImproperList, mark));
+        };
+        // SAFETY: attached; a new list, or null with an exception set.
+        let list = unsafe {
+            let list = ffi::PyList_New(length.cast_signed());
+            Bound::from_owned_ptr_or_err(self.py, list)?
+        };
+        // SAFETY: a list, which the collector knows since it was made.
+        unsafe { ffi::PyObject_GC_UnTrack(list.as_ptr().cast()) };
+        let (mut index, mut kind) = (0, Kind::List);
+        while index < length && self.reader.next_item(&mut items) {
+            self.check(index)?;
+            let item = self.next_value(&mut kind)?.into_ptr();
+            // SAFETY: a list that nothing else has seen, and an index in it that is set once.
+            unsafe { set_list_item(list.as_ptr(), index.cast_signed(), item) };
+            index += 1;
+        }
+        if !self.reader.close_list(items)? {
+            return Err(self.unconvertible(Why::ImproperList, mark));
+        }
+        // SAFETY: a list that is full, and that the collector does not know.
+        unsafe { ffi::PyObject_GC_Track(list.as_ptr().cast()) };
+        Ok(list)
+    }
+
+    fn arguments(&mut self) -> Fallible<Vec<Bound<'py, PyAny>>> {
+        let mark = self.reader.mark();
+        if !matches!(self.reader.kind()?, Kind::List) {
+            return Err(self.unconvertible(Why::ImproperList, mark));
+        }
+        let mut items = self.reader.open_list()?;
+        let Some(length) = self.reader.length(&items) else {
+            return Err(self.unconvertible(Why::ImproperList, mark));
+        };
+        let mut arguments = Vec::with_capacity(length);
+        while self.reader.next_item(&mut items) {
+            self.check(arguments.len())?;
+            arguments.push(self.value()?);
+        }
+        if !self.reader.close_list(items)? {
+            return Err(self.unconvertible(Why::ImproperList, mark));
+        }
+        Ok(arguments)
+    }
+
+    fn tuple(&mut self) -> Fallible<Bound<'py, PyAny>> {
+        let mut elements = self.reader.open_tuple()?;
+        match self.reader.tag(&mut elements) {
+            Some(Tag::Bytes) => {
+                let bytes = self.reader.binary()?.unwrap_or_default();
+                return Ok(PyBytes::new(self.py, bytes).into_any());
+            }
+            Some(Tag::View) => return Ok(view::over(self.py, self.reader.held_binary()?)?),
+            None => {}
+        }
+        self.within(|read| {
+            let arity = read.reader.arity(&elements);
+            let mut items = Vec::with_capacity(arity);
+            for _ in 0..arity {
+                read.reader.next_element(&mut elements);
+                items.push(read.value()?);
+            }
+            Ok(PyTuple::new(read.py, items)?.into_any())
+        })
+    }
+
+    fn map(&mut self) -> Fallible<Bound<'py, PyAny>> {
+        let mark = self.reader.mark();
+        let mut entries = self.reader.open_map()?;
+        let dict = new_dict(self.py, self.reader.size(&entries))?;
+        let mut count = 0;
+        while self.reader.next_key(&mut entries) {
+            self.check(count)?;
+            let at_key = self.reader.mark();
+            let key = self.value()?;
+            let is_plain = key.is_exact_instance_of::<PyString>();
+            if !is_plain && key.hash().is_err() {
+                return Err(self.unconvertible(Why::UnhashableKey, at_key));
+            }
+            self.reader.next_entry_value(&mut entries);
+            dict.set_item(key, self.value()?)?;
+            count += 1;
+        }
+        self.check_collision(&dict, count, mark)?;
+        Ok(dict.into_any())
+    }
+
+    fn kwargs(&mut self) -> Fallible<Bound<'py, PyDict>> {
+        let mark = self.reader.mark();
+        let mut entries = self.reader.open_map()?;
+        let dict = PyDict::new(self.py);
+        let mut count = 0;
+        while self.reader.next_key(&mut entries) {
+            let name = self.name()?;
+            self.reader.next_entry_value(&mut entries);
+            dict.set_item(name, self.value()?)?;
+            count += 1;
+        }
+        self.check_collision(&dict, count, mark)?;
+        Ok(dict)
+    }
+
+    fn name(&mut self) -> Fallible<Bound<'py, PyString>> {
+        let (py, mark) = (self.py, self.reader.mark());
+        match self.reader.kind()? {
+            Kind::Atom => return self.reader.atom(py),
+            Kind::Bits => {
+                let bytes = self.reader.binary()?;
+                if let Some(Ok(text)) = bytes.map(std::str::from_utf8) {
+                    return Ok(PyString::new(py, text));
+                }
+            }
+            _ => {}
+        }
+        Err(self.unconvertible(Why::NotUnicode, mark))
+    }
+
+    /// Two keys that Python takes for one, as `1` and `true` are, would lose a value.
+    fn check_collision(
+        &mut self,
+        dict: &Bound<'_, PyDict>,
+        entries: usize,
+        map: R::Mark,
+    ) -> Fallible<()> {
+        if dict.len() == entries {
+            return Ok(());
+        }
+        Err(self.unconvertible(Why::KeyCollision, map))
+    }
+}

@@ -1,0 +1,53 @@
+//! `{view, Binary}`: a read-only memoryview over bytes that are kept elsewhere. Called attached;
+//! the owner of the bytes is dropped on the thread that drops the last view.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::PyMemoryView;
+use std::ffi::c_int;
+
+/// What keeps bytes alive, and in their place, for as long as Python looks at them.
+pub trait ByteOwner: Send + Sync {
+    /// The same immutable bytes at each call.
+    fn bytes(&self) -> &[u8];
+}
+
+impl ByteOwner for Box<[u8]> {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
+pub(crate) fn over<'py>(py: Python<'py>, owner: Box<dyn ByteOwner>) -> PyResult<Bound<'py, PyAny>> {
+    let exporter = Bound::new(py, BinaryView { owner })?;
+    Ok(PyMemoryView::from(exporter.as_any())?.into_any())
+}
+
+/// What the memoryview asks for its bytes.
+#[pyclass(frozen, module = "erlang")]
+struct BinaryView {
+    owner: Box<dyn ByteOwner>,
+}
+
+#[pymethods]
+impl BinaryView {
+    /// # Safety
+    /// Called by the interpreter, with a valid `view`.
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
+        let bytes = slf.get().owner.bytes();
+        let (data, size) = (bytes.as_ptr().cast_mut().cast(), bytes.len().cast_signed());
+        let read_only = 1;
+        // SAFETY: the memory lives as long as `slf`, which the buffer keeps alive.
+        let filled =
+            unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), data, size, read_only, flags) };
+        if filled == 0 {
+            Ok(())
+        } else {
+            Err(PyErr::fetch(slf.py()))
+        }
+    }
+}

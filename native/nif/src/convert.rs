@@ -1,0 +1,146 @@
+//! Values of jobs: terms to objects and objects to terms, for the code of a host. Runs on workers,
+//! attached; ends with `Interrupted` if the job must stop.
+
+use py_codec::etf::Encoder as External;
+use py_codec::{Stop, read, read_arguments, read_kwargs, read_name, write};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+use rustler::{Atom, Encoder, Env, NewBinary, Term};
+
+use py_engine::host::Host;
+
+use crate::atoms;
+use crate::error::{Error, Why};
+use crate::term::{TermReader, TermWriter, is_worthwhile};
+
+/// Bigger binaries are copied once only, as terms.
+const MAX_INLINE: usize = 1 << 16;
+
+/// A converted value, in the environment of a reply.
+pub(crate) struct Answer<'a> {
+    pub(crate) term: Term<'a>,
+    /// The term is a binary, which the caller decodes.
+    pub(crate) is_external: bool,
+    /// The environment holds much that is not part of the term: a map grows by a copied path per
+    /// key, and no environment is ever garbage collected.
+    pub(crate) scattered: bool,
+    /// There is none yet: it comes when a coroutine has ended.
+    pub(crate) is_deferred: bool,
+}
+
+impl<'a> Answer<'a> {
+    pub(crate) fn compact(term: Term<'a>) -> Self {
+        Self {
+            term,
+            is_external: false,
+            scattered: false,
+            is_deferred: false,
+        }
+    }
+
+    pub(crate) fn deferred(env: Env<'a>) -> Self {
+        Self {
+            is_deferred: true,
+            ..Self::compact(atoms::ok().encode(env))
+        }
+    }
+
+    /// What tells its receiver the form of it.
+    pub(crate) fn tag(&self) -> Atom {
+        if self.is_external {
+            atoms::external()
+        } else {
+            atoms::ok()
+        }
+    }
+
+    pub(crate) fn map(self, f: impl FnOnce(Term<'a>) -> Term<'a>) -> Self {
+        let term = f(self.term);
+        Self { term, ..self }
+    }
+}
+
+/// The Erlang form of an object, for the code of `host`. Big containers are encoded, for the
+/// caller to decode: the BEAM decodes into the heap of the caller at once, in pieces that do not
+/// hold up a scheduler, and may build maps of any size there; and the GIL is held for the encoding
+/// only.
+pub(crate) fn to_term<'a>(
+    env: Env<'a>,
+    object: &Bound<'_, PyAny>,
+    host: &dyn Host,
+) -> Result<Answer<'a>, Error> {
+    if !is_worthwhile(object) {
+        return to_message(env, object, host);
+    }
+    let mut external = External::new(MAX_INLINE);
+    match write(object, &mut external, &|| host.must_stop()) {
+        Ok(()) => {
+            let bytes = external.into_bytes();
+            let mut binary = NewBinary::new(env, bytes.len());
+            binary.as_mut_slice().copy_from_slice(&bytes);
+            let is_external = true;
+            Ok(Answer {
+                is_external,
+                ..Answer::compact(binary.into())
+            })
+        }
+        Err(Stop::Refused) => to_message(env, object, host),
+        Err(Stop::Failed(error)) => Err((*error).into()),
+    }
+}
+
+/// As `to_term`, for a receiver that decodes nothing.
+pub(crate) fn to_message<'a>(
+    env: Env<'a>,
+    object: &Bound<'_, PyAny>,
+    host: &dyn Host,
+) -> Result<Answer<'a>, Error> {
+    let mut writer = TermWriter::new(env);
+    match write(object, &mut writer, &|| host.must_stop()) {
+        Ok(()) => {
+            let scattered = writer.is_scattered();
+            let term = writer.into_term();
+            Ok(Answer {
+                scattered,
+                ..Answer::compact(term)
+            })
+        }
+        Err(Stop::Failed(error)) => Err((*error).into()),
+        Err(Stop::Refused) => Err(Error::unconvertible(Why::TooLarge, "term")),
+    }
+}
+
+/// The Python form of one term, for the code of `host`.
+pub(crate) fn to_object<'py>(
+    py: Python<'py>,
+    term: Term<'_>,
+    host: &dyn Host,
+) -> Result<Bound<'py, PyAny>, Error> {
+    let must_stop = || host.must_stop();
+    Ok(read(py, &mut TermReader::new(term), &must_stop)?)
+}
+
+/// The Python forms of a list of terms, for the code of `host`.
+pub(crate) fn to_arguments<'py>(
+    py: Python<'py>,
+    list: Term<'_>,
+    host: &dyn Host,
+) -> Result<Vec<Bound<'py, PyAny>>, Error> {
+    let must_stop = || host.must_stop();
+    Ok(read_arguments(py, &mut TermReader::new(list), &must_stop)?)
+}
+
+/// A map with names as keys, as keyword arguments or locals.
+pub(crate) fn to_kwargs<'py>(
+    py: Python<'py>,
+    map: Term<'_>,
+    host: &dyn Host,
+) -> Result<Bound<'py, PyDict>, Error> {
+    let must_stop = || host.must_stop();
+    Ok(read_kwargs(py, &mut TermReader::new(map), &must_stop)?)
+}
+
+/// A name: the text of an atom or of a binary.
+pub(crate) fn to_name<'py>(py: Python<'py>, term: Term<'_>) -> Result<Bound<'py, PyString>, Error> {
+    Ok(read_name(py, &mut TermReader::new(term))?)
+}

@@ -1,0 +1,89 @@
+//! Python objects that Erlang holds: by a handle, or as the bytes of a binary.
+//!
+//! Made on workers, attached, and dropped anywhere: a drop leaves the reference to [`release`],
+//! whose thread alone runs the finalizers.
+
+use pyo3::prelude::*;
+use rustler::{Env, Resource, ResourceArc, Term};
+
+use py_engine::released::release;
+
+use crate::live_counts::{COUNTS, CountGuard};
+
+/// An object with no Erlang form. As an argument it is that object again.
+pub(crate) struct Object {
+    /// Always `Some` until the drop.
+    object: Option<Py<PyAny>>,
+    _counted: CountGuard,
+}
+
+#[rustler::resource_impl]
+impl Resource for Object {}
+
+impl Object {
+    pub(crate) fn hold(object: &Bound<'_, PyAny>) -> ResourceArc<Self> {
+        let object = Some(object.clone().unbind());
+        ResourceArc::new(Self {
+            object,
+            _counted: COUNTS.objects.enter(),
+        })
+    }
+
+    pub(crate) fn bind<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        match &self.object {
+            Some(object) => object.bind(py).clone(),
+            None => py.None().into_bound(py),
+        }
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        if let Some(object) = self.object.take() {
+            release(object);
+        }
+    }
+}
+
+/// An immutable object whose bytes are those of a binary of the BEAM.
+pub(crate) struct SharedBytes {
+    /// Always `Some` until the drop.
+    owner: Option<Py<PyAny>>,
+    data: *const u8,
+    size: usize,
+    _counted: CountGuard,
+}
+
+// SAFETY: the bytes do not change, and the owner is not touched before the drop, which leaves it
+// to the releaser.
+unsafe impl Send for SharedBytes {}
+// SAFETY: as above.
+unsafe impl Sync for SharedBytes {}
+
+#[rustler::resource_impl]
+impl Resource for SharedBytes {}
+
+impl SharedBytes {
+    /// A binary over `bytes`, which are inside of `owner`, for as long as that lives.
+    pub(crate) fn share<'a>(env: Env<'a>, owner: &Bound<'_, PyAny>, bytes: &[u8]) -> Term<'a> {
+        let shared = ResourceArc::new(Self {
+            owner: Some(owner.clone().unbind()),
+            data: bytes.as_ptr(),
+            size: bytes.len(),
+            _counted: COUNTS.objects.enter(),
+        });
+        // SAFETY: the owner keeps the bytes alive.
+        let slice = |shared: &Self| unsafe { std::slice::from_raw_parts(shared.data, shared.size) };
+        // SAFETY: the slice lives as long as the resource, which the binary keeps alive.
+        let binary = unsafe { shared.make_binary_unsafe(env, slice) };
+        binary.to_term(env)
+    }
+}
+
+impl Drop for SharedBytes {
+    fn drop(&mut self) {
+        if let Some(owner) = self.owner.take() {
+            release(owner);
+        }
+    }
+}
