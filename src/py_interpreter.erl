@@ -35,7 +35,7 @@ choose_from_environment([Name | Names]) ->
 choose_from_environment([]) ->
     case os:find_executable("python3") of
         false ->
-            message("no Python found: there is no python3 on PATH. Install Python 3.10 or newer, "
+            message("no Python found: there is no python3 on PATH. Install Python 3.11 or newer, "
                     "or set the application environment key 'python' or the variable "
                     "ERLANG_PYTHON to a Python executable or a venv", []);
         Path ->
@@ -152,7 +152,7 @@ question() ->
     "paths = [os.path.join(f, n) for f in folders if f for n in names]\n"
     "say('version', sys.version.split()[0])\n"
     "say('series', '%d%d' % sys.version_info[:2])\n"
-    "say('supported', sys.version_info >= (3, 10))\n"
+    "say('supported', sys.version_info >= (3, 11))\n"
     "say('implementation', sys.implementation.name)\n"
     "say('abiflags', sys.abiflags)\n"
     "say('executable', sys.executable)\n"

@@ -61,7 +61,7 @@ maybe_chain([Step | Steps], Value0) ->
 check({#{<<"implementation">> := <<"cpython">>, <<"supported">> := <<"True">>} = Answer, Source}) ->
     check_build(Answer, Source);
 check({Answer, Source}) ->
-    message("~ts, given by ~ts, is ~ts ~ts; CPython 3.10 or newer is needed",
+    message("~ts, given by ~ts, is ~ts ~ts; CPython 3.11 or newer is needed",
             [field(<<"executable">>, Answer), Source, field(<<"implementation">>, Answer),
              field(<<"version">>, Answer)]).
 

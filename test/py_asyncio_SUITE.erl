@@ -71,12 +71,8 @@ async def sibling():
 
 %%% Asynchronous generators on demand
 
-%% Python 3.11 has `asyncio.timeout'.
 a_timeout_around_a_yield_fires(Config) ->
-    Ctx = ctx(Config),
-    case version(Ctx) >= {3, 11} of
-        true ->
-            Stream = generator(Ctx, <<"
+    Stream = generator(ctx(Config), <<"
 import asyncio
 async def generator():
     async with asyncio.timeout(0.1):
@@ -84,18 +80,13 @@ async def generator():
         await asyncio.sleep(30)
         yield 2
 ">>),
-            {items, [1]} = next(Stream),
-            {error, {'TimeoutError', _}} = next(Stream),
-            done = next(Stream);
-        false ->
-            {skip, "no asyncio.timeout"}
-    end.
+    {items, [1]} = next(Stream),
+    {error, {'TimeoutError', _}} = next(Stream),
+    done = next(Stream).
 
 a_timeout_around_a_yield_fires_between_demands(Config) ->
     Ctx = ctx(Config),
-    case version(Ctx) >= {3, 11} of
-        true ->
-            Stream = generator(Ctx, <<"
+    Stream = generator(Ctx, <<"
 import asyncio
 async def generator():
     try:
@@ -104,13 +95,10 @@ async def generator():
     except TimeoutError:
         yield 'late'
 ">>),
-            {items, [1]} = next(Stream),
-            {ok, none} = py:ctx_call(Ctx, asyncio, sleep, [0.2]),
-            {items, [<<"late">>]} = next(Stream),
-            done = next(Stream);
-        false ->
-            {skip, "no asyncio.timeout"}
-    end.
+    {items, [1]} = next(Stream),
+    {ok, none} = py:ctx_call(Ctx, asyncio, sleep, [0.2]),
+    {items, [<<"late">>]} = next(Stream),
+    done = next(Stream).
 
 a_context_variable_is_reset_after_a_yield(Config) ->
     Stream = generator(ctx(Config), <<"

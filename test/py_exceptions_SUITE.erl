@@ -33,12 +33,8 @@ groups() ->
                              a_group_is_bounded, nested_groups_are_bounded,
                              a_member_may_be_caused_by_its_group]}].
 
-%% Python has them since 3.11.
 init_per_group(exception_groups, Config) ->
-    case py:eval(<<"hasattr(__import__('builtins'), 'BaseExceptionGroup')">>) of
-        {ok, true} -> Config;
-        {ok, false} -> {skip, "this Python has no exception groups"}
-    end.
+    Config.
 
 end_per_group(_Group, _Config) ->
     ok.

@@ -18,7 +18,7 @@ groups() ->
      {failures, [],
       [a_missing_file, a_directory_that_is_no_venv,
        a_file_that_is_not_executable, a_program_that_fails, a_program_that_is_no_python,
-       a_python_that_is_too_old, another_implementation, a_free_threaded_build,
+       a_python_that_is_too_old, a_true_python_3_10_is_too_old, another_implementation, a_free_threaded_build,
        no_shared_library, a_library_that_is_none, a_version_without_a_build, a_broken_venv,
        no_python_at_all]},
      {inside, [],
@@ -223,7 +223,28 @@ a_python_that_is_too_old(Config) ->
     Old = #{"version" => "3.9.1", "series" => "39", "supported" => "False"},
     Message = refusal(Config, fake(Config, "old", Old)),
     ok = contains(Message, "3.9.1"),
-    ok = contains(Message, "CPython 3.10 or newer").
+    ok = contains(Message, "CPython 3.11 or newer").
+
+%% The last version that was supported, if this machine has it.
+a_true_python_3_10_is_too_old(Config) ->
+    case lists:filter(fun is_python_3_10/1, pythons_3_10()) of
+        [] ->
+            {skip, "no Python 3.10"};
+        [Python | _] ->
+            Message = refusal(Config, Python),
+            ok = contains(Message, "cpython 3.10."),
+            ok = contains(Message, "CPython 3.11 or newer")
+    end.
+
+pythons_3_10() ->
+    Root = os:getenv("PYENV_ROOT", filename:join(os:getenv("HOME", "/"), ".pyenv")),
+    Known = filelib:wildcard(filename:join([Root, "versions", "3.10.*", "bin", "python3"])),
+    Known ++ [Found || Found <- [os:find_executable("python3.10")], Found =/= false].
+
+%% A launcher of pyenv runs only if its version is chosen.
+is_python_3_10(Path) ->
+    Ask = " -c 'import sys; print(sys.version_info[:2])' 2>&1",
+    "(3, 10)\n" =:= os:cmd("'" ++ Path ++ "'" ++ Ask).
 
 another_implementation(Config) ->
     Message = refusal(Config, fake(Config, "pypy", #{"implementation" => "pypy"})),

@@ -1,7 +1,7 @@
 //! Raises an exception in a thread that runs Python, and breaks its system calls.
 //!
-//! Up to Python 3.12 a pending exception sets a flag of the whole interpreter, and only the
-//! delivery of one takes it back (`async_exc` in `struct _pending_calls`). While it is set every
+//! COMPAT(3.12): a pending exception sets a flag of the whole interpreter, and only the delivery of
+//! one takes it back (`async_exc` in `struct _pending_calls`). While it is set every
 //! thread takes the slow path between its instructions, and one with a trace function makes no
 //! progress at all in 3.11, whose `DO_TRACING` starts over. So what was raised in vain is followed
 //! by an exception for a thread that takes it at once, the releaser, and a thread that may be
@@ -76,9 +76,9 @@ impl ThreadId {
         forget_raised();
     }
 
-    /// Takes the interpreter's flag back, if it is set for nothing, by an exception for the calling
-    /// thread, whose slot has a task. Those that are pending elsewhere are raised again at their
-    /// next turn.
+    /// COMPAT(3.12): clears the interpreter's flag, if it is set for nothing, by an exception that the
+    /// calling thread raises and swallows, in a task. Exceptions that are pending in other threads are
+    /// raised again at their next turn.
     pub(super) fn absorb(&self, py: Attached<'_>) {
         if released::take_stale_flag() {
             self.raise(py);

@@ -132,7 +132,7 @@ impl Started {
         self.function.bind(py).repr()
     }
 
-    /// Returns when the thread has begun.
+    /// Returns when the thread has begun. COMPAT(3.11): see `watch_threads` in `patches.py`.
     fn wait_until_begun(&self, py: Python<'_>) {
         py.detach(|| self.children.wait_until_begun(self.number));
     }

@@ -11,7 +11,7 @@ def close_loop() -> None:
     """Closes the event loop that was set for the calling thread, after cancelling its tasks."""
     asyncio = sys.modules.get("asyncio")
     events = getattr(asyncio, "events", None)
-    # 3.14 warns about the public name.
+    # COMPAT(3.13): later versions warn about the public name.
     find = getattr(events, "_get_event_loop_policy", None)
     find = find or getattr(events, "get_event_loop_policy", None)
     if find is None:

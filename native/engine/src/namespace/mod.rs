@@ -72,8 +72,8 @@ impl<'py> Namespace<'py> {
         self.module.as_ptr().addr()
     }
 
-    /// The new `__main__` of the calling thread. Runs no Python code of its own, but up to 3.11 a
-    /// garbage collection may come up in it.
+    /// The new `__main__` of the calling thread. Runs no Python code of its own. COMPAT(3.11): a
+    /// garbage collection may run in it.
     pub fn enter(py: Python<'py>) -> PyResult<Rc<Self>> {
         let interpreter = interpreter::find(py)?;
         let main = &interpreter.main;

@@ -95,8 +95,8 @@ def watch_threads(started: type, hold: Callable[[bool], None]) -> None:
         hold(True)
         try:
             thread = start(body)
+            # COMPAT(3.11): until the thread has begun it bears the identity of this one.
             if sys.version_info < (3, 12):
-                # Until then it bears the identity of this one.
                 body.wait_until_begun()
             return thread
         except BaseException:

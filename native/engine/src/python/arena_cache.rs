@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use crate::lock::lock;
 
-/// What a node keeps that once had more: 16 MiB with the arenas of Python 3.10 and later.
+/// What a node keeps that once had more: 16 MiB with the arenas of Python 3.11 and later.
 const MAX_SPARE: usize = 16;
 
 type Take = unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void;

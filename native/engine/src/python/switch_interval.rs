@@ -6,7 +6,7 @@
 //! each thread reads the interval when it begins to wait: so it is short for a moment, while a
 //! worker begins to.
 //!
-//! Up to Python 3.11 only: later ones want the GIL for setting it. Runs on workers.
+//! COMPAT(3.11): later versions want the GIL for setting it. Runs on workers.
 
 use pyo3::prelude::*;
 use std::ffi::{c_ulong, c_void};
