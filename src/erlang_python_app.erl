@@ -21,7 +21,7 @@ stop(_State) ->
     ok.
 
 start_python() ->
-    case py_python:start() of
+    case py_runtime:start() of
         ok -> erlang_python_sup:start_link();
         {error, Message} -> {error, {python_unavailable, Message}}
     end.

@@ -386,7 +386,7 @@ open_stream(Target, Own, Source) ->
 %% either no message comes, and the stream goes on.
 -spec stream_next(stream(), Count :: pos_integer()) -> ok | {error, busy | overloaded}.
 stream_next(Stream, Count) when is_integer(Count), Count > 0 ->
-    case py_nif:stream_next(Stream, Count, get('$callers'), py_callback:place()) of
+    case py_nif:stream_next(Stream, Count, get('$callers'), py_callback:current()) of
         {ok, ok} -> ok;
         {ok, done} -> tell(Stream, done);
         {ok, sending} ->
@@ -577,14 +577,14 @@ function_name(Name) ->
 -spec version() -> {ok, binary()}.
 version() ->
     _ = py_pool:native(),
-    #{version := Version} = py_python:info(),
+    #{version := Version} = py_runtime:info(),
     {ok, Version}.
 
 %% @doc The Python that runs, by its own words.
 -spec python_info() -> result(python_info()).
 python_info() ->
     _ = py_pool:native(),
-    #{libpython := Libpython, abi := Abi} = py_python:info(),
+    #{libpython := Libpython, abi := Abi} = py_runtime:info(),
     Ask = <<"(lambda s: (s.version, s.executable, s.prefix, s.path))(__import__('sys'))">>,
     case eval(Ask) of
         {ok, {Version, Executable, Prefix, Path}} ->

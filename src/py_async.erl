@@ -25,7 +25,7 @@ start_link() ->
 %% the common one.
 -spec start(py_nif:job()) -> py_call:pending().
 start(Job) ->
-    case py:is_bound() orelse py_callback:place() of
+    case py:is_bound() orelse py_callback:current() of
         undefined -> start(Job, py_pool:binding(server()));
         _ -> py_call:start(Job)
     end.

@@ -4,7 +4,7 @@
 -module(py_call).
 
 -export([job/4, run/2, run_in/3, submit/3, start/1, start_in/2, start_at/2, within/1, failed/1,
-         await/2, settled/1, result/1, discard/2, deadline/2, left/1, name/1, code/1]).
+         await/2, settled/1, result/1, discard/2, deadline/2, remaining/1, name/1, code/1]).
 
 -export_type([pending/0]).
 
@@ -16,7 +16,7 @@
 -type target() :: py_nif:pool() | py_nif:lease() | py_nif:context() | py_nif:callback().
 
 %% Milliseconds in which a message comes that is about to be sent.
--define(MOMENT, 1000).
+-define(GRACE_MS, 1000).
 
 -spec job(py:name(), py:name(), py:args(), py:kwargs()) -> py_nif:source().
 job(Module, Function, Args, Kwargs) ->
@@ -35,7 +35,7 @@ run(Job, Timeout) ->
                 error:context_not_bound -> run_unbound(Job, Timeout, undefined)
             end;
         none ->
-            run_unbound(Job, Timeout, py_callback:place())
+            run_unbound(Job, Timeout, py_callback:current())
     end.
 
 %% A process that answers a callback goes on where the callback came from.
@@ -54,10 +54,14 @@ run_in(Context, Job, Timeout) ->
 %% in the middle of what waits.
 -spec within(py:context() | py_nif:lease()) -> target().
 within(Context) ->
-    Id = py_nif:lease_id(Context),
-    case py_callback:place() of
-        {Callback, Id} -> Callback;
-        _ -> Context
+    case py_callback:current() of
+        undefined ->
+            Context;
+        {Callback, Lease} ->
+            case py_nif:lease_id(Context) of
+                Lease -> Callback;
+                _ -> Context
+            end
     end.
 
 -spec submit(target(), py_nif:job(), timeout() | ?DEFAULT) -> term().
@@ -77,7 +81,7 @@ await(Ref, Ticket, ?DEFAULT) ->
         Timeout -> await(Ref, Ticket, Timeout)
     catch
         error:badarg ->
-            ok = discard({py_pending, self(), Ref, Ticket}, ?MOMENT),
+            ok = discard({py_pending, self(), Ref, Ticket}, ?GRACE_MS),
             error(badarg)
     end;
 await(Ref, Ticket, Timeout) ->
@@ -115,7 +119,7 @@ start(Job) ->
                 error:context_not_bound -> start_unbound(Job, undefined)
             end;
         none ->
-            start_unbound(Job, py_callback:place())
+            start_unbound(Job, py_callback:current())
     end.
 
 start_unbound(Job, undefined) ->
@@ -171,7 +175,7 @@ await(_, _) ->
 %% caller has taken the message out of its mailbox.
 -spec settled(reference()) -> term().
 settled(Ref) ->
-    receive {Ref, Result} -> Result after ?MOMENT -> error(badarg) end.
+    receive {Ref, Result} -> Result after ?GRACE_MS -> error(badarg) end.
 
 %% @doc Cancels a call, for whose reply it waits Moment milliseconds if that is under way.
 -spec discard(pending(), Moment :: timeout()) -> ok.
@@ -191,9 +195,9 @@ deadline(Begin, Timeout0) ->
         Timeout -> Begin + Timeout
     end.
 
--spec left(integer() | infinity) -> timeout().
-left(infinity) -> infinity;
-left(Deadline) -> max(0, Deadline - erlang:monotonic_time(millisecond)).
+-spec remaining(integer() | infinity) -> timeout().
+remaining(infinity) -> infinity;
+remaining(Deadline) -> max(0, Deadline - erlang:monotonic_time(millisecond)).
 
 -spec name(py:name()) -> atom() | binary().
 name(Name) when is_atom(Name) -> Name;

@@ -7,19 +7,19 @@
 -module(py_callback).
 -behaviour(gen_server).
 
--export([create_table/0, start_link/0, register/2, unregister/1, place/0]).
+-export([create_table/0, start_link/0, register/2, unregister/1, current/0]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 %% Internal.
 -export([run/5]).
 
--export_type([callable/0, place/0]).
+-export_type([callable/0, current/0]).
 
 -include_lib("kernel/include/logger.hrl").
 
 -type callable() :: fun(([term()]) -> term()) | {module(), atom()}.
 %% Gets the list of arguments.
 
--type place() :: {py_nif:callback(), Lease :: pos_integer() | none}.
+-type current() :: {py_nif:callback(), Lease :: pos_integer() | none}.
 %% Where the jobs of a process that answers a callback run.
 
 %% A process that Python code watches.
@@ -41,7 +41,7 @@
 %% name -> function, group leader of the process that has registered it. Written here, read by the
 %% processes that run them, owned by the supervisor.
 -define(TABLE, py_functions).
--define(PLACE, '$py_callback').
+-define(CURRENT, '$py_callback').
 %% Milliseconds that a process has to end in, when nobody wants its answer any more.
 -define(PATIENCE, 5000).
 %% Milliseconds without a message, after which it collects its garbage.
@@ -74,9 +74,9 @@ call(Request) ->
     end.
 
 %% Of the calling process, if it answers a callback.
--spec place() -> place() | undefined.
-place() ->
-    get(?PLACE).
+-spec current() -> current() | undefined.
+current() ->
+    get(?CURRENT).
 
 -spec init([]) -> {ok, #state{}}.
 init([]) ->
@@ -230,7 +230,7 @@ publish() ->
           {ok, [term()]} | {external, binary()}) -> ok.
 run(Handle, Lease, Callers, Name, Args) ->
     _ = put('$callers', Callers),
-    _ = put(?PLACE, {Handle, Lease}),
+    _ = put(?CURRENT, {Handle, Lease}),
     py_nif:answer(Handle, outcome(function(Name), Args)).
 
 %% A name is a binary; an atom means a function of this module.

@@ -18,7 +18,7 @@
 }).
 
 %% Milliseconds after which a look around is due: in them a message comes that is about to be sent.
--define(MOMENT, 1000).
+-define(GRACE_MS, 1000).
 
 %% @doc The values of what Start makes of each item, calls under way being themselves.
 -spec gather(fun((Item) -> py_call:pending() | Item), [Item | py_call:pending()],
@@ -71,7 +71,7 @@ started(Item, #gather{start = Start} = G) ->
 
 %% Results that are there already must not put off the end for ever.
 wait_for_room(#gather{deadline = Deadline} = G) ->
-    case py_call:left(Deadline) of
+    case py_call:remaining(Deadline) of
         0 -> give_up(G, timeout);
         _ -> wait(G)
     end.
@@ -80,28 +80,28 @@ wait(#gather{items = [], refs = Refs, open = Open, values = Values}) when map_si
     {ok, lists:foldl(fun(Ref, Tail) -> [maps:get(Ref, Values) | Tail] end, [], Refs)};
 wait(#gather{open = Open, deadline = Deadline} = G) ->
     receive
-        {Ref, Result} when is_map_key(Ref, Open) -> landed(Ref, Result, G)
-    after min(py_call:left(Deadline), ?MOMENT) ->
-        case py_call:left(Deadline) of
+        {Ref, Result} when is_map_key(Ref, Open) -> finished(Ref, Result, G)
+    after min(py_call:remaining(Deadline), ?GRACE_MS) ->
+        case py_call:remaining(Deadline) of
             0 -> give_up(G, timeout);
-            _ -> look_around(G)
+            _ -> check_settled(G)
         end
     end.
 
 %% A call whose message the caller has taken out of its mailbox would be waited for in vain.
-look_around(#gather{open = Open} = G) ->
+check_settled(#gather{open = Open} = G) ->
     case [Ref || {Ref, {_, _, _, Ticket}} <- maps:to_list(Open), not py_nif:is_pending(Ticket)] of
         [] ->
             start_more(G);
         [Ref | _] ->
             try py_call:settled(Ref) of
-                Result -> landed(Ref, Result, G)
+                Result -> finished(Ref, Result, G)
             catch
                 error:badarg -> raise(G, badarg)
             end
     end.
 
-landed(Ref, Result, #gather{open = Open, values = Values} = G0) ->
+finished(Ref, Result, #gather{open = Open, values = Values} = G0) ->
     G = G0#gather{open = maps:remove(Ref, Open)},
     case Result of
         {error, Reason} ->
@@ -115,8 +115,8 @@ landed(Ref, Result, #gather{open = Open, values = Values} = G0) ->
 
 give_up(#gather{open = Open}, Reason) ->
     %% One moment for all: those awaited before would take one each.
-    Deadline = deadline(?MOMENT),
-    Discard = fun(Call) -> ok = py_call:discard(Call, py_call:left(Deadline)) end,
+    Deadline = deadline(?GRACE_MS),
+    Discard = fun(Call) -> ok = py_call:discard(Call, py_call:remaining(Deadline)) end,
     lists:foreach(Discard, maps:values(Open)),
     {error, Reason}.
 

@@ -13,4 +13,4 @@ open(_Path) ->
 
 -spec load() -> ok | {error, {py_nif:load_error(), string()}}.
 load() ->
-    erlang:load_nif(filename:join(py_python:priv_dir(), "py_loader"), 0).
+    erlang:load_nif(filename:join(py_runtime:priv_dir(), "py_loader"), 0).

@@ -71,14 +71,14 @@ start_worker(_Pool, _Id) ->
     erlang:nif_error(not_loaded).
 
 -spec pool_info(pool()) ->
-    {Size :: non_neg_integer(), Leased :: non_neg_integer(), Pending :: non_neg_integer(),
-     Abandoned :: non_neg_integer(), LeftThreads :: non_neg_integer()}.
+    #{size := non_neg_integer(), leased := non_neg_integer(), pending := non_neg_integer(),
+      abandoned := non_neg_integer(), left_threads := non_neg_integer()}.
 pool_info(_Pool) ->
     erlang:nif_error(not_loaded).
 
 -spec resources() ->
-    {Jobs :: non_neg_integer(), Contexts :: non_neg_integer(), Objects :: non_neg_integer(),
-     Callbacks :: non_neg_integer(), Streams :: non_neg_integer()}.
+    #{jobs := non_neg_integer(), contexts := non_neg_integer(), objects := non_neg_integer(),
+      callbacks := non_neg_integer(), streams := non_neg_integer()}.
 resources() ->
     erlang:nif_error(not_loaded).
 
@@ -160,9 +160,9 @@ stream(_Target, _Own) ->
     erlang:nif_error(not_loaded).
 
 -spec stream_next(stream(), Count :: pos_integer(), Callers :: [pid()] | undefined,
-                  py_callback:place() | undefined) ->
+                  Current :: py_callback:current() | undefined) ->
     {ok, ok | done | sending} | {error, busy | overloaded | context_not_bound}.
-stream_next(_Stream, _Count, _Callers, _Place) ->
+stream_next(_Stream, _Count, _Callers, _Current) ->
     erlang:nif_error(not_loaded).
 
 -spec stream_close(stream()) -> ok | sending.

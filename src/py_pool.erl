@@ -51,13 +51,12 @@
 %% is not running.
 -spec get_stats() -> stats().
 get_stats() ->
-    {Size, Leased, Pending, Abandoned, LeftThreads} = py_nif:pool_info(native()),
-    {Jobs, Contexts, Objects, Callbacks, Streams} = py_nif:resources(),
+    #{size := Size, leased := Leased, pending := Pending, abandoned := Abandoned,
+      left_threads := LeftThreads} = py_nif:pool_info(native()),
     %% A worker that is lost under a lease leaves the pool before the lease ends.
     #{num_workers => Size, available_workers => max(0, Size - Leased), checked_out => Leased,
       pending_requests => Pending, abandoned => Abandoned, left_threads => LeftThreads,
-      resources => #{jobs => Jobs, contexts => Contexts, objects => Objects,
-                     callbacks => Callbacks, streams => Streams}}.
+      resources => py_nif:resources()}.
 
 %% @private
 -spec create_table() -> ok.

@@ -38,7 +38,7 @@ run(Submit, Timeout) ->
 %% A pool that has ended while its supervisor is there has a successor soon. A pool of another
 %% supervisor is one of another start of the application: a call that was made before is refused.
 run_in_next(Old, Supervisor, Submit, Deadline, Refusal) ->
-    case {py_pool:find(), whereis(erlang_python_sup), py_call:left(Deadline)} of
+    case {py_pool:find(), whereis(erlang_python_sup), py_call:remaining(Deadline)} of
         {_, Now, _} when Now =:= undefined; Now =/= Supervisor ->
             refuse(Refusal);
         {_, _, 0} ->

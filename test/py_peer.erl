@@ -58,7 +58,7 @@ copy_application(Dir, Libraries) ->
     Ebin = filename:join([Dir, "erlang_python", "ebin"]),
     {ok, Names} = file:list_dir(From),
     copy(From, Ebin, Names),
-    copy(py_python:priv_dir(), filename:join([Dir, "erlang_python", "priv"]), Libraries),
+    copy(py_runtime:priv_dir(), filename:join([Dir, "erlang_python", "priv"]), Libraries),
     Ebin.
 
 copy(From, To, Names) ->

@@ -22,7 +22,7 @@ all() ->
      the_exact_build_is_preferred].
 
 init_per_suite(Config) ->
-    case filelib:is_regular(filename:join(py_python:priv_dir(), "py_nif.abi3.so")) of
+    case filelib:is_regular(filename:join(py_runtime:priv_dir(), "py_nif.abi3.so")) of
         true -> Config;
         false -> ct:fail("no priv/py_nif.abi3.so: run `make portable' first")
     end.

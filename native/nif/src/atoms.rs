@@ -29,6 +29,17 @@ rustler::atoms! {
     busy,
     already,
 
+    // Counters.
+    size,
+    leased,
+    pending,
+    left_threads,
+    jobs,
+    contexts,
+    objects,
+    callbacks,
+    streams,
+
     // Notes to `py_pool`.
     py_lease,
     py_worker,

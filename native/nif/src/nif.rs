@@ -15,6 +15,7 @@ use crate::live_counts::COUNTS;
 use crate::pool::{Context, End, LeaseHandle, Pool, PoolHandle, SubmissionHandle};
 use crate::stream::Stream;
 use crate::target::{Target, lease_of};
+use crate::term::small_map;
 use crate::watch::{self, Limits};
 use crate::{atoms, host, start, worker};
 
@@ -82,30 +83,36 @@ fn start_worker<'a>(env: Env<'a>, pool: ResourceArc<PoolHandle>, id: u64) -> Ter
     }
 }
 
-/// Size, leased, pending, abandoned, threads left running.
+/// The counters of a pool, and how many threads are abandoned in the whole VM.
 #[rustler::nif]
-fn pool_info(pool: ResourceArc<PoolHandle>) -> (usize, usize, usize, usize, usize) {
+fn pool_info(env: Env<'_>, pool: ResourceArc<PoolHandle>) -> Term<'_> {
     let pool = &pool.0;
-    let left = pool.left_threads.load(Ordering::Relaxed);
-    let pending = pool.pending.count();
-    (
-        pool.size(),
-        pool.leased(),
-        pending,
-        watch::abandoned(),
-        left,
-    )
+    let counts = [
+        (atoms::size(), pool.size()),
+        (atoms::leased(), pool.leased()),
+        (atoms::pending(), pool.pending.count()),
+        (atoms::abandoned(), watch::abandoned()),
+        (
+            atoms::left_threads(),
+            pool.left_threads.load(Ordering::Relaxed),
+        ),
+    ];
+    small_map(env, &counts.map(|(key, count)| (key, count.encode(env))))
 }
 
-/// Jobs, contexts, objects, callbacks, streams: what of ours is alive in the whole VM.
+/// How many values of each kind are alive in the whole VM.
 #[rustler::nif]
-fn resources() -> (usize, usize, usize, usize, usize) {
-    (
-        COUNTS.jobs.count(),
-        COUNTS.leases.count(),
-        COUNTS.objects.count(),
-        COUNTS.callbacks.count(),
-        COUNTS.streams.count(),
+fn resources(env: Env<'_>) -> Term<'_> {
+    let counts = [
+        (atoms::jobs(), &COUNTS.jobs),
+        (atoms::contexts(), &COUNTS.leases),
+        (atoms::objects(), &COUNTS.objects),
+        (atoms::callbacks(), &COUNTS.callbacks),
+        (atoms::streams(), &COUNTS.streams),
+    ];
+    small_map(
+        env,
+        &counts.map(|(key, live)| (key, live.count().encode(env))),
     )
 }
 
@@ -263,14 +270,14 @@ fn stream_next<'a>(
     stream: ResourceArc<Stream>,
     count: usize,
     callers: Term<'a>,
-    place: Term<'a>,
+    current: Term<'a>,
 ) -> NifResult<Refusable<Atom>> {
     if !stream.is_consumer(env.pid()) {
         return Err(NifError::BadArg);
     }
     // The consumer answers a callback of that very lease: the demand is met in the middle of the
     // code that waits for the answer.
-    let within = place.decode::<(ResourceArc<CallbackHandle>, u64)>();
+    let within = current.decode::<(ResourceArc<CallbackHandle>, u64)>();
     let within = within.ok().filter(|(_, lease)| *lease == stream.lease.id);
     let within = within.map(|(callback, _)| Arc::clone(&callback.0));
     Ok(Stream::ask(&stream, env, count, callers, within).map_err(Refusal))

@@ -1,6 +1,6 @@
 %% @private
 %% Loads and starts the Python that was chosen, once in the life of the VM.
--module(py_python).
+-module(py_runtime).
 
 -export([start/0, info/0, priv_dir/0]).
 
@@ -12,13 +12,13 @@
 
 -type info() :: #{version := binary(), executable := binary(), prefix := binary(),
                   libpython := binary(), abi := binary()}.
--type answer() :: py_interpreter:answer().
--type result(T) :: py_interpreter:result(T).
+-type answer() :: py_discovery:answer().
+-type result(T) :: py_discovery:result(T).
 
 %% @doc Starts Python. A second start in one VM is `ok' if it is for the same Python.
 -spec start() -> ok | {error, Message :: binary()}.
 start() ->
-    case py_interpreter:choose() of
+    case py_discovery:choose() of
         {ok, {Path, _Source} = Choice} ->
             case persistent_term:get(?STARTED, none) of
                 %% The interpreter is asked once: a restart of the application takes no process.
@@ -30,7 +30,7 @@ start() ->
     end.
 
 start_chosen({Path, _Source} = Choice) ->
-    case maybe_chain([fun py_interpreter:ask/1, fun check/1, fun load/1], Choice) of
+    case maybe_chain([fun py_discovery:ask/1, fun check/1, fun load/1], Choice) of
         ok -> persistent_term:put(?STARTED, Path);
         {error, Message} -> {error, Message}
     end.
@@ -153,4 +153,4 @@ field(Name, Answer) ->
     maps:get(Name, Answer, <<>>).
 
 message(Format, Args) ->
-    py_interpreter:message(Format, Args).
+    py_discovery:message(Format, Args).

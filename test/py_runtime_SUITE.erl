@@ -1,6 +1,6 @@
 %% Is the right Python chosen, is it whole inside the VM, and does a bad choice say so? A VM starts
 %% Python once, so most cases have VMs of their own.
--module(py_python_SUITE).
+-module(py_runtime_SUITE).
 -compile([export_all, nowarn_export_all]).
 
 suite() ->
@@ -144,7 +144,7 @@ the_python_tells_the_truth_about_itself(Config) ->
     Path = binary:split(Ask("chr(10).join(sys.path[1:])"), <<"\n">>, [global]),
     true = filelib:is_regular(Libpython),
     Library = <<"py_nif.", Abi/binary, ".so">>,
-    true = filelib:is_regular(filename:join(py_python:priv_dir(), Library)),
+    true = filelib:is_regular(filename:join(py_runtime:priv_dir(), Library)),
     6 = map_size(Info).
 
 %% The message of a start that fails; the VM lives, and starts another Python afterwards.

@@ -1,6 +1,6 @@
 %% @private
 %% Which interpreter the user chose, and what it says of itself.
--module(py_interpreter).
+-module(py_discovery).
 
 -export([choose/0, ask/1, message/2]).
 
