@@ -130,7 +130,10 @@ impl Reader for Decoder<'_> {
         }
         Ok(match self.cursor.peek()? {
             SMALL_INTEGER | INTEGER | SMALL_BIG | LARGE_BIG => Kind::Integer,
-            NEW_FLOAT => Kind::Float,
+            NEW_FLOAT => {
+                self.cursor.float()?;
+                Kind::Float
+            }
             ATOM | SMALL_ATOM | ATOM_UTF8 | SMALL_ATOM_UTF8 => Kind::Atom,
             BINARY | BIT_BINARY => Kind::Bits,
             NIL | STRING | LIST => Kind::List,
@@ -176,14 +179,8 @@ impl Reader for Decoder<'_> {
         if self.is_byte || !self.is_tag(NEW_FLOAT) {
             return None;
         }
-        let mut after = self.cursor;
-        let [_, bytes @ ..] = after.array::<9>().ok()?;
-        let value = f64::from_be_bytes(bytes);
-        // The BEAM has no other floats, and takes no other.
-        if !value.is_finite() {
-            return None;
-        }
-        self.cursor = after;
+        let value = self.cursor.float().ok()?;
+        self.cursor.at += 9;
         Some(value)
     }
 

@@ -107,12 +107,25 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// The float that is here. The BEAM has none that is not finite, and takes none.
+    pub(super) fn float(&self) -> Fallible<f64> {
+        let mut after = *self;
+        match after.array().map(|[_, bytes @ ..]: [u8; 9]| bytes) {
+            Ok(bytes) if f64::from_be_bytes(bytes).is_finite() => Ok(f64::from_be_bytes(bytes)),
+            _ => self.malformed("not a float"),
+        }
+    }
+
     /// Takes a big integer: whether it is negative, and its little-endian magnitude.
     pub(super) fn big(&mut self) -> Fallible<(bool, &'a [u8])> {
-        let size = match self.byte()? {
-            SMALL_BIG => usize::from(self.byte()?),
-            LARGE_BIG => self.word()?,
-            _ => return self.malformed("not an integer"),
+        let size = match self.peek()? {
+            SMALL_BIG => self.array().map(|[_, size]| usize::from(size))?,
+            LARGE_BIG => {
+                self.at += 1;
+                self.word()?
+            }
+            // A whole one has been taken as an `i64`.
+            _ => return self.malformed("the input is cut"),
         };
         let is_negative = self.byte()? != 0;
         Ok((is_negative, self.slice(size)?))
