@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::Mutex;
 
-use super::{attached, encode, exec};
+use super::{attached, encode, eval, exec};
 
 /// Each cycle that is left behind has a finalizer, which runs `change` and leaves another one.
 /// Collections come as often as they can.
@@ -109,5 +109,28 @@ def change():
         py.run(c"gc.set_threshold(700, 10, 10)", Some(&globals), None)
             .unwrap();
         assert!(super::decoded(py, &encoded.unwrap()).is_ok());
+    });
+}
+
+/// A list with nothing in a place of it would end the process.
+#[test]
+fn a_list_is_not_found_before_it_is_full() {
+    let _turn = TURN.lock();
+    attached(|py| {
+        let code = "def change():
+    for found in gc.get_objects():
+        if type(found) is list: list(found)";
+        let globals = exec(py, &format!("{CHANGER}{code}"));
+        let bytes = encode(&eval(py, "[[[n], (n,)] for n in range(50)]")).unwrap();
+        py.run(
+            c"gc.set_threshold(1, 1, 1); Changer()",
+            Some(&globals),
+            None,
+        )
+        .unwrap();
+        let read = super::decoded(py, &bytes);
+        py.run(c"gc.set_threshold(700, 10, 10)", Some(&globals), None)
+            .unwrap();
+        assert!(read.unwrap().len().unwrap() == 50);
     });
 }
