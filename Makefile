@@ -1,14 +1,15 @@
-# The only door for tasks. `make demo` and `make test` need nothing but this file on a fresh
-# machine; everything else expects the tools to be there (`make setup`).
+# The tasks of the project. `make demo` and `make test` install the tools that a fresh machine
+# lacks; the other targets expect them (`make setup`).
 
 PYTHON ?= python3
 CARGO ?= cargo
 REBAR3 ?= rebar3
 CC ?= gcc
 
-# cp311 for Python 3.11; one build directory each, so that none undoes another's work.
+# The tag of the Python: cp311 for 3.11. A build directory for each, so that none undoes the work of
+# another.
 TAG = $(shell $(PYTHON) -c 'import sys; print("cp%d%d" % sys.version_info[:2])')
-# The real path: PyO3 asks the interpreter itself, and a launcher script may not answer.
+# PyO3 asks the interpreter itself, and a launcher script may not answer: so this is the real path.
 PYTHON_EXE = $(shell $(PYTHON) -c 'import sys; print(sys.executable)')
 ERTS_INCLUDE = $(shell erl -noshell -eval 'io:format("~ts/erts-~ts/include", [code:root_dir(), erlang:system_info(version)]), halt().')
 
@@ -24,13 +25,13 @@ all: native
 setup:
 	@scripts/setup
 
-# The library for the Python that PYTHON names.
+# Builds the library for the Python that PYTHON names.
 native: priv/py_loader.so
 	@test -n "$(TAG)" || { echo "make: PYTHON=$(PYTHON) does not run" >&2; exit 1; }
 	@PYO3_PYTHON="$(PYTHON_EXE)" $(CARGO_BUILD) --target-dir native/target/$(TAG)
 	@scripts/install native/target/$(TAG)/release/libpy_nif.so priv/py_nif.$(TAG).so
 
-# One library for every Python from 3.11 on.
+# Builds one library for every Python from 3.11 on.
 portable: priv/py_loader.so
 	@PYO3_PYTHON="$(PYTHON_EXE)" $(CARGO_BUILD) --features abi3 --target-dir native/target/abi3
 	@scripts/install native/target/abi3/release/libpy_nif.so priv/py_nif.abi3.so
@@ -46,20 +47,20 @@ demo: setup all
 test: setup all portable
 	@PYTHON="$(PYTHON_EXE)" scripts/test
 
-# Of all groups, or of those that GROUP names; about three minutes.
+# Measures all groups, or those that GROUP names; takes about three minutes.
 bench: setup all
 	@PYTHON="$(PYTHON_EXE)" scripts/bench $(GROUP)
 
-# Of what the last `make bench` found.
+# Draws the results of the last `make bench`.
 bench-plot: setup
 	@PYTHON="$(PYTHON_EXE)" scripts/bench_plot
 
-# For as long as SECONDS says; SEED repeats a run.
+# Fuzzes for SECONDS; SEED repeats a run.
 fuzz: SECONDS ?= 60
 fuzz: setup all
 	@ERLANG_PYTHON="$(PYTHON_EXE)" scripts/fuzz $(SECONDS)
 
-# The fuzzer's inputs on a library with AddressSanitizer; needs a nightly Rust, or skips.
+# Runs the fuzzer's inputs on a library with AddressSanitizer; skips without a nightly Rust.
 asan: setup all
 	@PYTHON="$(PYTHON_EXE)" scripts/asan
 

@@ -5,7 +5,7 @@
 
 const char *py_loader_open(const char *path)
 {
-    /* Never closed: Python does not survive that, and the VM lives as long as it does. */
+    /* The library is never closed: Python does not survive that, and lives as long as the VM. */
     if (dlopen(path, RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE) != NULL) {
         return NULL;
     }
@@ -13,7 +13,7 @@ const char *py_loader_open(const char *path)
     return error != NULL ? error : "unknown error";
 }
 
-/* A binary with the bytes of `text`, in `env`. */
+/* Returns a binary with the bytes of `text`, in `env`. Any thread. */
 static ERL_NIF_TERM make_text(ErlNifEnv *env, const char *text)
 {
     ERL_NIF_TERM term;
@@ -24,8 +24,8 @@ static ERL_NIF_TERM make_text(ErlNifEnv *env, const char *text)
     return term;
 }
 
-/* open(Path :: binary()) -> ok | {error, binary()}. Dirty I/O scheduler: it reads a file.
- * `badarg` unless Path is a binary without NUL. The copy of the path is freed here. */
+/* open(Path :: binary()) -> ok | {error, binary()}. Runs on a dirty I/O scheduler, since it reads a
+ * file. Raises `badarg` unless Path is a binary without NUL. Frees its copy of the path. */
 static ERL_NIF_TERM open_nif(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
 {
     ErlNifBinary path;
@@ -55,7 +55,8 @@ done:
     return result;
 }
 
-/* Nothing to keep from one version of the module to the next. Code server process. */
+/* Called by the code server when a second version of the module is loaded. The library has no state
+ * to pass on. */
 static int upgrade(ErlNifEnv *env, void **priv, void **old_priv, ERL_NIF_TERM info)
 {
     (void)env;

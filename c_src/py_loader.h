@@ -1,4 +1,4 @@
-/* A NIF library with one function: it makes a given shared library global.
+/* A NIF library with one function, which makes a given shared library global.
  *
  * The BEAM loads NIF libraries RTLD_LOCAL, and so would load the libpython that one of them
  * needs; but CPython's own extension modules look their symbols up in the global scope. */
@@ -7,8 +7,9 @@
 
 #include <erl_nif.h>
 
-/* dlopens `path` for the life of the VM with its symbols global. Returns NULL, or why it failed:
- * a text of the dynamic loader, valid until this thread calls it again. Any thread. */
+/* Loads the library at `path` for the life of the VM, with its symbols global. Returns NULL, or the
+ * reason of a failure: a text of the dynamic loader, valid until this thread calls that again. Any
+ * thread. */
 const char *py_loader_open(const char *path);
 
 #endif

@@ -1,10 +1,11 @@
 %% @private
+%% The application: checks its environment, starts Python, and then the supervisor.
 -module(erlang_python_app).
 -behaviour(application).
 
 -export([start/2, stop/1]).
 
-%% @doc Starts Python, if this VM has not started it yet, and then the pool.
+%% @doc Starts Python, if this VM has not started it yet, and then the supervisor.
 -spec start(application:start_type(), term()) ->
     {ok, pid()}
     | {error, {python_unavailable, Message :: binary()} | {invalid_env, atom(), term()} | term()}.
@@ -15,7 +16,7 @@ start(_Type, _Args) ->
         {error, Reason} -> {error, Reason}
     end.
 
-%% @doc Python itself goes on: it cannot be started twice in one VM.
+%% @doc Stops nothing more: Python goes on, since it cannot be started twice in one VM.
 -spec stop(term()) -> ok.
 stop(_State) ->
     ok.
@@ -43,7 +44,7 @@ is_valid(Key, Value) ->
     {Min, Max} = bounds(Key),
     is_integer(Value) andalso Value >= Min andalso Value =< Max.
 
-%% Text, which may name a file.
+%% Returns whether a value is text that may name a file.
 is_path(Value) when is_list(Value); is_binary(Value) ->
     try unicode:characters_to_list(Value) of
         Path -> is_list(Path) andalso Path =/= [] andalso not lists:member(0, Path)
@@ -53,14 +54,14 @@ is_path(Value) when is_list(Value); is_binary(Value) ->
 is_path(_) ->
     false.
 
-%% One worker is a thread, whose stack takes 256 MiB of address space, and only one at a time runs
+%% A worker is a thread, whose stack takes 256 MiB of address space, and one worker at a time runs
 %% Python code.
 bounds(num_workers) -> {1, 1024};
-%% The longest that `receive' waits, 49 days.
+%% The longest timeout of `receive', 49 days.
 bounds(default_timeout) -> {0, 16#ffffffff};
-%% Each pending job holds its arguments: 16 million of them are no bound any more.
+%% Pending jobs hold their arguments: 16 million of them are no bound any more.
 bounds(max_pending) -> {1, 1 bsl 24};
 bounds(interrupt_grace) -> {1, 16#ffffffff};
 bounds(import_grace) -> {1, 16#ffffffff};
-%% Threads, as workers are.
+%% Abandoned threads are threads, as workers are.
 bounds(max_abandoned) -> {0, 1024}.

@@ -1,4 +1,5 @@
 %% @private
+%% The supervisor of the three servers, and the owner of their tables.
 -module(erlang_python_sup).
 -behaviour(supervisor).
 
@@ -15,15 +16,15 @@ start_link() ->
 
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
-    %% The table outlives its writer: a lookup between a crash of py_pool and its restart finds
-    %% a table.
+    %% A table outlives its writer: a lookup between a crash of `py_pool' and its restart finds a
+    %% table.
     ok = py_pool:create_table(),
     ok = py_callback:create_table(),
-    %% None needs the state of another. All start from nothing, so a restart mends whatever broke
-    %% them; ten crashes in ten seconds is a fault that restarts do not mend.
+    %% The children need no state of each other, and start without one, so a restart mends a broken
+    %% child; ten crashes in ten seconds are a fault that restarts do not mend.
     Flags = #{strategy => one_for_one, intensity => 10, period => 10},
     Pool = #{id => py_pool, start => {py_pool, start_link, []}},
-    %% It gives the processes that run callbacks 5 seconds to end.
+    %% `py_callback' gives the processes that run callbacks 5 seconds to end.
     Callback = #{id => py_callback, start => {py_callback, start_link, []}, type => supervisor,
                  shutdown => 6000},
     Async = #{id => py_async, start => {py_async, start_link, []}},

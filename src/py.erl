@@ -5,6 +5,11 @@
 %% `new' returns a context, which is one worker behind a handle. Variables, imports and objects
 %% stay there from one call to the next.
 %%
+%% Two families start a call and return before it has ended. {@link call_async/4} and
+%% {@link await/2} are for functions of any kind: a worker is busy with the call until its end.
+%% {@link async_call/4} and {@link async_await/2} are for `async def' functions: any number of these
+%% run on one worker at once, in an event loop. {@link stream_start/4} is for iterators.
+%%
 %% ```
 %% ok = py:bind(),
 %% ok = py:exec(<<"counter = 1">>),
@@ -12,8 +17,8 @@
 %% ok = py:unbind().
 %% '''
 %%
-%% What is expected to go wrong is returned as `{error, Reason}', see {@type error_reason()};
-%% the caller's mistakes are raised: `badarg', `context_not_bound' for a context that has ended,
+%% Expected failures are returned as `{error, Reason}', see {@type error_reason()}; the caller's
+%% mistakes are raised: `badarg', `context_not_bound' for a context that has ended,
 %% `{not_started, erlang_python}' when the application does not run.
 -module(py).
 
@@ -36,19 +41,20 @@
               syntax/0, unconvertible/0, python_info/0]).
 
 -type context() :: py_nif:context().
-%% An explicit context. It ends with {@link unbind/1}, with the death of the process that made
-%% it, or when its last copy is garbage collected. Whoever holds it may use it.
+%% An explicit context. A context ends with {@link unbind/1}, with the death of the process that
+%% made it, or when its last handle is garbage collected. Any process that has a handle may use it.
 
 -type stream() :: py_nif:stream().
-%% An iterator of Python. It ends with {@link stream_close/1}, with the death of the process that
-%% started it, when its last copy is garbage collected, or with its context.
+%% An iterator of Python. A stream ends with {@link stream_close/1}, with the death of its consumer,
+%% the process that started it, when its last handle is garbage collected, or with its context.
 
 -type stream_message() :: {py_stream, stream(), {items, [term()]} | done | {error, error_reason()}}.
-%% One comes for each demand, see {@link stream_next/2}. `done' and `{error, _}' end the stream.
+%% The message that answers a demand, see {@link stream_next/2}. `done' and `{error, _}' end the
+%% stream.
 
 -opaque pending() :: py_call:pending().
-%% A call under way. Its result comes to the process that made it. If no copy is left of this, the
-%% call is cancelled.
+%% A call under way. The result is sent to the process that made the call. A call is cancelled when
+%% no handle on it is left.
 
 -type name() :: atom() | unicode:chardata().
 %% Name of a module, of a function, possibly dotted, or of a variable.
@@ -70,7 +76,7 @@
 %% Default: 0, which fails at once.
 
 -type result(T) :: {ok, T} | {error, error_reason()}.
-%% What a call returns.
+%% The result of a call.
 
 -type result() :: result(term()).
 %% Any value; see `docs/types.md' for its form.
@@ -78,40 +84,41 @@
 -type error_reason() :: timeout | interrupted | no_workers_available | overloaded | worker_crashed
                       | {unconvertible, unconvertible()}
                       | {exception_type(), exception()}.
-%% `timeout': the call took longer than its timeout. `interrupted': somebody has interrupted it,
-%% see {@link interrupt/1}, or its context ended under it. `no_workers_available': every worker
+%% `timeout': the call took longer than its timeout. `interrupted': a process has called
+%% {@link interrupt/1}, or the context of the call ended. `no_workers_available': every worker
 %% is leased. `overloaded': `max_pending' jobs, or 256 in this context, wait already.
 %% `worker_crashed': the worker died under the call, its binding or context has ended.
-%% `{unconvertible, _}': a value has no form on the other side. Else a Python exception.
+%% `{unconvertible, _}': a value has no form on the other side. `{exception_type(), _}': Python code
+%% has raised an exception.
 
 -type exception_type() :: atom().
-%% The nearest built-in class of the exception, as `except' would match it: a
+%% The nearest built-in class of the exception, which `except' would match: a
 %% `json.JSONDecodeError' is a `ValueError'.
 
 -type exception() :: #{class := binary(), message := binary(), traceback := [frame()],
                        cause := exception() | none, chain => cause | context,
                        notes => [binary()], syntax => syntax(), exceptions => [exception()],
                        erlang => {error | exit | throw, Reason :: term(), Stacktrace :: list()}}.
-%% `class': the qualified name. `message': `str' of the exception. `cause': the exception that
-%% it was raised from (`chain' is `cause') or while handling (`chain' is `context'); at most 32
-%% deep. `notes': what `add_note' added. `syntax': for a `SyntaxError' only. `exceptions': for an
-%% exception group only, the exceptions in it. `erlang': for an `erlang.ErlangError' only, what an
-%% Erlang function has failed with.
+%% `class': the qualified name. `message': `str' of the exception. `cause': the exception that it
+%% was raised from (`chain' is `cause') or while handling (`chain' is `context'); at most 32 deep.
+%% `notes': the notes that `add_note' added. `syntax': for a `SyntaxError' only. `exceptions': for
+%% an exception group only, the exceptions in it. `erlang': for an `erlang.ErlangError' only, the
+%% error of an Erlang function.
 
 -type frame() :: #{file := binary(), line := non_neg_integer(), function := binary(),
                    source => binary()}.
-%% One frame of a traceback, innermost last, the innermost 256 of them. `file' is
+%% A frame of a traceback, innermost last, the innermost 256 of them. `file' is
 %% `<<"<erlang>">>' for the code that was passed in; `source' is then its line.
 
 -type syntax() :: #{message := binary(), file := binary(), line := non_neg_integer(),
                     offset := non_neg_integer(), end_offset := non_neg_integer(),
                     text := binary()}.
-%% Where the code is wrong; columns count from 1.
+%% The place of the error in the code; columns count from 1.
 
 -type unconvertible() :: #{reason := improper_list | too_deep | cycle | key_collision
                                    | unhashable_key | not_unicode | too_large,
                            value := binary()}.
-%% Why a value cannot cross, and the value or its type, for a person to read.
+%% The reason why a value cannot cross, and the value or its type, for a person to read.
 
 -type python_info() :: #{version := binary(), executable := binary(), prefix := binary(),
                          libpython := binary(), abi := binary(), path := [binary()]}.
@@ -127,8 +134,8 @@
 bind() ->
     bind(#{}).
 
-%% @doc `ok' when the calling process has a worker of its own, from now on or since before; or,
-%% for `new', a context.
+%% @doc Returns `ok' when the calling process has a worker of its own, a new one or the one that it
+%% had before; or, for `new', a context.
 %%
 %% The binding ends with {@link unbind/0} or with the process.
 -spec bind(new) -> {ok, context()} | {error, no_workers_available};
@@ -147,18 +154,18 @@ bind(Options) ->
             end
     end.
 
-%% @doc A new context: a worker with a namespace of its own. A process may hold any number.
+%% @doc Returns a new context: a worker with a namespace of its own. A process may hold any number.
 -spec bind(new, bind_options()) -> {ok, context()} | {error, no_workers_available}.
 bind(new, Options) ->
     case py_pool:lease(wait(Options)) of
-        %% The handle is made here: in the pool's heap it would never be garbage.
+        %% The handle is made by the caller: in the heap of the pool it would never be garbage.
         {ok, Lease} -> {ok, py_nif:context(Lease)};
         {error, Reason} -> {error, Reason}
     end;
 bind(_, _) ->
     error(badarg).
 
-%% @doc `ok' when the calling process has no worker of its own any more, or had none.
+%% @doc Returns `ok' when the calling process has no worker of its own any more, or had none.
 -spec unbind() -> ok.
 unbind() ->
     case py_pool:binding(self()) of
@@ -166,10 +173,10 @@ unbind() ->
         none -> ok
     end.
 
-%% @doc `ok' when the context has ended, now or before.
+%% @doc Returns `ok' when the context has ended, now or before.
 %%
-%% Its namespace is emptied and its worker goes back to the pool. Callers that wait in it get
-%% `context_not_bound'.
+%% The namespace is emptied and the worker goes back to the pool. `context_not_bound' is raised in
+%% callers that wait in the context.
 -spec unbind(context()) -> ok.
 unbind(Context) ->
     case py_nif:is_leased(Context) of
@@ -177,7 +184,7 @@ unbind(Context) ->
         false -> ok
     end.
 
-%% @doc Whether the calling process has a worker of its own.
+%% @doc Returns whether the calling process has a worker of its own.
 -spec is_bound() -> boolean().
 is_bound() ->
     case py_pool:binding(self()) of
@@ -185,11 +192,12 @@ is_bound() ->
         none -> false
     end.
 
-%% @doc What Fun returns. It runs with a worker of its own, which goes back whatever happens.
+%% @doc Calls Fun with a worker of its own, and returns its result. The worker goes back however Fun
+%% ends.
 %%
-%% A fun of no argument runs in a binding of the process, an existing one if there is one, and
-%% that one is left as it was. A fun of one argument gets a new context. Raises
-%% `no_workers_available' when every worker is leased.
+%% A fun of no argument runs in the binding of the process; an existing binding is used and left as
+%% it was. A fun of one argument gets a new context. Raises `no_workers_available' when every worker
+%% is leased.
 -spec with_context(fun(() -> Result) | fun((context()) -> Result)) -> Result.
 with_context(Fun) when is_function(Fun, 0) ->
     case is_bound() of
@@ -208,7 +216,7 @@ with_context(_) ->
 bound({error, Reason}) -> error(Reason);
 bound(Bound) -> Bound.
 
-%%% Calls of the process: in its binding, or on any free worker.
+%%% Calls of a process: in its binding, or on any free worker.
 
 %% @equiv call(Module, Function, Args, #{})
 -spec call(name(), name(), args()) -> result().
@@ -220,12 +228,12 @@ call(Module, Function, Args) ->
 call(Module, Function, Args, Kwargs) ->
     py_call:run(py_call:job(Module, Function, Args, Kwargs), ?DEFAULT).
 
-%% @doc What the Python function returns.
+%% @doc Calls a Python function and returns its result.
 %%
 %% Module is imported if need be; `` '__main__' '' is the namespace of the context. Function may
 %% be dotted, as `path.join' of `os'. Timeout is in milliseconds; the default is that of the
-%% environment key `default_timeout', 30 seconds. When it is over, the call returns
-%% `{error, timeout}' at once and its code is stopped, as by {@link interrupt/1}.
+%% environment key `default_timeout', 30 seconds. When the time is over, the call returns
+%% `{error, timeout}' at once and the code is stopped, as by {@link interrupt/1}.
 -spec call(name(), name(), args(), kwargs(), timeout()) -> result().
 call(Module, Function, Args, Kwargs, Timeout) ->
     py_call:run(py_call:job(Module, Function, Args, Kwargs), Timeout).
@@ -240,7 +248,7 @@ eval(Code) ->
 eval(Code, Locals) ->
     py_call:run({eval, py_call:code(Code), Locals}, ?DEFAULT).
 
-%% @doc The value of a Python expression.
+%% @doc Returns the value of a Python expression.
 -spec eval(code(), locals(), timeout()) -> result().
 eval(Code, Locals, Timeout) ->
     py_call:run({eval, py_call:code(Code), Locals}, Timeout).
@@ -255,7 +263,7 @@ exec(Code) ->
 exec(Code, Locals) ->
     py_call:run({exec, py_call:code(Code), Locals}, ?DEFAULT).
 
-%% @doc `ok' when the Python statements have run. What they assign stays in the namespace.
+%% @doc Returns `ok' when the Python statements have run. Their assignments stay in the namespace.
 -spec exec(code(), locals(), timeout()) -> ok | {error, error_reason()}.
 exec(Code, Locals, Timeout) ->
     py_call:run({exec, py_call:code(Code), Locals}, Timeout).
@@ -272,7 +280,8 @@ ctx_call(Context, Module, Function, Args) ->
 ctx_call(Context, Module, Function, Args, Kwargs) ->
     py_call:run_in(Context, py_call:job(Module, Function, Args, Kwargs), ?DEFAULT).
 
-%% @doc As {@link call/5}, in a context. Raises `context_not_bound' when it has ended.
+%% @doc Calls a function as {@link call/5} does, in a context. Raises `context_not_bound' when it
+%% has ended.
 -spec ctx_call(context(), name(), name(), args(), kwargs(), timeout()) -> result().
 ctx_call(Context, Module, Function, Args, Kwargs, Timeout) ->
     py_call:run_in(Context, py_call:job(Module, Function, Args, Kwargs), Timeout).
@@ -287,7 +296,8 @@ ctx_eval(Context, Code) ->
 ctx_eval(Context, Code, Locals) ->
     py_call:run_in(Context, {eval, py_call:code(Code), Locals}, ?DEFAULT).
 
-%% @doc As {@link eval/3}, in a context. Raises `context_not_bound' when it has ended.
+%% @doc Evaluates as {@link eval/3} does, in a context. Raises `context_not_bound' when it has
+%% ended.
 -spec ctx_eval(context(), code(), locals(), timeout()) -> result().
 ctx_eval(Context, Code, Locals, Timeout) ->
     py_call:run_in(Context, {eval, py_call:code(Code), Locals}, Timeout).
@@ -302,7 +312,7 @@ ctx_exec(Context, Code) ->
 ctx_exec(Context, Code, Locals) ->
     py_call:run_in(Context, {exec, py_call:code(Code), Locals}, ?DEFAULT).
 
-%% @doc As {@link exec/3}, in a context. Raises `context_not_bound' when it has ended.
+%% @doc Executes as {@link exec/3} does, in a context. Raises `context_not_bound' when it has ended.
 -spec ctx_exec(context(), code(), locals(), timeout()) -> ok | {error, error_reason()}.
 ctx_exec(Context, Code, Locals, Timeout) ->
     py_call:run_in(Context, {exec, py_call:code(Code), Locals}, Timeout).
@@ -314,8 +324,8 @@ ctx_exec(Context, Code, Locals, Timeout) ->
 stream(Module, Function, Args) ->
     stream(Module, Function, Args, #{}).
 
-%% @doc The items of what a Python function returns: a generator, or anything that can be iterated
-%% over, asynchronous or not.
+%% @doc Returns all items of the result of a Python function: a generator, or anything that can be
+%% iterated over, asynchronous or not.
 -spec stream(name(), name(), args(), kwargs()) -> result([term()]).
 stream(Module, Function, Args, Kwargs) ->
     py_call:run({collect, py_call:job(Module, Function, Args, Kwargs)}, ?DEFAULT).
@@ -325,7 +335,7 @@ stream(Module, Function, Args, Kwargs) ->
 stream_eval(Code) ->
     stream_eval(Code, #{}).
 
-%% @doc The items of the value of a Python expression.
+%% @doc Returns all items of the value of a Python expression.
 -spec stream_eval(code(), locals()) -> result([term()]).
 stream_eval(Code, Locals) ->
     py_call:run({collect, {eval, py_call:code(Code), Locals}}, ?DEFAULT).
@@ -335,17 +345,17 @@ stream_eval(Code, Locals) ->
 stream_start(Module, Function, Args) ->
     stream_start(Module, Function, Args, #{}).
 
-%% @doc A stream of the items of what a Python function returns, on demand.
+%% @doc Returns a stream: the items of the result of a Python function, on demand.
 %%
-%% It lives in the binding of the calling process; without one it has a worker of its own until
-%% it ends, so `no_workers_available' may come back. Nothing is produced before
+%% The stream lives in the binding of the calling process. Without a binding it has a worker of its
+%% own until it ends, so `no_workers_available' is possible. No item is produced before
 %% {@link stream_next/2} asks for it, and in between the context does other work.
 -spec stream_start(name(), name(), args(), kwargs()) -> result(stream()).
 stream_start(Module, Function, Args, Kwargs) ->
     Source = py_call:job(Module, Function, Args, Kwargs),
     case is_bound() andalso py_pool:binding(self()) of
         {ok, Lease} ->
-            %% A binding that has just been lost is none.
+            %% A process that has just lost its binding has none.
             try open_stream(Lease, false, Source)
             catch error:context_not_bound -> open_own_stream(Source)
             end;
@@ -363,7 +373,8 @@ open_own_stream(Source) ->
 ctx_stream(Context, Module, Function, Args) ->
     ctx_stream(Context, Module, Function, Args, #{}).
 
-%% @doc As {@link stream_start/4}, in a context, which lasts as long as the stream does.
+%% @doc Starts a stream as {@link stream_start/4} does, in a context. The context lasts as long as
+%% the stream.
 -spec ctx_stream(context(), name(), name(), args(), kwargs()) -> result(stream()).
 ctx_stream(Context, Module, Function, Args, Kwargs) ->
     open_stream(Context, false, py_call:job(Module, Function, Args, Kwargs)).
@@ -377,10 +388,10 @@ open_stream(Target, Own, Source) ->
         error:Reason -> ok = stream_close(Stream), error(Reason)
     end.
 
-%% @doc `ok' when one {@type stream_message()} will come for this demand: with Count items, or with
-%% fewer, if there are no more.
+%% @doc Returns `ok' when one {@type stream_message()} will come for this demand: with Count items,
+%% or with fewer, if there are no more.
 %%
-%% Only the process that started the stream, its consumer, may call this: others raise `badarg'. A
+%% The caller must be the process that started the stream, its consumer: others raise `badarg'. A
 %% stream has one open demand at most: `{error, busy}' is returned until the message of the demand
 %% before has been sent. `{error, overloaded}' is a demand that was refused, as a call may be. After
 %% either no message comes, and the stream goes on.
@@ -403,8 +414,8 @@ tell(Stream, What) ->
     self() ! {py_stream, Stream, What},
     ok.
 
-%% @doc `ok' when the stream is over, and none of its messages is or comes into the mailbox of the
-%% calling process.
+%% @doc Returns `ok' when the stream is over, and none of its messages is, or will be, in the
+%% mailbox of the calling process.
 %%
 %% A generator is closed: `GeneratorExit' is raised where it stands, and its `finally' runs. An open
 %% demand is cancelled, and its code interrupted.
@@ -429,9 +440,10 @@ forget_messages(Stream) ->
 call_async(Module, Function, Args) ->
     call_async(Module, Function, Args, #{}).
 
-%% @doc A call as {@link call/4}, without waiting for it: {@link await/2} does.
+%% @doc Starts a call as {@link call/4}, and returns at once. {@link await/2} waits for the result.
 %%
-%% Calls of a bound process run one after the other, others on any free worker.
+%% Calls of a bound process run one after the other, others on any free worker. For `async def'
+%% functions see {@link async_call/4}, which runs any number of them on one worker at once.
 -spec call_async(name(), name(), args(), kwargs()) -> pending().
 call_async(Module, Function, Args, Kwargs) ->
     py_call:start(py_call:job(Module, Function, Args, Kwargs)).
@@ -441,7 +453,7 @@ call_async(Module, Function, Args, Kwargs) ->
 ctx_call_async(Context, Module, Function, Args) ->
     ctx_call_async(Context, Module, Function, Args, #{}).
 
-%% @doc As {@link call_async/4}, in a context.
+%% @doc Starts a call as {@link call_async/4} does, in a context.
 -spec ctx_call_async(context(), name(), name(), args(), kwargs()) -> pending().
 ctx_call_async(Context, Module, Function, Args, Kwargs) ->
     py_call:start_in(Context, py_call:job(Module, Function, Args, Kwargs)).
@@ -451,10 +463,12 @@ ctx_call_async(Context, Module, Function, Args, Kwargs) ->
 await(Pending) ->
     py_call:await(Pending, ?DEFAULT).
 
-%% @doc The result of a call under way, once.
+%% @doc Waits for a call under way, and returns its result. {@link async_await/2} is the same
+%% function.
 %%
-%% When Timeout milliseconds are over, it is `{error, timeout}' and the call is stopped. Raises
-%% `badarg' if it was awaited before, and in any process but the one that made the call.
+%% The timeout is in milliseconds. When it is over, the result is `{error, timeout}' and the call is
+%% stopped. Raises `badarg' if the call was awaited before, and in any process but the one that made
+%% it.
 -spec await(pending(), timeout()) -> result().
 await(Pending, Timeout) ->
     py_call:await(Pending, Timeout).
@@ -464,11 +478,14 @@ await(Pending, Timeout) ->
 async_call(Module, Function, Args) ->
     async_call(Module, Function, Args, #{}).
 
-%% @doc A call of an `async def' function, without waiting for it: {@link async_await/2} does.
+%% @doc Starts a call of an `async def' function, and returns at once. {@link async_await/2} waits
+%% for the result.
 %%
-%% Any number of them run on one worker at once, in the event loop of the binding of the calling
-%% process; without one, in a context that all such calls share, and that is there while there are
-%% any. What is no coroutine is the result itself.
+%% Any number of such calls run on one worker at once, in the event loop of the binding of the
+%% calling process. Without a binding they run in a context that all of them share, and that is
+%% there while one of them is under way. A function that returns no coroutine has its result as the
+%% result of the call. For functions that compute or block see {@link call_async/4}, which runs each
+%% on a worker.
 -spec async_call(name(), name(), args(), kwargs()) -> pending().
 async_call(Module, Function, Args, Kwargs) ->
     py_async:start({async, py_call:job(Module, Function, Args, Kwargs)}).
@@ -478,7 +495,7 @@ async_call(Module, Function, Args, Kwargs) ->
 ctx_async_call(Context, Module, Function, Args) ->
     ctx_async_call(Context, Module, Function, Args, #{}).
 
-%% @doc As {@link async_call/4}, in the event loop of a context.
+%% @doc Starts a call as {@link async_call/4} does, in the event loop of a context.
 -spec ctx_async_call(context(), name(), name(), args(), kwargs()) -> pending().
 ctx_async_call(Context, Module, Function, Args, Kwargs) ->
     py_call:start_in(Context, {async, py_call:job(Module, Function, Args, Kwargs)}).
@@ -488,7 +505,7 @@ ctx_async_call(Context, Module, Function, Args, Kwargs) ->
 async_await(Pending) ->
     py_call:await(Pending, ?DEFAULT).
 
-%% @doc As {@link await/2}. When the time is over the coroutine is cancelled:
+%% @doc The same function as {@link await/2}. When the time is over a coroutine is cancelled:
 %% `asyncio.CancelledError' is raised where it waits.
 -spec async_await(pending(), timeout()) -> result().
 async_await(Pending, Timeout) ->
@@ -500,12 +517,12 @@ async_await(Pending, Timeout) ->
 async_gather(Calls) ->
     py_gather:gather(fun under_way/1, Calls, ?DEFAULT).
 
-%% @doc The values of all calls, in their order, or the first error that comes.
+%% @doc Returns the values of all calls, in their order, or the first error that comes.
 %%
-%% There may be any number of them: those that it makes wait when too many are under way, until
-%% one of the others has come; it is `overloaded' when there are no others. Timeout milliseconds
-%% are for all of them together. The calls that are still under way after an error are cancelled.
-%% Raises `badarg' as {@link await/2} does.
+%% Takes any number of calls. One that is refused as overloaded is made again when another one has
+%% finished; the result is `{error, overloaded}' when there is no other. Timeout milliseconds are
+%% for all calls together. The calls that are still under way after an error are cancelled. Raises
+%% `badarg' as {@link await/2} does.
 -spec async_gather([pending() | {name(), name(), args()} | {name(), name(), args(), kwargs()}],
                    timeout()) -> result([term()]).
 async_gather(Calls, Timeout) ->
@@ -520,13 +537,14 @@ under_way(Pending) ->
 
 %%% Interruptions
 
-%% @doc `ok' when a call runs there, which now returns `{error, interrupted}' to its caller.
+%% @doc Returns `ok' when a call runs in the target, which now returns `{error, interrupted}' to its
+%% caller.
 %%
-%% For a process it is the call that the process is in, wherever it runs; for a context the one
-%% that runs in it, whoever called. Its code gets an exception, `erlang.Interrupted', which no
-%% `except Exception' catches; the context and its variables stay. Code that does not end within
-%% `interrupt_grace' milliseconds loses its worker, and so its context. `not_running': nothing
-%% runs there, the context or the process may be gone, or the call waits for its turn.
+%% The call of a process is the one that it waits for, in any context; that of a context is the one
+%% that runs in it, of any caller. An exception is raised in the code, `erlang.Interrupted', which
+%% no `except Exception' catches; the context and its variables stay. Code that does not end within
+%% `interrupt_grace' milliseconds loses its worker, and so its context. `not_running': no call runs
+%% in the target, which may be gone, or its call waits in a queue.
 -spec interrupt(context() | pid()) -> ok | {error, not_running}.
 interrupt(Target) when node(Target) =:= node() ->
     case py_nif:interrupt(Target) of
@@ -538,12 +556,13 @@ interrupt(_) ->
 
 %%% Python calls Erlang
 
-%% @doc `ok' when Python code can call Fun by this name, in place of what it called before.
+%% @doc Returns `ok' when Python code can call Fun by this name, which replaces a function that had
+%% it.
 %%
-%% In Python, `erlang.call(name, *args)', `erlang.name(*args)' or `from erlang import name'. Fun
-%% gets the list of arguments, and runs in a process of its own, whose `$callers' begin with the
-%% process that the Python code runs for. That process may use `eval', `exec' and `call': they run in the
-%% context that called, in the middle of the code that waits. What Fun fails with is raised in
+%% Python code writes `erlang.call(name, *args)', `erlang.name(*args)' or `from erlang import name'.
+%% Fun gets the list of arguments, and runs in a process of its own, whose `$callers' begin with the
+%% process that the Python code runs for. That process may use `eval', `exec' and `call': they run
+%% in the context that called, in the middle of the code that waits. An error of Fun is raised in
 %% Python as `erlang.ErlangError'. See `docs/callbacks.md'.
 -spec register_function(name(), fun(([term()]) -> term())) -> ok.
 register_function(Name, Fun) when is_function(Fun, 1) ->
@@ -551,14 +570,15 @@ register_function(Name, Fun) when is_function(Fun, 1) ->
 register_function(_, _) ->
     error(badarg).
 
-%% @doc As {@link register_function/2}, for `Module:Function/1', which is found anew at each call.
+%% @doc Registers `Module:Function/1' as {@link register_function/2} does. The function is looked up
+%% at each call.
 -spec register_function(name(), module(), Function :: atom()) -> ok.
 register_function(Name, Module, Function) when is_atom(Module), is_atom(Function) ->
     py_callback:register(function_name(Name), {Module, Function});
 register_function(_, _, _) ->
     error(badarg).
 
-%% @doc `ok' when no function has this name any more, or none had. Calls that run go on.
+%% @doc Returns `ok' when no function has this name any more, or none had. Calls that run go on.
 -spec unregister_function(name()) -> ok.
 unregister_function(Name) ->
     py_callback:unregister(function_name(Name)).
@@ -573,14 +593,14 @@ function_name(Name) ->
 
 %%% Information
 
-%% @doc The version of the Python that runs, as `<<"3.11.7">>'.
+%% @doc Returns the version of the Python that runs, as `<<"3.11.7">>'.
 -spec version() -> {ok, binary()}.
 version() ->
     _ = py_pool:native(),
     #{version := Version} = py_runtime:info(),
     {ok, Version}.
 
-%% @doc The Python that runs, by its own words.
+%% @doc Returns the version, the paths and the library of the Python that runs.
 -spec python_info() -> result(python_info()).
 python_info() ->
     _ = py_pool:native(),
@@ -594,8 +614,8 @@ python_info() ->
             {error, Reason}
     end.
 
-%% @doc An error as a person reads it: for an exception, what Python would print, without the
-%% carets under a line.
+%% @doc Returns an error as text for a person: for an exception, the text that Python would print,
+%% without the carets under a line.
 -spec format_error(error_reason() | {error, error_reason()} | term()) -> binary().
 format_error(Error) ->
     py_error:format(Error).

@@ -1,6 +1,7 @@
 %% @private
-%% The context in which the asynchronous calls of processes without a binding run, all of them at
-%% once: a binding of this process, made for the first and given back when there are none.
+%% The shared context: the asynchronous calls of processes without a binding run in it, all of them
+%% at once. It is the binding of this server, made for the first call and given back when none is
+%% left.
 -module(py_async).
 -behaviour(gen_server).
 
@@ -9,11 +10,12 @@
 
 -include_lib("kernel/include/logger.hrl").
 
-%% Milliseconds between two looks; a binding without any call from one to the next ends.
+%% Milliseconds between two checks. A binding without any call from one check to the next ends.
 -define(ROUND, 500).
 
-%% `quiet_at': the number of calls that the binding had had when it was found without one.
-%% `timer': the next look; a timer, since a timeout of the server would begin anew with each message.
+%% `quiet_at': the number of calls that the binding had had when it was last idle; `none' if it was
+%% busy at the last check. `timer': the next check; a timer, since a timeout of the server would
+%% begin anew with each message.
 -record(state, {quiet_at = none :: non_neg_integer() | none,
                 timer = none :: reference() | none}).
 
@@ -22,7 +24,7 @@ start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
 %% @doc Starts a job of the calling process: in its binding, in the context that waits for it, or in
-%% the common one.
+%% the shared one.
 -spec start(py_nif:job()) -> py_call:pending().
 start(Job) ->
     case py:is_bound() orelse py_callback:current() of
@@ -34,12 +36,12 @@ start(Job, {ok, Lease}) ->
     try
         py_call:start_at(Lease, Job)
     catch
-        %% It has just been given back.
+        %% The shared context has just been given back.
         error:context_not_bound -> start(Job, none)
     end;
 start(Job, none) ->
     case bind() of
-        %% By now it may have been given back again.
+        %% The shared context may have been given back again meanwhile.
         {ok, Lease} -> start(Job, {ok, Lease});
         {error, no_workers_available} -> py_call:failed(no_workers_available);
         {error, NotStarted} -> error(NotStarted)
@@ -65,7 +67,7 @@ init([]) ->
 -spec handle_call(term(), gen_server:from(), #state{}) ->
     {reply, {ok, py_nif:lease()} | {error, term()}, #state{}}.
 handle_call(bind, _From, #state{timer = none}) ->
-    {reply, bound(), look_later(#state{})};
+    {reply, bound(), check_later(#state{})};
 handle_call(bind, _From, State) ->
     {reply, bound(), State#state{quiet_at = none}};
 handle_call(_Request, _From, State) ->
@@ -76,7 +78,7 @@ bound() ->
         ok ->
             case py_pool:binding(self()) of
                 {ok, Lease} -> {ok, Lease};
-                %% It has ended since, or the pool has died, which the next one tells.
+                %% The binding has ended since, or the pool has died: then the next bind says so.
                 none -> bound()
             end;
         {error, Reason} ->
@@ -93,29 +95,30 @@ handle_cast(Message, State) ->
 
 -spec handle_info(term(), #state{}) ->
     {noreply, #state{}} | {noreply, #state{}, hibernate}.
-handle_info({timeout, Timer, look}, #state{quiet_at = QuietAt, timer = Timer}) ->
+handle_info({timeout, Timer, check}, #state{quiet_at = QuietAt, timer = Timer}) ->
     case py_pool:binding(self()) of
         none ->
             {noreply, #state{}};
         {ok, Lease} ->
-            %% Not by the pool: it may be busy, and calls come meanwhile.
+            %% Ended by the native side, which sees new calls at once: the pool may be busy.
             case QuietAt =/= none andalso py_nif:end_idle(Lease, QuietAt) of
                 true ->
                     ok = py:unbind(),
-                    %% What it knew of the lease is garbage, which holds it.
+                    %% The garbage of this process holds the lease.
                     {noreply, #state{}, hibernate};
                 false ->
-                    {noreply, look_later(#state{quiet_at = quiet_at(Lease)})}
+                    {noreply, check_later(#state{quiet_at = quiet_at(Lease)})}
             end
     end;
 handle_info(Message, State) ->
     ?LOG_WARNING(#{what => unexpected_message, message => Message}),
     {noreply, State}.
 
-look_later(State) ->
-    State#state{timer = erlang:start_timer(?ROUND, self(), look)}.
+check_later(State) ->
+    State#state{timer = erlang:start_timer(?ROUND, self(), check)}.
 
-%% In this order: a call that comes in between is not in the count, and shows at the next look.
+%% Counts the calls before it looks whether the lease is idle: a call in between is not in the
+%% count, and shows at the next check.
 quiet_at(Lease) ->
     Submitted = py_nif:submitted(Lease),
     case py_nif:is_idle(Lease) of

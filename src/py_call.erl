@@ -1,6 +1,9 @@
 %% @private
-%% The path of a call: make_ref and its receive stand here, once for calls that are waited for, and
-%% once for those under way.
+%% The path of a call: from the request to the native side to the result in the mailbox of the
+%% caller.
+%%
+%% Runs in the calling process. Each `make_ref' and its `receive' stand here: once for calls that
+%% are waited for, and once for calls under way.
 -module(py_call).
 
 -export([job/4, run/2, run_in/3, submit/3, start/1, start_in/2, start_at/2, within/1, failed/1,
@@ -15,7 +18,7 @@
 
 -type target() :: py_nif:pool() | py_nif:lease() | py_nif:context() | py_nif:callback().
 
-%% Milliseconds in which a message comes that is about to be sent.
+%% Milliseconds to wait for a message that is about to be sent.
 -define(GRACE_MS, 1000).
 
 -spec job(py:name(), py:name(), py:args(), py:kwargs()) -> py_nif:source().
@@ -23,7 +26,8 @@ job(Module, Function, Args, Kwargs) ->
     {call, name(Module), name(Function), Args, Kwargs}.
 
 %% A process that lost its binding to a crash is a process without one. A call that was accepted in
-%% the binding is not run outside of it: if the binding ends under it, it is `interrupted'.
+%% the binding is not run outside of it: the result is `{error, interrupted}' if the binding ends
+%% before the call.
 -spec run(py_nif:job(), timeout() | ?DEFAULT) -> term().
 run(Job, Timeout) ->
     case py_pool:binding(self()) of
@@ -31,27 +35,27 @@ run(Job, Timeout) ->
             try
                 submit(Lease, Job, Timeout)
             catch
-                %% Refused at once.
+                %% The binding had ended before: the call was not accepted.
                 error:context_not_bound -> run_unbound(Job, Timeout, undefined)
             end;
         none ->
             run_unbound(Job, Timeout, py_callback:current())
     end.
 
-%% A process that answers a callback goes on where the callback came from.
+%% A process that answers a callback has its calls run by the thread that waits for the answer.
 run_unbound(Job, Timeout, undefined) ->
     py_restart:run(fun(Pool, Left) -> submit(Pool, Job, Left) end, Timeout);
 run_unbound(Job, Timeout, {Callback, _Lease}) ->
     submit(Callback, Job, Timeout).
 
-%% `badarg' for a context that is not one. In the context that waits for this process, the job runs
-%% in the middle of what waits.
+%% Raises `badarg' for a term that is no context. In a context that waits for the calling process,
+%% the job runs in the middle of the code that waits.
 -spec run_in(py:context(), py_nif:job(), timeout() | ?DEFAULT) -> term().
 run_in(Context, Job, Timeout) ->
     submit(within(Context), Job, Timeout).
 
-%% @doc Where a job for this context goes: in the context that waits for the calling process it runs
-%% in the middle of what waits.
+%% @doc Returns the target of a job for this context: the callback that the calling process answers,
+%% if code of the context waits for that; else the context.
 -spec within(py:context() | py_nif:lease()) -> target().
 within(Context) ->
     case py_callback:current() of
@@ -75,7 +79,7 @@ submit(Target, Job, Timeout) when ?IS_TIMEOUT(Timeout); Timeout =:= ?DEFAULT ->
 submit(_Target, _Job, _Timeout) ->
     error(badarg).
 
-%% Looked up here, the default costs nothing: the worker is busy meanwhile.
+%% The default is looked up after the submission, while the worker is busy.
 await(Ref, Ticket, ?DEFAULT) ->
     try timeout(?DEFAULT) of
         Timeout -> await(Ref, Ticket, Timeout)
@@ -92,7 +96,7 @@ await(Ref, Ticket, Timeout) ->
             cancelled ->
                 {error, timeout};
             replied ->
-                %% Cannot hang: the ticket says that the worker sends, or has sent, and to us.
+                %% Cannot hang: the ticket says that the worker sends the reply, or has sent it.
                 receive {Ref, Result} -> result(Result) end
         end
     end.
@@ -101,14 +105,14 @@ timeout(?DEFAULT) -> timeout(application:get_env(erlang_python, default_timeout,
 timeout(Timeout) when ?IS_TIMEOUT(Timeout) -> Timeout;
 timeout(_) -> error(badarg).
 
-%% @doc What a reply says to its caller.
+%% @doc Returns or raises what a reply says.
 -spec result(term()) -> term().
-%% A big value is decoded here: into the right heap, by a scheduler.
+%% A big value is decoded by the caller: into its own heap, on a scheduler.
 result({external, Value}) -> {ok, binary_to_term(Value)};
 result({raise, Reason}) -> error(Reason);
 result(Result) -> Result.
 
-%% @doc As `run', but returns at once.
+%% @doc Submits a job as `run/2' does, and returns at once.
 -spec start(py_nif:job()) -> pending().
 start(Job) ->
     case py_pool:binding(self()) of
@@ -149,20 +153,20 @@ start_at(Target, Job) ->
         {error, Reason} -> {py_pending, self(), Ref, {error, Reason}}
     end.
 
-%% @doc A call that was refused.
+%% @doc Returns a call under way that was refused.
 -spec failed(py:error_reason()) -> pending().
 failed(Reason) ->
     {py_pending, self(), make_ref(), {error, Reason}}.
 
 -spec await(pending(), timeout() | ?DEFAULT) -> py:result().
 await({py_pending, Owner, _Ref, _}, _Timeout) when Owner =/= self() ->
-    %% It would wait for a message that another process gets.
+    %% The reply is sent to the owner: another process would wait in vain.
     error(badarg);
 await({py_pending, _Owner, _Ref, {error, Reason}}, _Timeout) ->
     {error, Reason};
 await({py_pending, _Owner, Ref, Ticket}, Timeout0) ->
     Timeout = timeout(Timeout0),
-    %% An await takes the reply or cancels the call: another one would wait for nothing.
+    %% An await takes the reply or cancels the call: a second one would wait in vain.
     py_nif:take(Ticket) orelse error(badarg),
     case py_nif:is_pending(Ticket) of
         true -> await(Ref, Ticket, Timeout);
@@ -171,23 +175,25 @@ await({py_pending, _Owner, Ref, Ticket}, Timeout0) ->
 await(_, _) ->
     error(badarg).
 
-%% @doc The reply to a call that is not pending any more: it is there or about to be sent, unless the
-%% caller has taken the message out of its mailbox.
+%% @doc Returns the reply to a call that is not pending any more, which is in the mailbox or about
+%% to be sent. Raises `badarg' if the caller has taken the message out of its mailbox.
 -spec settled(reference()) -> term().
 settled(Ref) ->
     receive {Ref, Result} -> Result after ?GRACE_MS -> error(badarg) end.
 
-%% @doc Cancels a call, for whose reply it waits Moment milliseconds if that is under way.
--spec discard(pending(), Moment :: timeout()) -> ok.
-discard({py_pending, _Owner, _Ref, {error, _}}, _Moment) ->
+%% @doc Cancels a call. A reply that is about to be sent is awaited for Grace milliseconds, and
+%% dropped.
+-spec discard(pending(), Grace :: timeout()) -> ok.
+discard({py_pending, _Owner, _Ref, {error, _}}, _Grace) ->
     ok;
-discard({py_pending, _Owner, Ref, Ticket}, Moment) ->
+discard({py_pending, _Owner, Ref, Ticket}, Grace) ->
     case py_nif:cancel(Ticket) of
         cancelled -> ok;
-        replied -> receive {Ref, _} -> ok after Moment -> ok end
+        replied -> receive {Ref, _} -> ok after Grace -> ok end
     end.
 
-%% @doc The monotonic time, in milliseconds, at which a call that began at Begin has had its time.
+%% @doc Returns the monotonic time, in milliseconds, at which the timeout of a call that began at
+%% Begin is over.
 -spec deadline(Begin :: integer(), timeout() | ?DEFAULT) -> integer() | infinity.
 deadline(Begin, Timeout0) ->
     case timeout(Timeout0) of
@@ -195,6 +201,7 @@ deadline(Begin, Timeout0) ->
         Timeout -> Begin + Timeout
     end.
 
+%% @doc Returns the milliseconds until a deadline.
 -spec remaining(integer() | infinity) -> timeout().
 remaining(infinity) -> infinity;
 remaining(Deadline) -> max(0, Deadline - erlang:monotonic_time(millisecond)).

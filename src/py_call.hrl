@@ -1,6 +1,6 @@
 %% Timeouts, for the modules that take them.
 
-%% No timeout was named.
+%% The timeout of a call that names none.
 -define(DEFAULT, '$default').
 -define(MAX_TIMEOUT, 16#ffffffff).
 -define(IS_TIMEOUT(T), (T =:= infinity orelse

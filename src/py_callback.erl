@@ -1,9 +1,9 @@
 %% @private
-%% Erlang functions for Python code: which there are, and the processes that run them.
+%% The server of callbacks: the registered functions, and the processes that run them.
 %%
-%% Each call is a message from the thread that waits. The function runs in a process of its own,
-%% linked to this one, as the children of a supervisor are: no gen_server:call stands in the way of
-%% a callback, and `supervisor:which_children/1' works.
+%% A call of Python code comes as a message from the thread that waits. The function runs in a
+%% process of its own, linked to this server as the children of a supervisor are: no
+%% `gen_server:call' stands in the way of a callback, and `supervisor:which_children/1' works.
 -module(py_callback).
 -behaviour(gen_server).
 
@@ -17,36 +17,37 @@
 -include_lib("kernel/include/logger.hrl").
 
 -type callable() :: fun(([term()]) -> term()) | {module(), atom()}.
-%% Gets the list of arguments.
+%% A registered function. It gets the list of arguments.
 
 -type current() :: {py_nif:callback(), Lease :: pos_integer() | none}.
-%% Where the jobs of a process that answers a callback run.
+%% The callback that a process answers, and the lease whose code waits for it. The jobs of that
+%% process run there.
 
-%% A process that Python code watches.
+%% A process that Python code monitors.
 -record(watch, {id :: pos_integer(), handle :: py_nif:callback(), far :: py_far:watch(),
-                %% Callbacks that wait for it to be down.
+                %% Callbacks that wait for the end of the process.
                 waiters = #{} :: #{pid() => gen_server:from()}}).
 
 -record(state, {
-    %% The callbacks that run.
+    %% The processes that run callbacks.
     processes = #{} :: #{pid() => {Id :: pos_integer(), py_nif:callback()}},
     ids = #{} :: #{Id :: pos_integer() => pid() | reference()},
     watches = #{} :: #{reference() => #watch{}},
     %% The watch that a callback waits for.
     waiting = #{} :: #{pid() => reference()},
-    %% Messages for nodes that are slow.
+    %% Messages that wait for slow nodes.
     queues = py_far:new() :: py_far:queues()
 }).
 
-%% name -> function, group leader of the process that has registered it. Written here, read by the
-%% processes that run them, owned by the supervisor.
+%% Maps a name to a function and the group leader of the process that has registered it. Written by
+%% this server, read by the processes that run callbacks, owned by the supervisor.
 -define(TABLE, py_functions).
 -define(CURRENT, '$py_callback').
-%% Milliseconds that a process has to end in, when nobody wants its answer any more.
+%% Milliseconds that a process has to end in, when its answer is not awaited any more.
 -define(PATIENCE, 5000).
-%% Milliseconds without a message, after which it collects its garbage.
+%% Milliseconds without a message, after which the server collects its garbage.
 -define(QUIET, 100).
-%% The longest that `receive' waits, 49 days.
+%% The longest timeout of `receive', 49 days.
 -define(MAX_TIMEOUT, 16#ffffffff).
 
 -spec create_table() -> ok.
@@ -73,7 +74,7 @@ call(Request) ->
         exit:{_, {gen_server, call, _}} -> error({not_started, erlang_python})
     end.
 
-%% Of the calling process, if it answers a callback.
+%% @doc Returns the callback that the calling process answers.
 -spec current() -> current() | undefined.
 current() ->
     get(?CURRENT).
@@ -104,13 +105,13 @@ handle_call({await_down, Id}, {Pid, _} = From, #state{ids = Ids, watches = Watch
         #{} ->
             {reply, none, State, ?QUIET}
     end;
-%% What a supervisor answers.
+%% The requests of `supervisor:which_children/1' and `count_children/1'.
 handle_call(which_children, _From, #state{processes = Processes} = State) ->
     {reply, [{undefined, Pid, worker, [?MODULE]} || Pid <- maps:keys(Processes)], State, ?QUIET};
 handle_call(count_children, _From, #state{processes = Processes} = State) ->
     Count = map_size(Processes),
     {reply, [{specs, 1}, {active, Count}, {supervisors, 0}, {workers, Count}], State, ?QUIET};
-%% Whatever else one may ask of a supervisor must not end what runs here.
+%% Other requests to a supervisor, and unknown ones: they must not end the callbacks that run.
 handle_call(_Request, _From, State) ->
     {reply, {error, not_supported}, State, ?QUIET}.
 
@@ -122,7 +123,7 @@ handle_cast(Message, State) ->
 -spec handle_info(term(), #state{}) -> {noreply, #state{}, timeout() | hibernate}.
 handle_info({py_callback, {Id, Handle, Lease, Callers}, Name, Args}, State) ->
     #state{processes = Processes, ids = Ids} = State,
-    %% The function may unlink its process; nothing but the monitor tells of every end.
+    %% The function may unlink its process; the monitor alone tells of every end.
     {Pid, _} = proc_lib:spawn_opt(?MODULE, run, [Handle, Lease, Callers, Name, Args],
                                   [link, monitor]),
     {noreply, State#state{processes = Processes#{Pid => {Id, Handle}}, ids = Ids#{Id => Pid}},
@@ -151,7 +152,7 @@ handle_info({py_monitor, Id, Handle, Process}, #state{ids = Ids, watches = Watch
             {noreply, State#state{ids = Ids#{Id => Monitor},
                                   watches = Watches#{Monitor => Watch}}, ?QUIET}
     catch
-        %% No process, and no name of one.
+        %% The term is no process, and no name of one.
         error:badarg ->
             ok = py_nif:answer(Handle, {ok, badarg}),
             {noreply, State, ?QUIET}
@@ -168,10 +169,10 @@ handle_info({kill, Pid}, #state{processes = Processes} = State) ->
     _ = is_map_key(Pid, Processes) andalso exit(Pid, kill),
     {noreply, State, ?QUIET};
 handle_info({'EXIT', _Pid, _Reason}, State) ->
-    %% The monitor tells.
+    %% The `DOWN' message of the monitor is the one that counts.
     {noreply, State, ?QUIET};
 handle_info(timeout, State) ->
-    %% What it knew of callbacks that have ended is garbage, which holds the terms of their calls.
+    %% The garbage of this process holds the terms of callbacks that have ended.
     {noreply, State, hibernate};
 handle_info(Message, State) ->
     ?LOG_WARNING(#{what => unexpected_message, message => Message}),
@@ -191,26 +192,26 @@ await(Pid, Timer) ->
             Reason;
         {timeout, Timer, kill} ->
             exit(Pid, kill),
-            %% The others have had their time, too.
+            %% The time of the other processes is over, too.
             self() ! {timeout, Timer, kill},
             killed
     end.
 
-%% The handle of the watch has the answer, if there is one.
+%% Removes a watch, whose handle has been answered or is not awaited any more.
 forget_watch(Monitor, #state{watches = Watches0, ids = Ids} = State) ->
     {#watch{id = Id, waiters = Waiters}, Watches} = maps:take(Monitor, Watches0),
     maps:foreach(fun(_Pid, From) -> gen_server:reply(From, none) end, Waiters),
     Waiting = maps:without(maps:keys(Waiters), State#state.waiting),
     State#state{watches = Watches, ids = maps:remove(Id, Ids), waiting = Waiting}.
 
-%% A callback has ended. Answers for a process that has not answered itself, as one that hibernates
-%% and ends normally; a second answer has no effect.
+%% Removes the process of a callback that has ended. Answers for a process that has not answered
+%% itself, as one that hibernates and ends normally; a second answer has no effect.
 forget_process(Pid, Reason, #state{processes = Processes0, ids = Ids} = State) ->
     {{Id, Handle}, Processes} = maps:take(Pid, Processes0),
     ok = py_nif:answer(Handle, {exit, Reason, []}),
     forget_waiter(Pid, State#state{processes = Processes, ids = maps:remove(Id, Ids)}).
 
-%% The callback's process may have waited for another one to be down.
+%% Removes the process from those that wait for the end of a monitored process.
 forget_waiter(Pid, #state{watches = Watches, waiting = Waiting0} = State) ->
     case maps:take(Pid, Waiting0) of
         {Monitor, Waiting} ->
@@ -221,11 +222,12 @@ forget_waiter(Pid, #state{watches = Watches, waiting = Waiting0} = State) ->
             State
     end.
 
-%% Python code finds a name in a native copy of the table, which has all names from here on and is
-%% told of each change.
+%% Fills the native copy of the table, in which Python code looks names up. Each later change is
+%% passed on to it.
 publish() ->
     py_nif:serve_callbacks([Name || {Name, _, _} <- ets:tab2list(?TABLE)]).
 
+%% @doc Runs a function for Python code, and answers. The entry of a process of its own.
 -spec run(py_nif:callback(), Lease :: pos_integer() | none, [pid()], binary(),
           {ok, [term()]} | {external, binary()}) -> ok.
 run(Handle, Lease, Callers, Name, Args) ->
@@ -233,7 +235,7 @@ run(Handle, Lease, Callers, Name, Args) ->
     _ = put(?CURRENT, {Handle, Lease}),
     py_nif:answer(Handle, outcome(function(Name), Args)).
 
-%% A name is a binary; an atom means a function of this module.
+%% Looks a function up. A name is a binary; an atom means a function of this module.
 function(wait_down) -> [{wait_down, fun wait_down/1, group_leader()}];
 function(Name) -> ets:lookup(?TABLE, Name).
 
@@ -247,9 +249,10 @@ outcome([{_, Function, Leader}], Args) ->
         Class:Reason:Stacktrace -> {Class, Reason, Stacktrace}
     end.
 
-%% Makes the calling process, and what it spawns, one of the group of the process that has registered
-%% the function: the output goes where that one's goes, and the end of this application, which kills
-%% its group, spares what the function has spawned. A group whose leader is dead has no output.
+%% Makes the calling process, and what it spawns, one of the group of the process that has
+%% registered the function: both have the same output, and the end of this application, which kills
+%% its group, spares the processes that the function has spawned. A group whose leader is dead has
+%% no output.
 join(Leader) when node(Leader) =/= node() ->
     true = group_leader(Leader, self()),
     ok;
@@ -263,9 +266,9 @@ apply_function(Function, Args) -> Function(Args).
 args({ok, Args}) -> Args;
 args({external, Args}) -> binary_to_term(Args).
 
-%% For `erlang.Monitor.wait', which looks for itself what has become of the process.
+%% Called by `erlang.Monitor.wait', which reads the outcome from the monitor itself.
 wait_down([]) ->
-    %% What was to be watched before this is watched.
+    %% Returns when each monitor that was asked for before is set.
     gen_server:call(?MODULE, sync, infinity);
 wait_down([Id, none]) ->
     gen_server:call(?MODULE, {await_down, Id}, infinity);

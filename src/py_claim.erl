@@ -1,7 +1,7 @@
 %% @private
-%% The claim of a request that one process makes to another, within a time that the first one keeps:
-%% either it is granted, or the requester has given up. An atomic decides, so neither waits to learn
-%% what the other one has done.
+%% The claim of a request that one process makes to another, within a time that the requester keeps.
+%% A claim is either granted, or the requester has given up. An atomic decides, so neither process
+%% waits for the other one.
 %%
 %% ```
 %% open --> granted
@@ -23,12 +23,12 @@
 new() ->
     atomics:new(1, []).
 
-%% @doc Whether the request is granted: `false' when its requester has given up.
+%% @doc Grants the request. Returns `false' when its requester has given up.
 -spec grant(claim()) -> boolean().
 grant(Claim) ->
     atomics:compare_exchange(Claim, 1, ?OPEN, ?GRANTED) =:= ok.
 
-%% @doc Whether the requester gives up: `false' when the request is granted.
+%% @doc Gives the request up. Returns `false' when it is granted.
 -spec give_up(claim()) -> boolean().
 give_up(Claim) ->
     atomics:compare_exchange(Claim, 1, ?OPEN, ?GIVEN_UP) =:= ok.

@@ -1,5 +1,6 @@
 %% @private
-%% Which interpreter the user chose, and what it says of itself.
+%% The discovery of Python: finds the interpreter that the user chose, and asks it where its library
+%% is. Called by `py_runtime', at the start of the application.
 -module(py_discovery).
 
 -export([choose/0, ask/1, message/2]).
@@ -12,12 +13,13 @@
 -define(MARK, "erlang_python:").
 
 -type answer() :: #{binary() => binary()}.
-%% By the names in `question/0'; `libpython' is the path of the shared library, or empty.
+%% The answers to `question/0', by their names; `libpython' is the path of the shared library, or
+%% empty.
 -type source() :: string().
-%% Where the choice stands: a person has to know what to mend.
+%% The setting that names the interpreter, for error messages.
 -type result(T) :: {ok, T} | {error, Message :: binary()}.
 
-%% @doc The path of the Python that the user chose, and where the choice stands.
+%% @doc Returns the path of the Python that the user chose, and the setting that names it.
 -spec choose() -> result({file:filename_all(), source()}).
 choose() ->
     case application:get_env(erlang_python, python) of
@@ -71,7 +73,7 @@ executable_at(Path, Source) ->
                     [Path, Source, file:format_error(Reason)])
     end.
 
-%% `python3.12' without a slash is a command, not a file.
+%% Looks up a command: a name without a slash, as `python3.12'.
 find_command(Name, Source) ->
     IsCommand = filename:basename(Name) =:= Name,
     case IsCommand andalso os:find_executable(Name) of
@@ -85,7 +87,7 @@ find_command(Name, Source) ->
 is_file(Path) ->
     filelib:is_regular(Path).
 
-%% @doc What the interpreter says of itself: nobody else knows where its library is.
+%% @doc Returns the answers of the interpreter, which alone knows where its library is.
 -spec ask({file:filename_all(), source()}) -> result({answer(), source()}).
 ask({Executable, Source}) ->
     Args = ["-c", question()],
@@ -125,7 +127,7 @@ answered(Answer, Executable, Source, Output) ->
     end.
 
 close_port(Port) ->
-    %% It may have ended by itself in this instant.
+    %% The port may have ended by itself in this instant.
     try port_close(Port) of
         true -> ok
     catch
@@ -139,7 +141,8 @@ close_port(Port) ->
 deadline() ->
     erlang:monotonic_time(millisecond) + ?ASK_TIMEOUT.
 
-%% Each line starts on a new one: a sitecustomize may have left one unfinished.
+%% The program that the interpreter runs. Each answer starts on a new line: a `sitecustomize' may
+%% have left a line unfinished.
 question() ->
     "import os, sys, sysconfig\n"
     "def say(name, value):\n"
@@ -179,7 +182,7 @@ printable(Output) ->
         _ -> io_lib:format("~tp", [Output])
     end.
 
-%% @doc An error for a person.
+%% @doc Returns an error with a text for a person.
 -spec message(io:format(), [term()]) -> {error, binary()}.
 message(Format, Args) ->
     {error, unicode:characters_to_binary(io_lib:format(Format, Args))}.

@@ -1,10 +1,10 @@
 %% @private
-%% Errors as a person reads them.
+%% Errors as text for a person.
 -module(py_error).
 
 -export([format/1]).
 
-%% @doc What Python would print for an exception; a sentence for everything else.
+%% @doc Returns the text that Python would print for an exception; a sentence for other errors.
 -spec format(term()) -> binary().
 format({error, Reason}) ->
     format(Reason);

@@ -1,6 +1,6 @@
 %% @private
-%% Messages of Python code to processes of other nodes, and monitors of those. `py_callback' calls
-%% this; a node that takes nothing, or is not connected yet, must not block it.
+%% Messages of Python code to processes of other nodes, and monitors of such processes. Called by
+%% `py_callback', which a node that takes no data, or is not connected yet, must not block.
 -module(py_far).
 
 -export([new/0, send/4, resume/2, monitor/1, demonitor/1]).
@@ -11,9 +11,10 @@
 
 -type entry() :: {Dest :: term(), Message :: term(), py_nif:outgoing()}.
 -opaque queues() :: #{node() | port() => queue:queue(entry())}.
-%% The messages that wait for their nodes, whose number `erlang.send' bounds. A port may be busy by
-%% itself.
+%% The messages that wait for their nodes. Their number is bounded by `erlang.send'. A port has a
+%% queue of its own, since it may be busy by itself.
 -opaque watch() :: {reference(), pid() | none}.
+%% A monitor, and the process that watches a process of another node.
 
 %% Milliseconds after which a node that took no message is tried again.
 -define(PAUSE, 10).
@@ -22,8 +23,8 @@
 new() ->
     #{}.
 
-%% @doc Sends a message after those to the same node that wait. When that node takes none now,
-%% `{py_far, Key}' comes later, for `resume/2'.
+%% @doc Sends a message, after those that wait for the same node. When the node takes no data now,
+%% `{py_far, Key}' is sent to the calling process later, for `resume/2'.
 -spec send(Dest :: term(), Message :: term(), py_nif:outgoing(), queues()) -> queues().
 send(Dest, Message, Outgoing, Queues) ->
     Key = if is_port(Dest) -> Dest; true -> node_of(Dest) end,
@@ -33,7 +34,7 @@ send(Dest, Message, Outgoing, Queues) ->
         #{} -> flush(Key, queue:from_list([Entry]), Queues)
     end.
 
-%% @doc Sends what waits for a node.
+%% @doc Sends the messages that wait for a node.
 -spec resume(node() | port(), queues()) -> queues().
 resume(Key, Queues) ->
     #{Key := Queue} = Queues,
@@ -53,8 +54,8 @@ flush(Key, Queue0, Queues) ->
             end
     end.
 
-%% `false' when the connection's buffer is full. Without a connection the message waits in that
-%% buffer until there is one, or is lost when there will be none.
+%% Returns `false' when the buffer of the connection is full. Without a connection the message waits
+%% in that buffer until there is one, or is lost when there will be none.
 is_sent({Dest, Message, Outgoing}) ->
     try erlang:send(Dest, Message, [nosuspend]) of
         nosuspend -> false;
@@ -65,8 +66,9 @@ is_sent({Dest, Message, Outgoing}) ->
             py_nif:sent(Outgoing) =:= ok
     end.
 
-%% @doc Monitors a process for the calling one; `badarg' for what is none. A process of its own
-%% monitors one of another node, since that blocks while the connection's buffer is full.
+%% @doc Monitors a process for the calling one. Raises `badarg' for a term that is no process.
+%% A process of another node is monitored by a process of its own, since the call blocks while the
+%% buffer of the connection is full.
 -spec monitor(term()) -> {Monitor :: reference(), watch()}.
 monitor(Process) ->
     case node_of(Process) =:= node() of
@@ -85,7 +87,8 @@ demonitor({Monitor, Pid}) ->
     _ = is_pid(Pid) andalso exit(Pid, kill),
     ok.
 
-%% Ends with the reason that the process ends with; also when the server has ended, or kills it.
+%% Ends with the reason of the monitored process; or when the server has ended, or kills this
+%% process.
 watch(Process, Server) ->
     Own = erlang:monitor(process, Server),
     Far = erlang:monitor(process, Process),

@@ -1,5 +1,5 @@
 %% @private
-%% Calls that are awaited together.
+%% Calls that are awaited together. Runs in the calling process.
 -module(py_gather).
 
 -export([gather/3]).
@@ -9,21 +9,23 @@
 -record(gather, {
     start :: fun((term()) -> py_call:pending() | term()),
     deadline :: integer() | infinity,
-    %% Not started yet, or not looked at.
+    %% Items whose calls are not started yet.
     items :: [term()],
-    %% Of the items before those, the last first.
+    %% References of the calls of the items before those, the last first.
     refs = [] :: [reference()],
     open :: #{reference() => py_call:pending()},
     values = #{} :: #{reference() => term()}
 }).
 
-%% Milliseconds after which a look around is due: in them a message comes that is about to be sent.
+%% Milliseconds after which the open calls are checked, and to wait for messages that are about to
+%% be sent.
 -define(GRACE_MS, 1000).
 
-%% @doc The values of what Start makes of each item, calls under way being themselves.
+%% @doc Returns the values of the calls that Start makes of the items. An item may be a call under
+%% way.
 -spec gather(fun((Item) -> py_call:pending() | Item), [Item | py_call:pending()],
              timeout() | ?DEFAULT) -> py:result([term()]).
-%% `length' is of proper lists only.
+%% The guard holds for proper lists only.
 gather(Start, Items, Timeout0) when length(Items) >= 0 ->
     Deadline = deadline(Timeout0),
     Given = [Call || {py_pending, _, _, _} = Call <- Items],
@@ -38,12 +40,14 @@ gather(Start, Items, Timeout0) when length(Items) >= 0 ->
 gather(_Start, _Items, _Timeout) ->
     error(badarg).
 
-%% Whether the call is one of this process that was not awaited before.
+%% Marks a call as awaited. Returns `false' for a call of another process, or one that was awaited
+%% before.
 take({py_pending, Owner, _Ref, _}) when Owner =/= self() -> false;
 take({py_pending, _Owner, _Ref, {error, _}}) -> true;
 take({py_pending, _Owner, _Ref, Ticket}) -> py_nif:take(Ticket).
 
-%% As many as are taken. A queue may be full of its own calls: it goes on when one has landed.
+%% Starts calls until one is refused as overloaded. The queue may be full of the calls of this very
+%% gather: the refused one is tried again when one of them has finished.
 start_more(#gather{items = []} = G) ->
     wait(G);
 start_more(#gather{items = [{py_pending, _, Ref, _} | Items], refs = Refs} = G) ->
@@ -58,7 +62,7 @@ start_more(#gather{items = [Item | Items], refs = Refs, open = Open} = G) ->
             start_more(G#gather{items = Items, refs = [Ref | Refs], open = Open#{Ref => Call}})
     end.
 
-%% One that cannot be started leaves nothing of those before it: their results would come later.
+%% A call that cannot be started has those before it cancelled: their results would come later.
 started(Item, #gather{start = Start} = G) ->
     try Start(Item) of
         {py_pending, _, _, _} = Call -> Call;
@@ -69,7 +73,7 @@ started(Item, #gather{start = Start} = G) ->
             erlang:raise(Class, Reason, Stacktrace)
     end.
 
-%% Results that are there already must not put off the end for ever.
+%% Looks at the deadline: results that are in the mailbox already must not put it off for ever.
 wait_for_room(#gather{deadline = Deadline} = G) ->
     case py_call:remaining(Deadline) of
         0 -> give_up(G, timeout);
@@ -88,7 +92,8 @@ wait(#gather{open = Open, deadline = Deadline} = G) ->
         end
     end.
 
-%% A call whose message the caller has taken out of its mailbox would be waited for in vain.
+%% Takes the reply of a call that is not pending any more. Raises `badarg' when the caller has taken
+%% that message out of its mailbox.
 check_settled(#gather{open = Open} = G) ->
     case [Ref || {Ref, {_, _, _, Ticket}} <- maps:to_list(Open), not py_nif:is_pending(Ticket)] of
         [] ->
@@ -114,7 +119,8 @@ finished(Ref, Result, #gather{open = Open, values = Values} = G0) ->
     end.
 
 give_up(#gather{open = Open}, Reason) ->
-    %% One moment for all: those awaited before would take one each.
+    %% The deadline is one for all calls: those whose replies were
+    %% taken before would take the whole time each.
     Deadline = deadline(?GRACE_MS),
     Discard = fun(Call) -> ok = py_call:discard(Call, py_call:remaining(Deadline)) end,
     lists:foreach(Discard, maps:values(Open)),

@@ -1,12 +1,12 @@
 %% @private
-%% Makes a libpython global; see c_src/py_loader.c.
+%% The NIF that makes a libpython global; see c_src/py_loader.c.
 -module(py_loader).
 
 -export([open/1]).
 
 -on_load(load/0).
 
-%% @doc `ok' when the shared library at Path is loaded with its symbols global, for ever.
+%% @doc Returns `ok' when the shared library at Path is loaded with its symbols global, for ever.
 -spec open(Path :: binary()) -> ok | {error, Message :: binary()}.
 open(_Path) ->
     erlang:nif_error(not_loaded).

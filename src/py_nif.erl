@@ -1,7 +1,7 @@
 %% @private
-%% The stubs of native/nif/src/nif.rs, in its order. Nothing else: a NIF module cannot be upgraded,
-%% so whatever may change lives elsewhere. No `-on_load' loads the library: which one fits is
-%% known when the application has asked the chosen Python.
+%% The stubs of native/nif/src/nif.rs, in the same order. A NIF module cannot be upgraded, so all other
+%% code lives elsewhere. No `-on_load' loads the library: the one that fits is known when the
+%% application has asked the chosen Python.
 -module(py_nif).
 -on_load(keep/0).
 
@@ -40,8 +40,8 @@ load(Path) ->
         {error, Reason} -> {error, Reason}
     end.
 
-%% A second copy of this module would have stubs only, since the library is not loaded twice: the
-%% first one stays.
+%% Refuses a second copy of this module: it would have stubs only, since the library is not loaded
+%% twice.
 keep() ->
     case persistent_term:get(?LOADED, false) of
         false -> ok;

@@ -1,6 +1,6 @@
-%% @doc The pool: all workers, and who has which.
+%% @doc The pool: the workers, their leases, and the processes that wait for one.
 %%
-%% Users call {@link get_stats/0}; everything else here serves the module `py'.
+%% Users call {@link get_stats/0}; the other functions serve the module `py'.
 -module(py_pool).
 -behaviour(gen_server).
 
@@ -19,20 +19,19 @@
                    resources := #{jobs := non_neg_integer(), contexts := non_neg_integer(),
                                   objects := non_neg_integer(), callbacks := non_neg_integer(),
                                   streams := non_neg_integer()}}.
-%% The state of the pool:
-%% `num_workers', the worker threads; `available_workers', those that no context has;
-%% `checked_out', those that one has; `pending_requests', the jobs accepted and not yet replied.
-%% `abandoned': threads that could not be stopped and have not ended, in the whole VM; they are
-%% not among the workers. `left_threads': how often Python code has left a `threading.Thread' of
-%% its own running, since the pool started. `resources': what is alive natively, in the whole
-%% VM, garbage that was not collected yet included: jobs, contexts, Python objects that Erlang
-%% holds, calls of Erlang functions by Python code, and streams.
+%% The state of the pool: `num_workers', the worker threads; `available_workers', the workers that
+%% no context has; `checked_out', the workers that a context has; `pending_requests', the jobs
+%% accepted and not yet replied. `abandoned': threads that could not be stopped and have not ended,
+%% in the whole VM; they are not among the workers. `left_threads': how many threads Python code has
+%% left running after its context, since the pool started. `resources': the native objects that are
+%% alive in the whole VM, garbage that was not collected yet included: jobs, contexts, Python
+%% objects that Erlang holds, calls of Erlang functions by Python code, and streams.
 
 -type kind() :: implicit | explicit.
-%% The binding of a process, or a handle.
-%% One context that is checked out.
+%% A lease is the binding of a process, or a context behind a handle.
+%% A lease that is checked out.
 -record(lease, {handle :: py_nif:lease(), owner :: pid(), monitor :: reference(), kind :: kind()}).
-%% One `bind' that waits for a worker.
+%% A `bind' that waits for a worker.
 -record(waiter, {from :: gen_server:from(), kind :: kind(), monitor :: reference()}).
 
 -record(state, {
@@ -41,13 +40,13 @@
     waiters = py_waiters:new() :: py_waiters:waiters(py_claim:claim(), #waiter{})
 }).
 
-%% process -> lease. Read by every caller, written by the pool, owned by the supervisor.
+%% Maps a process to its lease. Read by every caller, written by the pool, owned by the supervisor.
 -define(TABLE, py_bindings).
 -define(NATIVE, {?MODULE, native}).
 
-%% @doc How many workers there are, how many are free, and how many jobs are under way.
+%% @doc Returns how many workers there are, how many are free, and how many jobs are under way.
 %%
-%% Reads counters; asks no process. Raises `{not_started, erlang_python}' when the application
+%% Reads counters, and asks no process. Raises `{not_started, erlang_python}' when the application
 %% is not running.
 -spec get_stats() -> stats().
 get_stats() ->
@@ -78,12 +77,12 @@ native() ->
     end.
 
 %% @private
-%% @doc The pool, and the supervisor that tells the start of the application it belongs to.
+%% @doc Returns the pool, and its supervisor, which tells one start of the application from another.
 -spec find() -> {ok, py_nif:pool(), Supervisor :: pid() | undefined} | none.
 find() -> persistent_term:get(?NATIVE, none).
 
 %% @private
-%% @doc The lease that a process is bound to.
+%% @doc Returns the lease that a process is bound to.
 -spec binding(pid()) -> {ok, py_nif:lease()} | none.
 binding(Pid) ->
     try ets:lookup(?TABLE, Pid) of
@@ -96,8 +95,8 @@ binding(Pid) ->
 %% @private
 %% @doc Binds the calling process. Waits at most Wait milliseconds for a worker.
 %%
-%% The caller keeps the time, since the pool may be busy. A claim decides between a worker that comes
-%% at the last moment and a caller that gives up.
+%% The timer is the caller's own, since the pool may be busy. A claim decides between a worker that
+%% comes at the last moment and a caller that gives up.
 -spec bind(kind(), Wait :: timeout()) -> {ok, py_nif:lease()} | {error, no_workers_available}.
 bind(Kind, Wait) ->
     Claim = py_claim:new(),
@@ -113,11 +112,11 @@ give_up(Request, Claim) ->
     case py_claim:give_up(Claim) of
         true ->
             ok = gen_server:cast(?MODULE, {give_up, Claim}),
-            %% Drops a response that comes from now on, or has just come.
+            %% Drops the response, which may come later or has just come.
             _Late = gen_server:receive_response(Request, 0),
             {error, no_workers_available};
         false ->
-            %% Does not hang: the pool has granted the request, and responds in the same step.
+            %% Cannot hang: the pool has granted the request, and responds in the same step.
             bound(gen_server:receive_response(Request, infinity))
     end.
 
@@ -125,7 +124,7 @@ bound({reply, Reply}) -> Reply;
 bound({error, {_Reason, _Server}}) -> error({not_started, erlang_python}).
 
 %% @private
-%% @doc A lease for an explicit context of the calling process.
+%% @doc Returns a lease for an explicit context of the calling process.
 -spec lease(Wait :: timeout()) -> {ok, py_nif:lease()} | {error, no_workers_available}.
 lease(Wait) ->
     bind(explicit, Wait).
@@ -136,7 +135,7 @@ unbind(Id) ->
     try
         gen_server:call(?MODULE, {unbind, Id}, infinity)
     catch
-        %% Its contexts ended with the pool.
+        %% The contexts of a pool end with it.
         exit:{_, {gen_server, call, _}} -> ok
     end.
 
@@ -144,7 +143,7 @@ unbind(Id) ->
 -spec init([]) -> {ok, #state{}}.
 init([]) ->
     process_flag(trap_exit, true),
-    %% Contexts of an earlier life ended with it.
+    %% The leases of an earlier pool ended with it.
     true = ets:delete_all_objects(?TABLE),
     Size = num_workers(),
     Native = py_nif:open_pool(Size, env(max_pending), env(interrupt_grace), env(import_grace),
@@ -164,7 +163,7 @@ handle_call({bind, Claim, Kind, Wait}, From, #state{native = Native} = State) ->
     end;
 handle_call({unbind, Id}, _From, State) ->
     {reply, ok, serve_waiters(check_in(Id, State))};
-%% A request that is not known must not end the pool, and every context with it.
+%% An unknown request must not end the pool, and every context with it.
 handle_call(_Request, _From, State) ->
     {reply, {error, not_supported}, State}.
 
@@ -179,14 +178,15 @@ handle_cast(Message, State) ->
 %% @private
 -spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
 handle_info({py_lease, Id, ended}, State) ->
-    %% Also for leases that were checked in before: their worker is free only now.
+    %% A lease that was checked in before ends here, too: its worker is free only now.
     {noreply, serve_waiters(check_in(Id, State))};
 handle_info({py_worker, Id, lost}, State) ->
-    %% No thread could be started in its place: a new pool has its full size, or says why not.
+    %% The lost worker could not be replaced: a new pool has its full size, or fails with
+    %% the reason.
     {stop, {worker_lost, Id}, State};
 handle_info({py_worker, Id, Fate}, State) ->
     log_fate(Id, Fate),
-    %% There may be one more than before.
+    %% The pool may have one more worker than before.
     {noreply, serve_waiters(State)};
 handle_info({py_threads, Lease, Names}, State) ->
     ?LOG_WARNING(#{what => threads_left_running, context => Lease, names => Names}),
@@ -212,7 +212,7 @@ terminate(_Reason, #state{native = Native, waiters = Waiters}) ->
     py_nif:close_pool(Native).
 
 log_fate(Id, crashed) ->
-    %% Its successor runs already.
+    %% The successor of the worker runs already.
     ?LOG_ERROR(#{what => worker_crashed, worker => Id});
 log_fate(Id, abandoned) ->
     ?LOG_WARNING(#{what => worker_abandoned, worker => Id,
@@ -228,7 +228,7 @@ log_fate(Id, replaced) ->
 start_workers(Native, Ids) ->
     lists:foreach(fun(Id) -> ok = py_nif:start_worker(Native, Id) end, Ids).
 
-%% Idempotent: a lease may end by its owner and by its worker in the same instant.
+%% Ends a lease. Idempotent: a lease may end by its owner and by its worker in the same instant.
 check_in(Id, #state{leases = Leases0} = State) ->
     case maps:take(Id, Leases0) of
         {#lease{handle = Handle, owner = Pid, monitor = Monitor, kind = Kind}, Leases} ->
@@ -244,7 +244,7 @@ enqueue(Claim, {Pid, _} = From, Kind, #state{waiters = Waiters} = State) ->
     Waiter = #waiter{from = From, kind = Kind, monitor = watch(Pid, {waiter_down, Claim})},
     State#state{waiters = py_waiters:in(Claim, Waiter, Waiters)}.
 
-%% First come, first served, as long as there are workers.
+%% Grants leases to those that wait, first come, first served, as long as there are workers.
 serve_waiters(#state{native = Native, waiters = Waiters} = State) ->
     case py_waiters:first(Waiters) of
         none ->
@@ -259,7 +259,7 @@ serve_waiters(#state{native = Native, waiters = Waiters} = State) ->
             end
     end.
 
-%% Gives a lease to the caller of this request, or back if the caller has given up.
+%% Gives a lease to the caller of a request, or back to the pool if the caller has given up.
 grant(Claim, {Pid, _} = From, Kind, Handle, State) ->
     case py_claim:grant(Claim) of
         true ->
@@ -274,7 +274,7 @@ grant(Claim, {Pid, _} = From, Kind, Handle, State) ->
             State
     end.
 
-%% The request is granted, or its caller has given up or died.
+%% Removes a request that is granted, or whose caller has given up or died.
 forget_waiter(Claim, #state{waiters = Waiters0} = State) ->
     case py_waiters:take(Claim, Waiters0) of
         {#waiter{monitor = Monitor}, Waiters} ->
@@ -284,7 +284,7 @@ forget_waiter(Claim, #state{waiters = Waiters0} = State) ->
             State
     end.
 
-%% The message of a process's death says what it was watched for.
+%% Monitors a process. The tag of the `DOWN' message says why.
 watch(Pid, Tag) ->
     monitor(process, Pid, [{tag, Tag}]).
 

@@ -1,19 +1,19 @@
 %% @private
-%% Calls without a binding while `py_pool' restarts: the old pool is closed and refuses them, so
-%% they wait for the new one, within their timeout.
+%% Calls without a binding while `py_pool' restarts. The old pool is closed and refuses them, so
+%% they wait for the new one, within their timeout. Runs in the calling process.
 -module(py_restart).
 
 -export([run/2]).
 
 -include("py_call.hrl").
 
-%% Milliseconds between two looks for the new pool.
+%% Milliseconds between two lookups of the new pool.
 -define(PAUSE, 5).
 
 -type submit(Result) :: fun((py_nif:pool(), timeout() | ?DEFAULT) -> Result).
 
-%% @doc What Submit returns for the pool, or for its successor if it is closed. Jobs that get
-%% `no_workers_available' have not run.
+%% @doc Returns the result of Submit for the pool, or for its successor if the pool is closed. Jobs
+%% that get `no_workers_available' have not run.
 -spec run(submit(Result), timeout() | ?DEFAULT) ->
     Result | {error, no_workers_available | timeout}.
 run(Submit, Timeout) ->
@@ -35,8 +35,9 @@ run(Submit, Timeout) ->
             run_in_next(none, whereis(erlang_python_sup), Submit, Deadline, not_started)
     end.
 
-%% A pool that has ended while its supervisor is there has a successor soon. A pool of another
-%% supervisor is one of another start of the application: a call that was made before is refused.
+%% Waits for the successor of a pool, which comes soon as long as the supervisor is there. A pool of
+%% another supervisor belongs to another start of the application: a call that was made before that
+%% is refused.
 run_in_next(Old, Supervisor, Submit, Deadline, Refusal) ->
     case {py_pool:find(), whereis(erlang_python_sup), py_call:remaining(Deadline)} of
         {_, Now, _} when Now =:= undefined; Now =/= Supervisor ->

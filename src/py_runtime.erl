@@ -1,5 +1,6 @@
 %% @private
-%% Loads and starts the Python that was chosen, once in the life of the VM.
+%% The Python of the VM: checks the chosen interpreter, loads its library and the NIF that fits, and
+%% starts it, once in the life of the VM. Called at the start of the application.
 -module(py_runtime).
 
 -export([start/0, info/0, priv_dir/0]).
@@ -7,7 +8,7 @@
 -export_type([info/0]).
 
 -define(INFO, {?MODULE, info}).
-%% The path that the running Python was chosen by.
+%% The path by which the running Python was chosen.
 -define(STARTED, {?MODULE, started}).
 
 -type info() :: #{version := binary(), executable := binary(), prefix := binary(),
@@ -15,7 +16,7 @@
 -type answer() :: py_discovery:answer().
 -type result(T) :: py_discovery:result(T).
 
-%% @doc Starts Python. A second start in one VM is `ok' if it is for the same Python.
+%% @doc Starts Python. Returns `ok' for a second start in one VM if it is for the same Python.
 -spec start() -> ok | {error, Message :: binary()}.
 start() ->
     case py_discovery:choose() of
@@ -35,7 +36,7 @@ start_chosen({Path, _Source} = Choice) ->
         {error, Message} -> {error, Message}
     end.
 
-%% @doc What `start/0' learned.
+%% @doc Returns the facts that `start/0' has learned of the running Python.
 -spec info() -> info().
 info() ->
     persistent_term:get(?INFO).
@@ -95,8 +96,8 @@ load({Answer, Source}) ->
 done(ok) -> {ok, ok};
 done({error, Message}) -> {error, Message}.
 
-%% From here on the VM is that Python's, even if it does not start: the symbols of a second
-%% libpython would hide behind those of the first.
+%% Makes a libpython global. The VM can have no other from then on, even if this one does not start:
+%% the symbols of a second libpython would be hidden by those of the first.
 open({Abi, Answer}) ->
     Libpython = field(<<"libpython">>, Answer),
     case py_loader:open(Libpython) of
@@ -115,20 +116,20 @@ load_nif(#{abi := Abi} = Info) ->
     Path = library_path(Abi),
     case py_nif:load(Path) of
         ok -> {ok, Info};
-        %% An earlier start got as far as this.
+        %% The NIF was loaded by an earlier start.
         {error, {reload, _}} -> {ok, Info};
         {error, {_, Text}} -> message("~ts.so does not load: ~ts", [Path, Text])
     end.
 
 start_loaded(#{executable := Executable}) ->
-    %% The VM ignores SIGCHLD; with that, Python's subprocess takes every child for a success.
+    %% The VM ignores SIGCHLD, and Python's `subprocess' then takes every child for a success.
     ok = os:set_signal(sigchld, default),
     case py_nif:start_python(Executable) of
         ok -> {ok, ok};
         {error, Text} -> message("~ts does not start: ~ts", [Executable, Text])
     end.
 
-%% The build for this very version, else the portable one.
+%% Chooses the NIF that was built for this very version, else the portable one.
 library(Answer) ->
     Abis = [<<"cp", (field(<<"series">>, Answer))/binary>>, <<"abi3">>],
     case [Abi || Abi <- Abis, filelib:is_regular([library_path(Abi), ".so"])] of

@@ -1,8 +1,8 @@
 %% @private
 %% Lines of the source files that a traceback names.
 %%
-%% The names come from code that may be hostile: only regular files are read, a bounded part of
-%% them, and by a process that the caller does not wait for longer than a moment.
+%% Called by `py_traceback'. The names come from code that may be hostile: only regular files are
+%% read, a bounded part of each, by a process that the caller waits for a second at most.
 -module(py_source).
 
 -export([lines/1, trimmed/1]).
@@ -17,7 +17,7 @@
 %% A line of a file, counted from 1.
 
 %% Milliseconds for all files of one error.
--define(MOMENT, 1000).
+-define(READ_TIMEOUT, 1000).
 %% Files that are read for one error, the first ones that are asked for.
 -define(MAX_FILES, 64).
 %% Bytes read of a file; a line that does not end within them is not shown.
@@ -25,29 +25,30 @@
 %% Bytes shown of a line.
 -define(MAX_LINE, 1024).
 
-%% @doc The text of the lines at these places, as far as it can be read. Each file is read once.
+%% @doc Returns the text of the lines at these places, as far as it can be read. Each file is read
+%% once.
 -spec lines([place()]) -> #{place() => binary()}.
 lines([]) ->
     #{};
 lines(Places) ->
     Files = lists:sublist(lists:uniq([File || {File, _} <- Places]), ?MAX_FILES),
     Wanted = [{File, lists:usort([Line || {F, Line} <- Places, F =:= File])} || File <- Files],
-    read_within(?MOMENT, Wanted).
+    read_within(?READ_TIMEOUT, Wanted).
 
-%% A file system may hang, and a file may be exchanged for a FIFO after the look at its type:
-%% opening that hangs for ever. The reader is left behind then.
-read_within(Moment, Wanted) ->
+%% Reads in a process of its own, which is left behind after the timeout: a file system may hang,
+%% and a file may be exchanged for a FIFO after the look at its type, whose opening hangs for ever.
+read_within(Timeout, Wanted) ->
     {Reader, Monitor} = spawn_monitor(?MODULE, read, [Wanted]),
     receive
         {'DOWN', Monitor, process, Reader, {read, Lines}} -> Lines;
         {'DOWN', Monitor, process, Reader, _Reason} -> #{}
-    after Moment ->
+    after Timeout ->
         true = demonitor(Monitor, [flush]),
         true = exit(Reader, kill),
         #{}
     end.
 
-%% Runs in the reader, whose exit reason is what it has read.
+%% @doc Reads lines of files. The entry of the reader, whose exit reason holds the lines.
 -spec read([{File :: binary(), Lines :: [pos_integer()]}]) -> no_return().
 read(Wanted) ->
     exit({read, maps:from_list([{{File, Line}, Text}
@@ -68,7 +69,7 @@ content(File, Size) ->
             ok = file:close(Fd),
             case Read of
                 {ok, Text} when Size > ?MAX_FILE -> Text;
-                %% The last line needs no end.
+                %% The last line of a file may have no end.
                 {ok, Text} -> <<Text/binary, "\n">>;
                 _ -> <<>>
             end;
@@ -76,11 +77,11 @@ content(File, Size) ->
             <<>>
     end.
 
-%% The lines with these numbers, which are in order.
+%% Returns the lines with these numbers, which are sorted.
 pick(Numbers, Text) ->
     pick(Numbers, 1, Text, 0, binary:compile_pattern([<<"\r\n">>, <<"\r">>, <<"\n">>])).
 
-%% Line Number of Text begins at Start.
+%% Continues at Start, where the line Number of Text begins.
 pick([], _Number, _Text, _Start, _Ends) ->
     [];
 pick([Wanted | Rest] = Numbers, Number, Text, Start, Ends) ->
@@ -94,7 +95,7 @@ pick([Wanted | Rest] = Numbers, Number, Text, Start, Ends) ->
             []
     end.
 
-%% @doc A line of source as a traceback shows it; `none' if there is nothing to show.
+%% @doc Returns a line of source as a traceback shows it; `none' for an empty line or no text.
 -spec trimmed(binary()) -> binary() | none.
 trimmed(Line) ->
     Part = binary:part(Line, 0, min(byte_size(Line), 4 * ?MAX_LINE)),

@@ -1,43 +1,43 @@
 %% @private
 %% A Python exception, printed as Python's own `traceback' module prints it.
 %%
-%% All that the map of an exception holds may come from hostile code, or be made by hand: each field
-%% may be any term, and the text stays within a bound.
+%% The map of an exception may come from hostile code, or be made by hand: each field may be any
+%% term, and the size of the text is bounded. Runs in the calling process.
 -module(py_traceback).
 
 -export([print/1, text/1, written/1]).
 
-%% How many frames of a recursion, all alike, are shown: as Python does.
+%% Frames shown of a recursion, all alike: as Python does.
 -define(SHOWN, 3).
-%% Exceptions of a chain of causes.
+%% Exceptions shown of a chain of causes.
 -define(MAX_CHAIN, 64).
 %% Exceptions shown of a group, and groups within groups: as Python does.
 -define(MAX_WIDTH, 15).
 -define(MAX_DEPTH, 10).
-%% Bytes of one field, and of the whole.
+%% Bytes of one field, and of the whole text.
 -define(MAX_FIELD, 16#10000).
 -define(MAX_TEXT, 16#100000).
-%% Elements written of a list, and levels of a term: the time grows with the square of these.
+%% Elements written of a list, and levels of a term: the time grows with the square of this number.
 -define(MAX_TERM, 200).
-%% Counted for a line of source, which is read at the end.
+%% Bytes counted for a line of source, which is read at the end.
 -define(SOURCE_SIZE, 80).
 -define(MAX_LINE_NUMBER, 16#ffffffff).
 
-%% A line of the output, without its end: its text, or the place in a file where its text stands.
+%% A line of the output, without its end: a text, or the place of a text in a file.
 -type line() :: {Margin :: iodata(), iodata() | {source, py_source:place()}}.
 
 -record(out, {
-    %% The last first.
+    %% The lines printed, the last first.
     lines = [] :: [line()],
     %% Bytes left; nothing is printed when there are none.
     left = ?MAX_TEXT :: integer(),
-    %% Groups around what is printed.
+    %% Number of groups around the exception that is printed.
     depth = 0 :: non_neg_integer(),
-    %% The innermost group has to end its frame, which one in its last place may have done.
+    %% The innermost group has to end its frame. A group that is its last member may have done so.
     open = false :: boolean()
 }).
 
-%% @doc What Python would print for the exception.
+%% @doc Returns the text that Python would print for the exception.
 -spec print(map()) -> binary().
 print(Exception) ->
     #out{lines = Lines, left = Left} = chain(Exception, #out{}),
@@ -56,7 +56,7 @@ line({Margin, Text}, _Sources) ->
 emit(Text, Out) ->
     emit(Text, "|", Out).
 
-%% Each line of Text has the margin of the groups around it.
+%% Appends a text. Each line has the margin of the groups around it.
 emit(_Text, _Mark, #out{left = Left} = Out) when Left =< 0 ->
     Out;
 emit(Text, Mark, #out{depth = Depth} = Out) ->
@@ -84,13 +84,13 @@ indent(Depth) ->
 
 %%% Exceptions
 
-%% The earliest cause first.
+%% Prints an exception and its causes, the earliest first.
 chain(_Exception, #out{left = Left} = Out) when Left =< 0 ->
     Out;
 chain(Exception, Out) ->
     print_chain(causes(Exception, [], ?MAX_CHAIN), Out).
 
-%% Each with how it came from the one before it.
+%% Returns the chain of an exception, the earliest first, each with its relation to the one before.
 causes(#{cause := #{} = Cause} = Exception, Later, Left) when Left > 1 ->
     causes(Cause, [{maps:get(chain, Exception, context), Exception} | Later], Left - 1);
 causes(Exception, Later, _Left) ->
@@ -145,7 +145,7 @@ title(Number, Title, #out{depth = Depth} = Out) ->
     Line = iolist_to_binary([Join, "+---------------- ", Title, " ----------------"]),
     add(indent(Depth), Line, byte_size(Line), Out).
 
-%% One frame ends all groups whose last exception is a group.
+%% Ends the frame of a group. One end is printed for all groups whose last member is a group.
 close(#out{open = true, depth = Depth} = Out0) ->
     Line = <<"+------------------------------------">>,
     Out = add(indent(Depth), Line, byte_size(Line), Out0),
@@ -159,7 +159,8 @@ outside(#out{depth = Depth} = Out) -> Out#out{depth = Depth - 1}.
 more_exceptions(1) -> "and 1 more exception";
 more_exceptions(More) -> io_lib:format("and ~b more exceptions", [More]).
 
-%% The first Count elements, and how many more there are; the tail of an improper list is none.
+%% Returns the first Count elements, and the number of the others; the tail of an improper list does
+%% not count.
 first(Count, [Element | List]) when Count > 0 ->
     {First, More} = first(Count - 1, List),
     {[Element | First], More};
@@ -176,7 +177,7 @@ traceback(#{traceback := [_ | _] = Frames}, Header, Mark, Out) ->
 traceback(_Exception, _Header, _Mark, Out) ->
     Out.
 
-%% A recursion: its frames at one place are shown a few times, and counted.
+%% Prints frames. The alike frames of a recursion are shown a few times, and counted.
 frames([Frame | _] = Frames, #out{left = Left} = Out0) when Left > 0 ->
     {Count, Rest} = run(Frame, Frames, 0),
     Shown = lists:duplicate(min(Count, ?SHOWN), Frame),
@@ -237,7 +238,7 @@ headline(Exception, Message) ->
         _ -> [Class, ": ", text(Message)]
     end.
 
-%% Python leaves the module out for classes of the program itself.
+%% Returns the name of a class. As in Python, classes of `__main__' have no module.
 short(<<"__main__.", Class/binary>>) -> text(Class);
 short(Class) -> text(Class).
 
@@ -246,8 +247,8 @@ notes([Note | Notes], #out{left = Left} = Out) when Left > 0 ->
 notes(_, Out) ->
     Out.
 
-%% The line of code, and carets under the part that is wrong, which lies within the line whatever
-%% the offsets say.
+%% Prints the line of code, and carets under the part that is wrong. The carets stay within the line
+%% for any offsets.
 pointer(#{text := Text0, offset := Offset, end_offset := End}, Out0)
   when is_binary(Text0), is_integer(Offset), is_integer(End) ->
     Text = string:trim(text(Text0), trailing),
@@ -270,8 +271,8 @@ pointer(_Syntax, Out) ->
 
 %%% Text
 
-%% @doc A term as UTF-8: text as it is, anything else as Erlang writes it; the first part of what is
-%% too long.
+%% @doc Returns a term as UTF-8: text as it is, other terms as Erlang writes them. A long one is
+%% cut.
 -spec text(term()) -> binary().
 text(Term) when is_binary(Term) ->
     case unicode:characters_to_binary(binary:part(Term, 0, min(byte_size(Term), ?MAX_FIELD))) of
@@ -283,10 +284,10 @@ text(Term) when is_binary(Term) ->
 text(Term) ->
     written(Term).
 
-%% @doc A term as Erlang writes it, or the first part of that.
+%% @doc Returns a term as Erlang writes it. A long one is cut.
 -spec written(term()) -> binary().
 written(Term) when is_integer(Term), abs(Term) > 1 bsl 64 ->
-    %% Writing the digits of a very long one takes minutes.
+    %% The digits of a very long integer take minutes.
     <<"<large integer>">>;
 written(Term) ->
     Chars = io_lib:format("~tP", [Term, ?MAX_TERM], [{chars_limit, ?MAX_FIELD}]),
