@@ -1,5 +1,5 @@
-"""What the same work costs in Python alone, with no Erlang: no call can be cheaper than that.
-`make bench` asks for one batch at a time, so as to take turns with what it measures."""
+"""The cost of the same work in Python alone, without Erlang: no call can be cheaper than that.
+`make bench` asks for one batch at a time, so as to take turns with the other measurements."""
 
 import struct
 import sys
@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 _CODE = compile("1+1", "<floor>", "eval")
 
-# What stands for a job: its statement, and what that needs.
+# The statement and the setup of each kind of job.
 _WORK = {
     "eval": ("eval(code)", {"code": _CODE}),
     "sqrt": ("sqrt(16)", {"sqrt": __import__("math").sqrt}),

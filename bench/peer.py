@@ -1,5 +1,5 @@
-"""What one would use instead: a python3 behind a port that reads external terms, evaluates and
-answers. `make bench` shows its figures beside ours."""
+"""The alternative: a python3 behind a port that reads external terms, evaluates and answers.
+`make bench` shows its figures beside ours."""
 
 import importlib
 import struct
@@ -16,7 +16,7 @@ def _text(term: object) -> str:
 
 
 def _answer(order: tuple) -> object:
-    """What {eval, Code}, {call, Module, Function, Args} or {same, Value} asks for."""
+    """The result of {eval, Code}, {call, Module, Function, Args} or {same, Value}."""
     kind = _text(order[0])
     if kind == "eval":
         return eval(_text(order[1]))

@@ -1,5 +1,5 @@
-"""Draws what `make bench` wrote: for each group, how far each figure is from its target, and how
-the times are spread. Both on logarithmic scales: the rows are of very different size."""
+"""Draws the results of `make bench`: for each group, the distance of each figure from its target,
+and the spread of the times. Both on logarithmic scales: the rows are of very different size."""
 
 import json
 import sys

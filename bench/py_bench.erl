@@ -1,6 +1,6 @@
 %% @private
-%% What things cost, each beside a floor that was taken in the same run: a figure alone says more
-%% about the machine than about the code. `make bench' runs this.
+%% The measurements of `make bench': costs, each beside a floor that was taken in the same run. A
+%% figure alone says more about the machine than about the code.
 -module(py_bench).
 
 -export([main/1, start/1, stop/0]).
@@ -9,11 +9,12 @@
                  {lease, py_bench_lease}, {data, py_bench_data}, {memory, py_bench_memory},
                  {talk, py_bench_talk}]).
 
-%% @doc `ok' when the groups of these names have been measured and written; none names them all.
+%% @doc Returns `ok' when the groups of these names have been measured and written; an empty list
+%% names all groups.
 -spec main([string()]) -> ok.
 main(Names) ->
     Start = erlang:monotonic_time(second),
-    %% What application:stop reports would stand amid the tables.
+    %% Reports of application:stop would stand amid the tables.
     ok = logger:set_primary_config(level, notice),
     ok = logger:set_application_level(kernel, warning),
     Machine = machine(),
@@ -28,7 +29,7 @@ main(Names) ->
 -spec start(Workers :: pos_integer()) -> ok.
 start(Workers) ->
     ok = stop(),
-    %% Loading it later would put the default back.
+    %% Loading the application later would put the default back.
     ok = load(),
     ok = application:set_env(erlang_python, num_workers, Workers),
     {ok, _} = application:ensure_all_started(erlang_python),
@@ -56,19 +57,20 @@ chosen(Names) ->
          false -> error({no_such_group, Name, [N || {N, _} <- Known]})
      end || Name <- Names].
 
-%% A process of its own: it owns the bindings and gets the messages, and takes both with it.
+%% Runs a group in a process of its own, which owns the bindings and gets the messages, and takes
+%% both with it.
 group({Name, Module}, Machine) ->
     Self = self(),
     {Pid, Monitor} = spawn_monitor(fun() -> Self ! {rows, self(), Module:rows()} end),
     receive
         {'DOWN', Monitor, process, Pid, normal} ->
-            %% Cannot hang: it has sent them before its end.
+            %% Cannot hang: the process has sent the rows before its end.
             Rows = receive {rows, Pid, Sent} -> Sent end,
             ok = stop(),
             ok = py_bench_row:print(Name, Rows),
             ok = write(Name, Rows, Machine),
             Rows;
-        %% No deadline: a group that hangs is seen, and a slow machine is no error.
+        %% A deadline is not set: a group that hangs is seen, and a slow machine is no error.
         {'DOWN', Monitor, process, Pid, Reason} ->
             error({group_failed, Name, Reason})
     end.
@@ -100,7 +102,7 @@ machine() ->
 model(Cpus) ->
     case re:run(Cpus, "model name\\s*: (.*)", [{capture, [1], binary}]) of
         {match, [Model]} -> Model;
-        %% Not every architecture names its model there.
+        %% The file names no model on some architectures.
         nomatch -> list_to_binary(erlang:system_info(system_architecture))
     end.
 

@@ -1,12 +1,13 @@
 %% @private
-%% What a small call costs in a context, beside the way that it goes and beside Erlang itself.
+%% The costs of a small call in a context, beside those of the way that it goes and of Erlang
+%% itself.
 -module(py_bench_calls).
 
 -export([rows/0]).
 
 -define(ROUNDS, 40).
 -define(EACH, 1000).
-%% Until the threads have found their cores, mostly.
+%% Rounds before the measurement, in which the threads find their cores.
 -define(WARM_UP, 5000).
 
 -spec rows() -> [py_bench_row:row()].
@@ -24,7 +25,7 @@ rows() ->
         ++ [row("bound call math.sqrt(16)", call, empty, Ours, 1.6), error_row(Ours)]
         ++ unbound_rows(Unbound) ++ port_rows(Ours, Ported).
 
-%% Apart, because they put threads to sleep that the calls keep awake.
+%% Measured apart, because these put threads to sleep that the calls keep awake.
 others() ->
     py_bench_stat:together([
         {server, py_bench_floor:server()},
@@ -42,7 +43,8 @@ ours(Context) ->
         {raising, fun() -> {error, {'ZeroDivisionError', _}} = py:eval(<<"1/0">>) end}
     ], options()).
 
-%% As many snippets as a big program has: an error looks for its source among them.
+%% Has Count snippets remembered, as many as a big program has: an error looks for its source among
+%% them.
 remember(Count) ->
     lists:foreach(fun(N) ->
         {ok, N} = py:eval(iolist_to_binary(["(lambda: ", integer_to_list(N), ")()"]))
@@ -51,7 +53,7 @@ remember(Count) ->
 options() ->
     #{batches => ?ROUNDS, each => ?EACH, warm_up => ?WARM_UP, guide => empty}.
 
-%% In a process without a binding.
+%% Runs Fun in a process without a binding.
 unbound() ->
     Self = self(),
     Ref = make_ref(),
@@ -64,7 +66,7 @@ unbound() ->
     %% Cannot hang: that process answers, or takes this one with it.
     receive {Ref, Stats} -> Stats end.
 
-%% Each sample is the mean of a thousand: one run is shorter than reading the clock.
+%% Takes each sample as the mean of a thousand runs: one run is shorter than reading the clock.
 alone() ->
     Port = py_bench_port:open_floor(),
     Alone = [{Work, py_bench_stat:stats(py_bench_port:times(Port, Work, 300, 1000))}
@@ -72,7 +74,7 @@ alone() ->
     ok = py_bench_port:close(Port),
     maps:from_list(Alone).
 
-%% Call by call in turns: each finds the other's threads asleep, as now and then a call does.
+%% Measures call by call in turns: each finds the threads of the other asleep, as a rare call does.
 ported() ->
     Port = py_bench_port:open_peer(),
     Ported = py_bench_stat:together([
@@ -119,7 +121,7 @@ unbound_rows(#{eval := Eval, empty := #{p50 := Empty}}) ->
     [py_bench_row:row(#{name => "unbound eval 1+1", unit => us, stats => Eval,
                         floor => {"empty job, unbound", Empty}})].
 
-%% In turns, and one after the other as the rows above.
+%% Rows of calls that were measured in turns, and one after the other as the rows above.
 port_rows(#{eval := HotEval, call := HotCall},
           #{eval := Eval, port_eval := PortEval, call := Call, port_call := PortCall}) ->
     [py_bench_row:row(#{name => Name, unit => us, stats => Stats,

@@ -1,6 +1,6 @@
 %% @private
-%% Processes that do the same thing together for a fixed time. Each counts for itself: a counter
-%% that all share would be on the path that is measured.
+%% Processes that do the same thing together for a fixed time. Each has a counter of its own: a
+%% shared one would be on the path that is measured.
 -module(py_bench_crowd).
 
 -export([run/3, run/4, rate/1, calls/1, longest/1, waits/1, stop/1]).
@@ -11,16 +11,17 @@
 -type member() :: #{calls := non_neg_integer(), longest := non_neg_integer(),
                     waits := py_bench_stat:recorder() | none}.
 
-%% More than one process can do in a run.
+%% The number of calls that one process can make in a run, at most.
 -define(MOST_CALLS, 1000000).
 -define(TIMEOUT, 60000).
 
-%% @doc What Count processes did in Time milliseconds.
+%% @doc Returns the number of calls that Count processes made in Time milliseconds.
 -spec run(Count :: pos_integer(), Time :: pos_integer(), Fun :: fun(() -> term())) -> run().
 run(Count, Time, Fun) ->
     crowd(Count, Time, fun() -> none end, Fun).
 
-%% @doc The same, with each wait kept; Prepare runs in each process before all begin.
+%% @doc Runs as `run/3' does, and keeps the time of each wait. Prepare runs in each process before
+%% all begin.
 -spec run(pos_integer(), pos_integer(), Prepare :: fun(() -> ok), fun(() -> term())) -> run().
 run(Count, Time, Prepare, Fun) ->
     crowd(Count, Time, fun() -> ok = Prepare(), py_bench_stat:recorder(?MOST_CALLS) end, Fun).
@@ -61,7 +62,7 @@ loop(Fun, Waits, End, Calls, Longest) ->
 keep(none, _Index, _Wait) -> ok;
 keep(Waits, Index, Wait) -> py_bench_stat:record(Waits, Index, Wait).
 
-%% @doc Calls in a second.
+%% @doc Returns the calls per second.
 -spec rate([run()]) -> float().
 rate(Runs) ->
     calls(Runs) * 1.0e9 / lists:sum([Time || {Time, _} <- Runs]).
@@ -70,23 +71,23 @@ rate(Runs) ->
 calls(Runs) ->
     lists:sum([Calls || {_, Members} <- Runs, #{calls := Calls} <- Members]).
 
-%% @doc The longest wait of any call.
+%% @doc Returns the longest wait of any call.
 -spec longest([run()]) -> non_neg_integer().
 longest(Runs) ->
     lists:max([Longest || {_, Members} <- Runs, #{longest := Longest} <- Members]).
 
-%% @doc The waits of all of them.
+%% @doc Returns the waits of all processes.
 -spec waits([run()]) -> py_bench_stat:stats().
 waits(Runs) ->
     Times = [py_bench_stat:times(Waits, Calls)
              || {_, Members} <- Runs, #{waits := Waits, calls := Calls} <- Members],
     py_bench_stat:stats(lists:append(Times)).
 
-%% @doc `ok' when a process that this one has linked is gone.
+%% @doc Returns `ok' when a process that this one has linked is gone.
 -spec stop(pid()) -> ok.
 stop(Pid) ->
     true = unlink(Pid),
     Monitor = monitor(process, Pid),
     true = exit(Pid, kill),
-    %% Cannot hang: nothing survives that.
+    %% Cannot hang: no process survives that.
     receive {'DOWN', Monitor, process, Pid, _} -> ok end.

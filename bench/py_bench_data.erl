@@ -1,5 +1,5 @@
 %% @private
-%% What it costs to bring values over and back: beside a copy in Python alone for many small ones,
+%% The costs of bringing values over and back: beside a copy in Python alone for many small ones,
 %% beside memcpy for big ones.
 -module(py_bench_data).
 
@@ -32,7 +32,7 @@ key(N) ->
     iolist_to_binary(io_lib:format("~8..0b", [N])).
 
 small_row(Context, Port, {Name, Work, Value, Count, Limit}) ->
-    %% Once, and not under the clock: to compare takes as long as to convert.
+    %% Compared once, outside of the time that is measured: it takes as long as a conversion.
     {ok, Value} = same(Context, Value),
     #{ours := Ours, alone := #{p50 := Alone}} = py_bench_stat:together([
         {ours, fun() -> {ok, _} = same(Context, Value) end},
@@ -48,7 +48,7 @@ port_rows(Context) ->
     Port = py_bench_port:open_peer(),
     Rows = [port_row(Context, Port, Name, Value) || {Name, Value} <- [
         {"10k ints and back, beside a port", lists:seq(1, 10000)},
-        %% Its first byte makes it bytes: text is another row.
+        %% The first byte makes the value bytes: text is another row.
         {"binary of 1 MiB and back, beside a port", <<255, (rand:bytes(1048575))/binary>>}]],
     ok = py_bench_port:close(Port),
     Rows.
@@ -78,7 +78,8 @@ big_rows(Context) ->
         {text_back, back(Context, <<"text">>)}
     ], #{batches => 5, each => 6, before => fun garbage_collect/0}),
     #{warm := #{p50 := Warm}, fresh := #{p50 := Fresh}} = Stats,
-    %% What Python gets is always new at this size; Erlang has had its memory before.
+    %% Python always takes new memory for a value of this size; Erlang uses memory that it had
+    %% before.
     [py_bench_row:row(#{name => Name, unit => us, stats => maps:get(Key, Stats)})
      || {Name, Key} <- [{"floor: memcpy of 64 MiB, warm memory", warm},
                         {"floor: memcpy of 64 MiB, new memory", fresh}]]

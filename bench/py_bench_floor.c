@@ -1,5 +1,5 @@
-/* The floors that Erlang cannot measure by itself: what a dirty call, a parked thread and a copy
- * cost when nobody does anything else. Built by scripts/bench. */
+/* The floors that Erlang cannot measure by itself: the costs of a dirty call, of a parked thread
+ * and of a copy, on an idle machine. Built by scripts/bench. */
 #include <erl_nif.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -18,7 +18,7 @@ struct parked {
     ERL_NIF_TERM reference;
 };
 
-/* The parked thread. It owns the environment that it was woken with, which a send empties. */
+/* The parked thread. Owns the environment that it was woken with, which a send empties. */
 static void *park(void *argument)
 {
     struct parked *parked = argument;
@@ -42,8 +42,8 @@ static void *park(void *argument)
     return NULL;
 }
 
-/* Scheduler thread; `wake(Ref)`: the message {Ref, ok} follows. One caller at a time: a second
- * one before the answer would take the first one's place. */
+/* Runs on a scheduler thread; `wake(Ref)`: the message {Ref, ok} follows. For one caller at a time:
+ * a second one before the answer would replace the first. */
 static ERL_NIF_TERM wake(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
 {
     (void)argc;
@@ -67,7 +67,7 @@ static ERL_NIF_TERM wake(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
     return enif_make_atom(env, "ok");
 }
 
-/* Dirty scheduler thread. */
+/* Runs on a dirty scheduler thread, and returns `ok`. */
 static ERL_NIF_TERM nothing(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
 {
     (void)argc;
@@ -75,8 +75,9 @@ static ERL_NIF_TERM nothing(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
     return enif_make_atom(env, "ok");
 }
 
-/* Dirty scheduler thread; `copy(Binary, IsWarm)`: the nanoseconds of one memcpy. Memory that is
- * not warm is new to the process, as that of a big object is: the kernel's part is in the time. */
+/* Runs on a dirty scheduler thread; `copy(Binary, IsWarm)`: the nanoseconds of one memcpy. Memory
+ * that is not warm is new to the process, as that of a big object is: the time of the kernel for it
+ * is included. */
 static ERL_NIF_TERM copy(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
 {
     (void)argc;
@@ -97,7 +98,7 @@ static ERL_NIF_TERM copy(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
         start = enif_monotonic_time(ERL_NIF_NSEC);
     }
     memcpy(target, binary.data, binary.size);
-    /* Else the compiler may see that nobody reads the copy, and leave it out. */
+    /* The compiler could see that the copy is not read, and leave it out. */
     __asm__ volatile("" : : "r"(target) : "memory");
     ErlNifTime end = enif_monotonic_time(ERL_NIF_NSEC);
     free(target);

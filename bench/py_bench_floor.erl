@@ -1,5 +1,5 @@
 %% @private
-%% What the same way costs without Python: no call can be cheaper than these.
+%% The costs of the same way without Python: no call can be cheaper than these.
 -module(py_bench_floor).
 -behaviour(gen_server).
 
@@ -10,7 +10,7 @@
 -on_load(load/0).
 -nifs([wake/1, nothing/0, copy/2]).
 
-%% Far beyond what any floor takes: a lost message is an error, not a hang.
+%% Milliseconds far beyond the time of any floor: a lost message is an error, not a hang.
 -define(TIMEOUT, 30000).
 
 -spec load() -> ok | {error, {py_nif:load_error(), string()}}.
@@ -18,10 +18,10 @@ load() ->
     Ebin = filename:dirname(code:which(?MODULE)),
     erlang:load_nif(filename:join(Ebin, "py_bench_floor"), 0).
 
-%% @doc A fun that sends to another process and hears from it.
+%% @doc Returns a fun that sends to another process and receives its answer.
 -spec ping_pong() -> fun(() -> ok).
 ping_pong() ->
-    %% Ends with the process that asked for it: nobody else sends to it.
+    %% The process ends with the one that started it: no other process sends to it.
     Pong = spawn_link(fun Pong() -> receive {From, Ref} -> From ! {Ref, ok}, Pong() end end),
     fun() ->
         Ref = make_ref(),
@@ -29,20 +29,20 @@ ping_pong() ->
         receive {Ref, ok} -> ok after ?TIMEOUT -> error(timeout) end
     end.
 
-%% @doc A fun that calls a gen_server, which does nothing.
+%% @doc Returns a fun that calls a gen_server, which does nothing.
 -spec server() -> fun(() -> ok).
 server() ->
     {ok, Server} = gen_server:start_link(?MODULE, [], []),
     fun() -> ok = gen_server:call(Server, nothing) end.
 
-%% @doc `ok' when a job that does nothing has gone the whole way: queue, thread, and back.
+%% @doc Returns `ok' when a job that does nothing has gone the whole way: queue, thread, and back.
 -spec empty(py_nif:pool() | py_nif:lease() | py_nif:context()) -> ok.
 empty(Target) ->
     Ref = make_ref(),
     {ok, _Ticket} = py_nif:submit(Target, Ref, empty, undefined),
     receive {Ref, ok} -> ok after ?TIMEOUT -> error(timeout) end.
 
-%% @doc `ok' when a thread has been woken and has answered.
+%% @doc Returns `ok' when a thread has been woken and has answered.
 -spec parked() -> ok.
 parked() ->
     Ref = make_ref(),
@@ -53,12 +53,13 @@ parked() ->
 wake(_Ref) ->
     erlang:nif_error(not_loaded).
 
-%% @doc `ok', from a dirty scheduler.
+%% @doc Returns `ok', from a dirty scheduler.
 -spec nothing() -> ok.
 nothing() ->
     erlang:nif_error(not_loaded).
 
-%% @doc The nanoseconds of one memcpy; into memory that the process has had, or that it gets.
+%% @doc Returns the nanoseconds of one memcpy, into memory that the process had before or takes
+%% anew.
 -spec copy(binary(), IsWarm :: boolean()) -> non_neg_integer().
 copy(_Binary, _IsWarm) ->
     erlang:nif_error(not_loaded).

@@ -1,12 +1,12 @@
 %% @private
-%% What a context costs that lives for one call: to get it, to give it back, and to have it clean.
+%% The costs of a context that lives for one call: to get it, to give it back, and to have it clean.
 -module(py_bench_lease).
 
 -export([rows/0]).
 
 -define(EACH, 1000).
 -define(ROUNDS, 20).
-%% Until the threads have found their cores, mostly.
+%% Rounds before the measurement, in which the threads find their cores.
 -define(WARM_UP, 5000).
 
 -spec rows() -> [py_bench_row:row()].
@@ -21,7 +21,7 @@ pair_rows() ->
         {new, fun() -> {ok, Context} = py:bind(new), ok = py:unbind(Context) end}
     ], #{each => ?EACH}),
     Row = fun(Name, Stats) ->
-        %% Three floors each way.
+        %% A bind and an unbind take three floors each.
         py_bench_row:row(#{name => Name, unit => us, stats => Stats,
                            floor => {"gen_server call", Server}, target => {ratio, 6}})
     end,
@@ -32,14 +32,14 @@ pair() ->
     ok = py:bind(),
     ok = py:unbind().
 
-%% With one free worker, so that a lease waits until the one before it is clean: with more of
-%% them another worker would do that behind the back of the clock. What the worker cleans while
-%% the owner still leaves is not seen, nor waited for.
+%% Measures with one free worker, so that a lease waits until the one before it is clean: another
+%% worker would hide that time. The cleaning that goes on while the owner still leaves is not seen,
+%% nor waited for.
 clean_rows() ->
     ok = py_bench:start(2),
     {ok, Context} = py:bind(new),
     Hundred = <<"vars().update({f'v{n}': [n] for n in range(100)})">>,
-    %% Freed by a collection of garbage only.
+    %% Objects that a collection of garbage alone frees.
     Cycle = <<"class C: pass\nc = C()\nc.me = c">>,
     Stats = py_bench_stat:together([
         {pair, fun pair/0},

@@ -1,6 +1,6 @@
 %% @private
-%% Many callers at once: how much goes through, how long the unluckiest waits, and what Python that
-%% computes or sleeps does to others.
+%% Many callers at once: the throughput, the longest wait, and the effect of Python code that
+%% computes or sleeps on others.
 -module(py_bench_load).
 
 -export([rows/0]).
@@ -8,10 +8,11 @@
 -define(WORKERS, 8).
 -define(BATCHES, 3).
 -define(BATCH, 1000).
-%% The floor needs less: it says how fast the way is, not how evenly it is shared.
+%% Milliseconds for the floor, which needs less: it says how fast the way is, not how evenly it is
+%% shared.
 -define(FLOOR_BATCH, 500).
 -define(WATCH, 5000).
-%% Time for what was started to be well under way.
+%% Milliseconds until the calls that were started are well under way.
 -define(SETTLE, 300).
 -define(TIMEOUT, 60000).
 
@@ -19,7 +20,7 @@
 rows() ->
     unbound_rows() ++ bound_rows() ++ behind_rows() ++ ticker_rows().
 
-%% The last count is judged beside the second.
+%% The throughput of the last count of callers is judged beside that of the second.
 unbound_rows() ->
     ok = py_bench:start(?WORKERS),
     Runs = [{Count, throughput(Count)} || Count <- [1, 8, 64, 1000]],
@@ -76,7 +77,7 @@ bound_rows() ->
      Wait("   wait of 8 bound, p99", p99, none), Wait("   wait of 8 bound, p99.9", p999, none),
      Wait("   longest wait of 8 bound", max, {ratio, 20})].
 
-%% One quick call at a time, while others keep workers or the GIL.
+%% Rows of one quick call at a time, while others keep workers or the GIL.
 behind_rows() ->
     ok = py_bench:start(?WORKERS),
     {ok, Switch} = py:eval(<<"__import__('sys').getswitchinterval()">>),
@@ -104,7 +105,8 @@ behind(Count, Fun) ->
 busy(Fun) ->
     spawn_link(fun Loop() -> Fun(), Loop() end).
 
-%% Paced: calls one after the other would leave out most of the time in which one of them waits.
+%% Calls at a fixed pace: calls one after the other would leave out most of the time in which one of
+%% them waits.
 quick() ->
     Recorder = py_bench_stat:recorder(?WATCH),
     Count = quick(Recorder, 1, erlang:monotonic_time(millisecond) + ?WATCH),
@@ -120,7 +122,7 @@ quick(Recorder, Index, End) ->
         false -> Index
     end.
 
-%% What Erlang sees of four contexts that compute: nothing, if they stay off its schedulers.
+%% Rows of Erlang beside four contexts that compute, which should not be on its schedulers.
 ticker_rows() ->
     ok = py_bench:start(?WORKERS),
     Loop = <<"import time\nend = time.monotonic() + 1\nwhile time.monotonic() < end: pass">>,
@@ -140,7 +142,7 @@ gaps_beside(Count, Code) ->
     ok = timer:sleep(?SETTLE),
     Gaps = gaps(),
     ok = lists:foreach(fun py_bench_crowd:stop/1, Others),
-    %% Their code has a moment to stop in, which is none of the next batch.
+    %% The code of this batch has a moment to stop in, which is not part of the next batch.
     ok = timer:sleep(?SETTLE),
     Gaps.
 

@@ -1,11 +1,12 @@
 %% @private
-%% What workers and contexts hold, and how long a start takes; each in fresh VMs.
+%% The memory of workers and contexts, and the time of a start; each in fresh VMs.
 -module(py_bench_memory).
 
 -export([rows/0, start_time/1, context_bytes/2]).
 
 -define(WORKERS, 64).
-%% The VM's own heaps come and go by some hundred KiB: fewer contexts would drown in that.
+%% The number of contexts: the VM's own heaps change by some hundred KiB, in which fewer would be
+%% lost.
 -define(CONTEXTS, 250).
 -define(EVALS, 1000).
 -define(NODES, 5).
@@ -14,7 +15,7 @@
 rows() ->
     start_rows() ++ context_rows().
 
-%% One worker and many in turns.
+%% Measures one worker and many in turns.
 start_rows() ->
     {One, Many} = lists:unzip([{started(1), started(?WORKERS)} || _ <- lists:seq(1, ?NODES)]),
     Port = py_bench_port:open_floor(),
@@ -40,7 +41,8 @@ started(Workers) ->
     ok = py_bench_node:stop(Node),
     {Time, Bytes}.
 
-%% @doc Nanoseconds of the first start of the application in this VM, which starts Python too.
+%% @doc Returns the nanoseconds of the first start of the application in this VM, which starts
+%% Python too.
 -spec start_time(Workers :: pos_integer()) -> non_neg_integer().
 start_time(Workers) ->
     ok = application:load(erlang_python),
@@ -49,7 +51,7 @@ start_time(Workers) ->
     {ok, _} = application:ensure_all_started(erlang_python),
     erlang:monotonic_time(nanosecond) - Start.
 
-%% By how much the VM grows over the same evals, with contexts held and without.
+%% Rows of the growth of the VM over the same evals, with contexts held and without.
 context_rows() ->
     {Without, With} = lists:unzip([grown() || _ <- lists:seq(1, ?NODES)]),
     #{p50 := Floor} = py_bench_stat:stats(Without),
@@ -63,8 +65,8 @@ grown() ->
     ok = py_bench_node:stop(Node),
     {Without / ?CONTEXTS / 1024, (With - Without) / ?CONTEXTS / 1024}.
 
-%% @doc Growth of this VM over Evals unbound evals, and over as many in Count contexts that are
-%% still held.
+%% @doc Returns the growth of this VM over Evals unbound evals, and over the same number in Count
+%% contexts that are still held.
 -spec context_bytes(Count :: pos_integer(), Evals :: pos_integer()) -> {integer(), integer()}.
 context_bytes(Count, Evals) ->
     ok = py_bench:start(Count),
@@ -85,8 +87,8 @@ context_bytes(Count, Evals) ->
 evals(Count) ->
     lists:foreach(fun(_) -> {ok, 2} = py:eval(<<"1+1">>) end, lists:seq(1, Count)).
 
-%% Every worker runs Python at once, so that what its thread keeps from then on, its stack and
-%% Python's frames, is not taken for the context's. The one namespace that each of them has given
+%% Makes every worker run Python at once, so that the memory that its thread keeps from then on, its
+%% stack and Python's frames, is not counted for the context. The one namespace that each has given
 %% back by then is small.
 prime(Count) ->
     Pids = [spawn_monitor(fun() -> {ok, none} = py:call(time, sleep, [0.3]) end)

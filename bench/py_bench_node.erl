@@ -1,5 +1,5 @@
 %% @private
-%% A fresh VM: Python is never finalized, so whatever its start costs can be seen once in each.
+%% A fresh VM: Python is never finalized, so the cost of its start can be seen once in each.
 -module(py_bench_node).
 
 -export([start/0, call/4, stop/1, resident/0]).
@@ -11,7 +11,7 @@ start() ->
     Paths = [filename:dirname(code:which(Module)) || Module <- [?MODULE, py]],
     {ok, Node, _} = peer:start_link(#{connection => standard_io,
                                       args => ["-pa" | Paths], wait_boot => ?TIMEOUT}),
-    %% Its log would come out among the rows.
+    %% The log of the VM would come out among the rows.
     ok = call(Node, logger, set_primary_config, [level, warning]),
     Node.
 
@@ -23,7 +23,7 @@ call(Node, Module, Function, Args) ->
 stop(Node) ->
     peer:stop(Node).
 
-%% @doc The resident bytes of this VM, after what is garbage has gone.
+%% @doc Returns the resident bytes of this VM, after a collection of garbage.
 -spec resident() -> non_neg_integer().
 resident() ->
     lists:foreach(fun garbage_collect/1, processes()),

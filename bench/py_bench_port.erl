@@ -1,28 +1,29 @@
 %% @private
-%% Python processes beside the VM: Python alone as a floor, and a port that speaks external terms
-%% as what one would use instead.
+%% Python processes beside the VM: Python alone as a floor, and a port that speaks external terms as
+%% the alternative.
 -module(py_bench_port).
 
 -export([open_peer/0, ask/2, open_floor/0, times/4, close/1]).
 
 -define(TIMEOUT, 60000).
 
-%% @doc A python3 that evaluates external terms; its python has the library for that.
+%% @doc Starts a python3 that evaluates external terms; its python has the library for that.
 -spec open_peer() -> port().
 open_peer() ->
     open(os:getenv("PY_BENCH_PEER_PYTHON"), "peer.py").
 
-%% @doc What the peer answers.
+%% @doc Returns the answer of the peer.
 -spec ask(port(), term()) -> term().
 ask(Port, Order) ->
     binary_to_term(exchange(Port, term_to_binary(Order))).
 
-%% @doc A python3 of the same build as the one in this VM.
+%% @doc Starts a python3 of the same build as the one in this VM.
 -spec open_floor() -> port().
 open_floor() ->
     open(os:getenv("ERLANG_PYTHON"), "floor.py").
 
-%% @doc Nanoseconds of some work in Python alone: Repeat times, each the mean of Number runs.
+%% @doc Returns the nanoseconds of some work in Python alone: Repeat times, each the mean of Number
+%% runs.
 -spec times(port(), Work :: atom(), Repeat :: pos_integer(), Number :: pos_integer()) ->
     [float(), ...].
 times(Port, Work, Repeat, Number) ->
@@ -34,7 +35,7 @@ close(Port) ->
     true = port_close(Port),
     ok.
 
-%% scripts/bench sets both variables.
+%% Opens a port on a Python, whose path is in a variable that scripts/bench sets.
 open(false, Script) ->
     error({run_it_with_scripts_bench, Script});
 open(Python, Script) ->

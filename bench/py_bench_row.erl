@@ -1,6 +1,6 @@
 %% @private
-%% A row: a figure, the floor that it stands on, the target, and the verdict. Also how rows are
-%% printed and written, so that the table and the file cannot differ.
+%% A row: a figure, its floor, the target, and the verdict. Rows are printed and written here, so
+%% that the table and the file cannot differ.
 -module(py_bench_row).
 
 -export([row/1, print/2, json/1]).
@@ -8,11 +8,12 @@
 -export_type([row/0, unit/0, target/0]).
 
 -type unit() :: ns | us | ms | {per_element, pos_integer()} | {as, binary()}.
-%% Times come in nanoseconds. `{as, Name}': anything that is no time, shown as it is.
+%% The unit of a figure. Times are given in nanoseconds. `{as, Name}': a figure that is no time,
+%% shown as it is.
 
 -type target() :: {ratio, number()} | {least_ratio, number()} | {most, number()}
                 | {least, number()} | none.
-%% `most' and `least' are in the row's unit; `ratio' is judged by floor.
+%% The target: `most' and `least' are in the unit of the row; `ratio' is judged by the floor.
 
 -type row() :: #{name := binary(), unit := binary(), n := non_neg_integer(),
                  judged := p50 | p99 | p999 | max, value := number(), target := binary(),
@@ -20,7 +21,7 @@
 
 -define(COLUMNS, "~-42ts ~8ts ~10ts ~10ts ~10ts ~-10ts ~-34ts ~10ts ~8ts  ~-14ts ~ts~n").
 
-%% @doc The row of what was measured. `judge' is `p50' if it is not given.
+%% @doc Returns the row of a measurement. `judge' is `p50' if it is not given.
 -spec row(#{name := string(), unit := unit(), stats := py_bench_stat:stats(),
             floor => {Name :: string(), Value :: number()}, judge => p50 | p99 | p999 | max,
             target => target()}) -> row().
@@ -50,7 +51,7 @@ unit_name({as, Name}) -> Name;
 unit_name(Unit) -> atom_to_binary(Unit).
 
 ratio(_Value, null) -> null;
-%% Nothing is what an idle node should use: there is no ratio to it.
+%% A floor of nothing, which an idle node should use, has no ratio.
 ratio(_Value, Floor) when Floor == 0 -> null;
 ratio(Value, Floor) -> Value / Floor.
 
@@ -107,8 +108,8 @@ number(Value) -> io_lib:format("~.4f", [float(Value)]).
 text(Format, Args) ->
     unicode:characters_to_binary(io_lib:format(Format, Args)).
 
-%% @doc As JSON, which OTP has from version 27 on only. Strings are UTF-8 and without control
-%% characters.
+%% @doc Returns a term as JSON, which OTP has from version 27 on only. Strings are UTF-8 and without
+%% control characters.
 -spec json(term()) -> iolist().
 json(Map) when is_map(Map) ->
     Members = [[json(atom_to_binary(Key)), ": ", json(Value)]

@@ -1,6 +1,6 @@
 %% @private
-%% Samples and their percentiles. What is compared is taken in turns, so that noise of the machine
-%% hits all of it.
+%% Samples and their percentiles. Samplers that are compared run in turns, so that noise of the
+%% machine hits all of them.
 -module(py_bench_stat).
 
 -export([together/2, clock/0, recorder/1, record/3, times/2, stats/1, figure/2]).
@@ -9,15 +9,15 @@
 
 -type sampler() :: {Name :: atom(), Timed :: fun(() -> term())}
                  | {Name :: atom(), own, Nanoseconds :: fun(() -> number())}.
-%% `own': the fun knows better than a clock around it.
+%% `own': the fun measures itself, better than a clock around it.
 
 -type options() :: #{batches => pos_integer(), each := pos_integer(),
                      warm_up => non_neg_integer(), before => fun(() -> term()),
                      guide => atom()}.
 %% `each': samples of each batch. `before': runs before each sample and is not timed. `guide': the
-%% sampler that says which rounds count. Where the kernel puts two threads that talk to each other
-%% changes every few seconds, and what they say takes 2, 6, 12 or 45 us by that. Only rounds in
-%% which the guide is near its best count, for all samplers: else chance would decide the ratios.
+%% sampler that says which rounds count. The kernel moves two threads that talk to each other every
+%% few seconds, and their messages take 2, 6, 12 or 45 us by that. Rounds count, for all samplers,
+%% if the guide is near its best in them; with the others, chance would decide the ratios.
 
 -type stats() :: #{n := non_neg_integer(), p50 := number(), p99 := number() | null,
                    p999 := number() | null, max := number() | null}.
@@ -27,7 +27,7 @@
 -define(BATCHES, 10).
 -define(NEAR, 1.5).
 
-%% @doc The figures of each sampler, in nanoseconds.
+%% @doc Returns the figures of each sampler, in nanoseconds.
 -spec together([sampler()], options()) -> #{Name :: atom() => stats()}.
 together(Samplers, #{each := Each} = Options) ->
     Batches = maps:get(batches, Options, ?BATCHES),
@@ -73,25 +73,27 @@ sample({_Name, Fun}) ->
 sample({_Name, own, Fun}) ->
     round(Fun()).
 
-%% @doc What it costs to read the clock twice: the least that any sample shows.
+%% @doc Returns the cost of reading the clock twice: the least that any sample shows.
 -spec clock() -> non_neg_integer().
 clock() ->
     #{clock := #{p50 := Cost}} = together([{clock, fun() -> ok end}], #{each => 1000}),
     Cost.
 
-%% @doc Room for Size samples.
+%% @doc Returns room for Size samples.
 %%
-%% An array outside of any heap: a list would be copied by the collector amid the calls.
+%% The samples are in an array outside of any heap: a list would be copied by the collector amid the
+%% calls.
 -spec recorder(Size :: pos_integer()) -> recorder().
 recorder(Size) ->
     atomics:new(Size, []).
 
-%% @doc `ok'. Raises `badarg' past the size: a sample that is left out would be the slow one.
+%% @doc Adds a sample. Raises `badarg' past the size: a sample that is left out would be the slow
+%% one.
 -spec record(recorder(), Index :: pos_integer(), Time :: integer()) -> ok.
 record(Recorder, Index, Time) ->
     atomics:put(Recorder, Index, Time).
 
-%% @doc The first Count samples.
+%% @doc Returns the first Count samples.
 -spec times(recorder(), Count :: non_neg_integer()) -> [integer()].
 times(Recorder, Count) ->
     [atomics:get(Recorder, Index) || Index <- lists:seq(1, Count)].
@@ -103,7 +105,7 @@ stats(Times) ->
     At = fun(PerMille) -> element(max(1, ceil(Count * PerMille / 1000)), Sorted) end,
     #{n => Count, p50 => At(500), p99 => At(990), p999 => At(999), max => At(1000)}.
 
-%% @doc One figure that has no distribution, as a sum over a fixed time has not.
+%% @doc Returns one figure that has no distribution, as a sum over a fixed time.
 -spec figure(number(), N :: non_neg_integer()) -> stats().
 figure(Value, N) ->
     #{n => N, p50 => Value, p99 => null, p999 => null, max => null}.

@@ -1,5 +1,5 @@
 %% @private
-%% What it costs that Python talks back, beside a call of Python.
+%% The costs of Python calling Erlang, beside those of a call of Python.
 -module(py_bench_talk).
 
 -export([rows/0]).
@@ -14,7 +14,7 @@ rows() ->
     ok = py:bind(),
     callback_rows() ++ stream_rows() ++ async_rows().
 
-%% The same expression calls a function of Python, and one of Erlang.
+%% Rows of the same expression calling a function of Python, and one of Erlang.
 callback_rows() ->
     ok = py:register_function(nothing, fun([]) -> 1 end),
     ok = py:register_function(nested, fun([]) -> {ok, 1} = py:eval(<<"p()">>), 1 end),
@@ -27,7 +27,8 @@ callback_rows() ->
     [row("bound eval that calls Erlang once", callback, Stats, {ratio, 3}),
      row("   and is called back by it", nested, Stats, none)].
 
-%% A hundred items in a demand, beside a job that does nothing: a message each would cost as much.
+%% Rows of a hundred items in a demand, beside a job that does nothing: a message for each would
+%% cost as much.
 stream_rows() ->
     {ok, Context} = py:bind(new),
     {ok, Stream} = py:ctx_stream(Context, itertools, count, [1]),
@@ -46,7 +47,7 @@ demand(Stream, Count) ->
     %% Cannot hang: the items are there.
     receive {py_stream, Stream, {items, _}} -> ok end.
 
-%% A hundred coroutines at once, beside a call of the same one after the other.
+%% Rows of a hundred coroutines at once, beside calls of the same one after the other.
 async_rows() ->
     ok = py:exec(<<"async def nothing(): return 1">>),
     Calls = lists:duplicate(100, {'__main__', nothing, []}),

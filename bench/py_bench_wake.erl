@@ -1,13 +1,13 @@
 %% @private
-%% A node that has nothing to do: what the first call after a silence costs, and what the silence
-%% itself does.
+%% A node that has nothing to do: the cost of the first call after a silence, and of the silence
+%% itself.
 -module(py_bench_wake).
 
 -export([rows/0, ticks/2]).
 
 -define(SILENCE, 1000).
 -define(IDLE, 10000).
-%% Each sample takes a second: few, and often in turns.
+%% Samples of a batch: a sample takes a second, so there are few, often in turns.
 -define(BATCHES, 10).
 -define(EACH, 2).
 
@@ -19,7 +19,7 @@ wake_rows() ->
     ok = py_bench:start(8),
     {ok, Context} = py:bind(new),
     Eval = fun() -> {ok, 2} = py:ctx_eval(Context, <<"1+1">>) end,
-    %% The code is compiled and the thread has run: only the silence is new.
+    %% The code is compiled and the thread has run: the silence alone is new.
     ok = lists:foreach(fun(_) -> Eval() end, lists:seq(1, 100)),
     #{parked := #{p50 := Parked} = Floor, empty := Empty, eval := First} =
         py_bench_stat:together([{parked, fun py_bench_floor:parked/0},
@@ -35,7 +35,7 @@ wake_rows() ->
                         stats => First, floor => {"parked thread, after silence", Parked},
                         target => {ratio, 1.2}})].
 
-%% Two nodes at the same time: what disturbs one of them disturbs the other.
+%% Measures two nodes at the same time: a disturbance of one of them disturbs the other.
 idle_rows() ->
     Nodes = [py_bench_node:start(), py_bench_node:start()],
     [Without, With] = Nodes,
@@ -56,16 +56,17 @@ idle_rows() ->
                         floor => {"the VM without the application", Floor},
                         target => {most, Floor}})].
 
-%% @doc How many ticks of 10 ms this VM uses while nobody asks anything of it.
+%% @doc Returns how many ticks of 10 ms this VM uses while it gets no requests.
 -spec ticks(Settle :: non_neg_integer(), Idle :: non_neg_integer()) -> non_neg_integer().
 ticks(Settle, Idle) ->
-    %% What a start leaves to do is not silence.
+    %% The work that a start leaves behind is not silence.
     ok = timer:sleep(Settle),
     Before = used(),
     ok = timer:sleep(Idle),
     used() - Before.
 
-%% The name of the command may hold spaces: fields count from behind it. utime is the 14th.
+%% Parses the line. The name of the command may hold spaces, so fields count from behind it; utime
+%% is the 14th.
 used() ->
     {ok, Stat} = file:read_file("/proc/self/stat"),
     [_, Rest] = binary:split(Stat, <<") ">>),

@@ -6,7 +6,7 @@
 
 -spec main() -> no_return().
 main() ->
-    %% The report of the stop is no news here.
+    %% The report of the stop is not logged.
     ok = logger:set_primary_config(level, warning),
     {ok, _} = application:ensure_all_started(erlang_python),
     Orders = spawn_link(fun() -> orders(#{1 => {<<"tea">>, 3}, 2 => {<<"cake">>, 2}}) end),
@@ -27,7 +27,8 @@ orders(Orders) ->
 
 register_functions(Orders) ->
     ok = py:register_function(order, fun([Id]) -> order(Orders, Id) end),
-    %% Called by Python, it calls Python: the price list is a variable of the context.
+    %% The function is called by Python and calls Python: the price list is a variable of the
+    %% context.
     ok = py:register_function(cost, fun([What, Count]) ->
         {ok, Price} = py:eval(<<"prices[what]">>, #{what => What}),
         ok = py:exec(<<"asked.append(what)">>, #{what => What}),

@@ -29,7 +29,7 @@ async def priced(names):
     io:format("Coroutines finished as expected.~n"),
     halt(0).
 
-%% Twenty seconds one after the other.
+%% Twenty seconds of sleep, all at once: one after the other they would take as long.
 hundred() ->
     Start = erlang:monotonic_time(millisecond),
     {ok, Squares} = py:async_gather([{'__main__', fetch, [N]} || N <- lists:seq(1, 100)]),
@@ -44,7 +44,7 @@ prices() ->
     io:format("Prices from Erlang: ~0tp~n", [Prices]),
     ok = py:unregister_function(price).
 
-%% What has no more time is cancelled, and the others go on.
+%% A coroutine whose time is over is cancelled, and the others go on.
 too_slow() ->
     Slow = py:async_call(asyncio, sleep, [60]),
     {error, timeout} = py:async_await(Slow, 50),

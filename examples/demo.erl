@@ -1,11 +1,11 @@
-%% What `make demo' shows. Every step asserts what it prints.
+%% The program of `make demo'. Every step asserts what it prints.
 -module(demo).
 
 -export([main/0]).
 
 -spec main() -> no_return().
 main() ->
-    %% The report of the stop is no news here.
+    %% The report of the stop is not logged.
     ok = logger:set_primary_config(level, warning),
     {ok, _} = application:ensure_all_started(erlang_python),
     {ok, #{version := Version, executable := Executable}} = py:python_info(),

@@ -1,12 +1,12 @@
-%% Python code that tells a process how far it is, and that watches another one. Every step asserts
-%% what it prints.
+%% Python code that reports its progress to a process, and that monitors another one. Every step
+%% asserts what it prints.
 -module(messages).
 
 -export([main/0]).
 
 -spec main() -> no_return().
 main() ->
-    %% The report of the stop is no news here.
+    %% The report of the stop is not logged.
     ok = logger:set_primary_config(level, warning),
     {ok, _} = application:ensure_all_started(erlang_python),
     Steps = [fun progress/0, fun names/0, fun watching/0],

@@ -1,4 +1,4 @@
-%% Items of Python generators, as many as an Erlang process asks for.
+%% Items of Python generators, in the number that an Erlang process asks for.
 -module(streams).
 
 -export([main/0]).
@@ -32,7 +32,7 @@ async def countdown(n):
     io:format("Streams finished as expected.~n"),
     halt(0).
 
-%% A batch at a time, to the end.
+%% Takes a batch at a time, to the end.
 table() ->
     Text = [[integer_to_binary(N), ",", integer_to_binary(N * N), "\n"] || N <- lists:seq(1, 10)],
     {ok, Stream} = py:stream_start('__main__', rows, [iolist_to_binary(Text)]),
@@ -51,7 +51,7 @@ all(Stream, Count) ->
         error(no_items)
     end.
 
-%% Whoever has seen enough closes the stream, and the generator's `finally' runs.
+%% Closes a stream half-way: the `finally' of the generator runs.
 half_way() ->
     {ok, Stream} = py:stream_start(itertools, count, [1]),
     ok = py:stream_next(Stream, 3),
