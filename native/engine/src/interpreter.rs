@@ -11,9 +11,10 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule, PyType};
 use std::collections::HashMap;
 use std::ffi::c_ulong;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 
+use crate::code_table::CodeTable;
 use crate::host::Host;
 use crate::notify::Notify;
 
@@ -31,6 +32,11 @@ pub(crate) struct Interpreter {
     /// `threading._active`: the `Thread` objects by the identities of their threads.
     pub(crate) active_threads: Py<PyDict>,
     pub(crate) compiler: Compiler,
+    /// Locked for an operation, by a thread that has the GIL and keeps it meanwhile: so no thread ever
+    /// waits for this lock.
+    pub(crate) code_table: Mutex<CodeTable>,
+    /// Replacements of standard streams that are in force, oldest first; see `python/std_streams.rs`.
+    pub(crate) stream_changes: Mutex<Vec<StreamChange>>,
     pub(crate) getters: Getters,
     pub(crate) types: Types,
     pub(crate) main: MainModule,
@@ -59,6 +65,16 @@ pub(crate) struct Compiler {
     pub(crate) compile_closure: Py<PyAny>,
     /// `types.FunctionType`.
     pub(crate) function: Py<PyAny>,
+}
+
+/// One context has put something else into `sys.stdout` or `sys.stderr`.
+pub(crate) struct StreamChange {
+    /// The namespace whose code did.
+    pub(crate) owner: usize,
+    /// The index of the stream.
+    pub(crate) stream: usize,
+    pub(crate) found: Py<PyAny>,
+    pub(crate) put: Py<PyAny>,
 }
 
 /// `__get__` of the descriptors of built-in classes.

@@ -7,7 +7,7 @@
 //! - [`lock`], [`notify`]: the one way to take a lock; what wakes a thread of our own.
 //! - [`released`]: objects that wait for the releaser.
 //! - [`host`]: what the engine asks of its surroundings; a [call of Erlang](host::callback).
-//! - [`loop_waker`]: wakes an event loop.
+//! - [`loop_waker`], `code_table`: wakes an event loop; compiled code by its source.
 //! - `interpreter`: what is looked up once.
 //! - [`python`]: classes, code objects, what Python and the system keep for a thread.
 //! - [`interrupt`]: an exception that is raised in another thread, and the mask that puts it off.
@@ -24,6 +24,7 @@
 
 pub mod asyncio;
 pub mod call_stack;
+mod code_table;
 pub mod erlang;
 pub mod exception;
 pub mod execute;

@@ -10,8 +10,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 use std::ffi::CString;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::host::Host;
@@ -156,6 +156,8 @@ fn look_up(py: Python<'_>, host: Arc<dyn Host>) -> PyResult<Interpreter> {
         main: namespace::install_main(py)?,
         interrupts: interrupt::find(py, compiler.compile.bind(py))?,
         compiler,
+        code_table: Mutex::default(),
+        stream_changes: Mutex::default(),
         builtins: py.import("builtins")?.unbind(),
         modules: sys.getattr("modules")?.cast_into::<PyDict>()?.unbind(),
         active_threads: active.cast_into::<PyDict>()?.unbind(),

@@ -147,3 +147,34 @@ fn imports_are_read() {
     let found: Vec<_> = imports(text).into_iter().collect();
     assert_eq!(found, ["a", "c", "d", "g", "i"]);
 }
+
+/// More global state than this would be more than a reader can hold in mind.
+const MAX_STATICS: usize = 15;
+
+#[test]
+fn global_state_is_bounded() {
+    let mut found = Vec::new();
+    for src in crates() {
+        let mut all = Vec::new();
+        files(&src, &mut all);
+        for file in all {
+            let text = fs::read_to_string(&file).unwrap();
+            let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+            let is_static = |line: &&str| {
+                line.contains("static ") && line.contains(": ") && {
+                    let line = line.trim_start().trim_start_matches("pub(crate) ");
+                    line.trim_start_matches("pub(super) ")
+                        .starts_with("static ")
+                }
+            };
+            found.extend(code.lines().filter(is_static).map(str::to_owned));
+        }
+    }
+    assert!(
+        found.len() <= MAX_STATICS,
+        "{} statics:\n{}",
+        found.len(),
+        found.join("\n")
+    );
+    assert!(found.len() > 5);
+}

@@ -254,16 +254,16 @@ fn streams_bring_items_on_demand() {
         let open = |id: u64, source: &std::ffi::CStr| {
             let globals = &lease.namespace.globals;
             let value = lease.py.eval(source, Some(globals), None).unwrap();
-            asyncio::keep(id, asyncio::iterate(&value).unwrap());
+            asyncio::keep(&lease.namespace, id, asyncio::iterate(&value).unwrap());
         };
         let next = |id: u64, count: usize| {
-            let items = asyncio::next_batch(lease.py, id, count, &*lease.host).unwrap();
+            let items = asyncio::next_batch(&lease.namespace, id, count, &*lease.host).unwrap();
             items.map(|items| items.to_string())
         };
         lease.call(|_| open(1, c"items()"));
         assert_eq!(lease.repr("log"), "[]");
         assert_eq!(lease.call(|_| next(1, 2)).unwrap(), "[0, 1]");
-        lease.call(|_| asyncio::close(lease.py, 1));
+        lease.call(|_| asyncio::close(&lease.namespace, 1));
         assert_eq!(lease.repr("log"), "[0, 1, 'closed']");
         lease.call(|_| open(2, c"later()"));
         assert_eq!(lease.call(|_| next(2, 9)).unwrap(), "[7, 8]");

@@ -4,8 +4,8 @@
 //!
 //! A module uses only those above it in this list.
 //!
-//! - [`atoms`], [`ids`], [`live_counts`], [`wake`]: the table of atoms; numbers that name things; how
-//!   many are alive; what wakes the watchdog.
+//! - [`atoms`], [`live_counts`], [`vm`]: the table of atoms; how many values are alive; what there is
+//!   once in a VM.
 //! - [`term`]: terms of the BEAM, for the codec; handles on Python objects.
 //! - [`exception`], [`error`]: everything that can go wrong with a job.
 //! - [`convert`]: the values of jobs.
@@ -29,7 +29,6 @@ mod error;
 mod exception;
 mod gil;
 mod host;
-mod ids;
 mod job;
 mod live_counts;
 mod nif;
@@ -38,7 +37,7 @@ mod start;
 mod stream;
 mod target;
 mod term;
-mod wake;
+mod vm;
 mod watch;
 mod worker;
 

@@ -3,20 +3,24 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-pub(crate) static COUNTS: LiveCounts = LiveCounts {
-    jobs: LiveCount::new(),
-    leases: LiveCount::new(),
-    objects: LiveCount::new(),
-    callbacks: LiveCount::new(),
-    streams: LiveCount::new(),
-};
-
 pub(crate) struct LiveCounts {
     pub(crate) jobs: LiveCount,
     pub(crate) leases: LiveCount,
     pub(crate) objects: LiveCount,
     pub(crate) callbacks: LiveCount,
     pub(crate) streams: LiveCount,
+}
+
+impl LiveCounts {
+    pub(crate) const fn new() -> Self {
+        Self {
+            jobs: LiveCount::new(),
+            leases: LiveCount::new(),
+            objects: LiveCount::new(),
+            callbacks: LiveCount::new(),
+            streams: LiveCount::new(),
+        }
+    }
 }
 
 pub(crate) struct LiveCount(AtomicUsize);

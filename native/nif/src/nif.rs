@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::host::Outgoing;
 use crate::job::{CallbackHandle, Cancel, Job, Outcome, ReplyTo};
-use crate::live_counts::COUNTS;
 use crate::pool::{Context, End, LeaseHandle, Pool, PoolHandle, SubmissionHandle};
 use crate::stream::Stream;
 use crate::target::{Target, lease_of};
 use crate::term::small_map;
+use crate::vm::VM;
 use crate::watch::{self, Limits};
 use crate::{atoms, host, start, worker};
 
@@ -52,7 +52,7 @@ fn open_pool(
 ) -> NifResult<ResourceArc<PoolHandle>> {
     let grace = Duration::from_millis(interrupt_grace);
     let pool = Pool::new(size, max_pending, env.pid());
-    worker::guard(
+    watch::guard(
         &pool,
         Limits {
             grace,
@@ -104,11 +104,11 @@ fn pool_info(env: Env<'_>, pool: ResourceArc<PoolHandle>) -> Term<'_> {
 #[rustler::nif]
 fn resources(env: Env<'_>) -> Term<'_> {
     let counts = [
-        (atoms::jobs(), &COUNTS.jobs),
-        (atoms::contexts(), &COUNTS.leases),
-        (atoms::objects(), &COUNTS.objects),
-        (atoms::callbacks(), &COUNTS.callbacks),
-        (atoms::streams(), &COUNTS.streams),
+        (atoms::jobs(), &VM.counts.jobs),
+        (atoms::contexts(), &VM.counts.leases),
+        (atoms::objects(), &VM.counts.objects),
+        (atoms::callbacks(), &VM.counts.callbacks),
+        (atoms::streams(), &VM.counts.streams),
     ];
     small_map(
         env,

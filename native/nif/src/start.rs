@@ -1,13 +1,10 @@
 //! Starts Python, and the threads that serve it, once in the life of the VM.
 
-use once_cell::sync::OnceCell;
 use std::io;
 
 use crate::host::JobHost;
+use crate::vm::VM;
 use crate::{gil, watch, worker};
-
-/// How the one start went.
-static STARTED: OnceCell<Result<(), String>> = OnceCell::new();
 
 /// Starts Python as `executable` would. A second call returns how the first one went: Python cannot be
 /// started twice in one process. Runs on a dirty scheduler, which it blocks.
@@ -16,7 +13,7 @@ pub(crate) fn start(executable: &str) -> Result<(), String> {
         py_engine::start::start(executable, JobHost::new(None, None))?;
         start_threads().map_err(|error| error.to_string())
     };
-    STARTED.get_or_init(start).clone()
+    VM.started.get_or_init(start).clone()
 }
 
 /// The exit handler comes first, since handlers run last in, first out.

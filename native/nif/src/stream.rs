@@ -15,11 +15,13 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use py_engine::lock::lock;
 
+use crate::atoms;
 use crate::error::Error;
 use crate::job::{CallbackQueue, Cancel, Demand, Job, Placement, ReplyTo, Ticket};
-use crate::live_counts::{COUNTS, CountGuard};
+use crate::live_counts::CountGuard;
 use crate::pool::{Context, JobQueue, Lease, Submission};
-use crate::{atoms, ids};
+use crate::vm::VM;
+use crate::vm::next_id;
 
 pub(crate) struct Stream {
     /// The worker keeps the iterator under this number.
@@ -50,7 +52,7 @@ impl Stream {
         owns_lease: bool,
     ) -> Option<ResourceArc<Self>> {
         let stream = ResourceArc::new(Self {
-            id: ids::next(),
+            id: next_id(),
             lease,
             _context: context,
             owns_lease,
@@ -59,7 +61,7 @@ impl Stream {
             consumer: env.pid(),
             demand: Mutex::default(),
             settled: AtomicBool::new(true),
-            _counted: COUNTS.streams.enter(),
+            _counted: VM.counts.streams.enter(),
         });
         env.monitor(&stream, &env.pid())?;
         Some(stream)

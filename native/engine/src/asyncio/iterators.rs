@@ -1,42 +1,22 @@
-//! The iterators behind streams, kept by the worker whose lease they belong to. Runs on workers,
-//! attached. No borrow of the table lasts while Python code runs.
+//! The iterators behind streams: their items, and their ends. Runs on the worker of their lease, in
+//! whose namespace they are kept, attached. No borrow of the table lasts while Python code runs.
 
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
-use std::cell::RefCell;
-use std::mem;
 
 use super::event_loop;
 use crate::host::Host;
 use crate::interrupt::Interrupted;
+use crate::namespace::Namespace;
+use crate::namespace::iterator_table::{Source, State};
 
 /// Items between two looks whether the job must stop.
 const CHECK_INTERVAL: usize = 1 << 14;
 /// Items of one batch: no reply has room for more.
 const MAX_ITEMS: usize = 1 << 25;
-
-thread_local! {
-    /// Oldest first.
-    static ITERATORS: RefCell<Vec<(u64, State)>> = const { RefCell::new(Vec::new()) };
-}
-
-enum State {
-    Live(Source),
-    /// Its code is under way, further down this stack: it can be neither asked nor closed.
-    Running,
-    /// It has raised this after items that came before: the next demand gets it.
-    Failed(PyErr),
-}
-
-/// An iterator. Which protocol it has is told once: its class may change under it.
-pub struct Source {
-    object: Py<PyAny>,
-    /// The object is a `Stream` of `event_loop.py`.
-    is_asynchronous: bool,
-}
 
 /// The iterator of a value, asynchronous or not.
 pub fn iterate(value: &Bound<'_, PyAny>) -> PyResult<Source> {
@@ -57,32 +37,33 @@ pub fn iterate(value: &Bound<'_, PyAny>) -> PyResult<Source> {
     })
 }
 
-pub fn keep(id: u64, source: Source) {
-    ITERATORS.with_borrow_mut(|iterators| iterators.push((id, State::Live(source))));
+pub fn keep(namespace: &Namespace<'_>, id: u64, source: Source) {
+    namespace.iterators.keep(id, source);
 }
 
 /// At most `count` items; `None` at the end of the iterator, which is forgotten then.
 pub fn next_batch<'py>(
-    py: Python<'py>,
+    namespace: &Namespace<'py>,
     id: u64,
     count: usize,
     host: &dyn Host,
 ) -> PyResult<Option<Bound<'py, PyList>>> {
+    let (py, iterators) = (namespace.module.py(), &namespace.iterators);
     let mut state = State::Running;
-    if !exchange(id, &mut state) {
+    if !iterators.exchange(id, &mut state) {
         return Ok(None);
     }
     let source = match state {
         // A demand that was cut off with its stack by `greenlet`, and was told so.
         State::Running => return Ok(None),
         State::Failed(error) => {
-            drop(take(id));
+            drop(iterators.take(id));
             return Err(error);
         }
         State::Live(source) => source,
     };
     let items = PyList::empty(py);
-    let ended = source.next_items(&items, count, host);
+    let ended = next_items(&source, &items, count, host);
     let is_hit = |error: &PyErr| error.is_instance_of::<Interrupted>(py);
     let (left, batch) = if host.must_stop() || ended.as_ref().is_err_and(is_hit) {
         // Whatever it made of that, it is to be closed.
@@ -98,50 +79,48 @@ pub fn next_batch<'py>(
         }
     };
     match left {
-        Some(mut state) => _ = exchange(id, &mut state),
-        None => drop(take(id)),
+        Some(mut state) => _ = iterators.exchange(id, &mut state),
+        None => drop(iterators.take(id)),
     }
     batch
 }
 
-impl Source {
-    /// Appends so many; `true` at the end.
-    fn next_items(
-        &self,
-        items: &Bound<'_, PyList>,
-        count: usize,
-        host: &dyn Host,
-    ) -> PyResult<bool> {
-        let iterator = self.object.bind(items.py());
-        if self.is_asynchronous {
-            let next_items = intern!(items.py(), "next_items");
-            return iterator.call_method1(next_items, (items, count))?.extract();
-        }
-        for index in 0..count {
-            // An iterator of C code runs no Python code, which alone can be interrupted; and nobody
-            // can have so many.
-            if index.is_multiple_of(CHECK_INTERVAL) && host.must_stop() {
-                return Err(Interrupted::new_err(()));
-            }
-            if index > MAX_ITEMS {
-                return Err(PyOverflowError::new_err("too many items for one reply"));
-            }
-            let Some(item) = next_item(iterator)? else {
-                return Ok(true);
-            };
-            items.append(item)?;
-        }
-        Ok(false)
+/// Appends so many; `true` at the end.
+fn next_items(
+    source: &Source,
+    items: &Bound<'_, PyList>,
+    count: usize,
+    host: &dyn Host,
+) -> PyResult<bool> {
+    let iterator = source.object.bind(items.py());
+    if source.is_asynchronous {
+        let next_items = intern!(items.py(), "next_items");
+        return iterator.call_method1(next_items, (items, count))?.extract();
     }
+    for index in 0..count {
+        // An iterator of C code runs no Python code, which alone can be interrupted; and nobody
+        // can have so many.
+        if index.is_multiple_of(CHECK_INTERVAL) && host.must_stop() {
+            return Err(Interrupted::new_err(()));
+        }
+        if index > MAX_ITEMS {
+            return Err(PyOverflowError::new_err("too many items for one reply"));
+        }
+        let Some(item) = next_item(iterator)? else {
+            return Ok(true);
+        };
+        items.append(item)?;
+    }
+    Ok(false)
+}
 
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let iterator = self.object.bind(py);
-        if self.is_asynchronous || iterator.hasattr(intern!(py, "close"))? {
-            // A generator; or a file, which its consumer has given up as well.
-            iterator.call_method0(intern!(py, "close"))?;
-        }
-        Ok(())
+fn close_source(source: &Source, py: Python<'_>) -> PyResult<()> {
+    let iterator = source.object.bind(py);
+    if source.is_asynchronous || iterator.hasattr(intern!(py, "close"))? {
+        // A generator; or a file, which its consumer has given up as well.
+        iterator.call_method0(intern!(py, "close"))?;
     }
+    Ok(())
 }
 
 fn next_item<'py>(iterator: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -171,39 +150,24 @@ pub fn collect<'py>(value: &Bound<'py, PyAny>, host: &dyn Host) -> PyResult<Boun
     } else {
         usize::MAX
     };
-    source.next_items(&items, most, host)?;
+    next_items(&source, &items, most, host)?;
     Ok(items)
 }
 
-/// Closes one that nobody will ask any more, so that its `finally` runs.
-pub fn close(py: Python<'_>, id: u64) {
-    if let Some(State::Live(source)) = take(id)
-        && let Err(error) = source.close(py)
+/// Closes an iterator that is not asked any more, so that its `finally` runs.
+pub fn close(namespace: &Namespace<'_>, id: u64) {
+    let py = namespace.module.py();
+    if let Some(State::Live(source)) = namespace.iterators.take(id)
+        && let Err(error) = close_source(&source, py)
     {
         // No caller waits for it: it goes where Python sends those of `__del__`.
         error.write_unraisable(py, Some(source.object.bind(py)));
     }
 }
 
-/// The lease ends: the youngest first.
-pub fn close_all(py: Python<'_>) {
-    while let Some(id) = ITERATORS.with_borrow(|all| all.last().map(|(id, _)| *id)) {
-        close(py, id);
+/// Closes all iterators of a lease that ends, the youngest first.
+pub fn close_all(namespace: &Namespace<'_>) {
+    while let Some(id) = namespace.iterators.youngest() {
+        close(namespace, id);
     }
-}
-
-fn take(id: u64) -> Option<State> {
-    ITERATORS.with_borrow_mut(|iterators| {
-        let index = iterators.iter().position(|(other, _)| *other == id)?;
-        Some(iterators.remove(index).1)
-    })
-}
-
-/// Swaps the states, in its place; `false` if it has none. What comes out is dropped by the caller,
-/// after the borrow.
-fn exchange(id: u64, state: &mut State) -> bool {
-    ITERATORS.with_borrow_mut(|iterators| {
-        let entry = iterators.iter_mut().find(|(other, _)| *other == id);
-        entry.map(|(_, own)| mem::swap(own, state)).is_some()
-    })
 }

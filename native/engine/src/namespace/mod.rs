@@ -14,9 +14,12 @@ use crate::python::code_cache::load;
 use crate::python::garbage;
 use crate::python::std_streams::{self, Streams};
 
+use iterator_table::IteratorTable;
+
 pub mod child_threads;
 pub(crate) mod cleanup;
 mod contents;
+pub(crate) mod iterator_table;
 pub mod patches;
 
 use contents::Contents;
@@ -57,6 +60,8 @@ pub struct Namespace<'py> {
     pub globals: Bound<'py, PyDict>,
     /// The asyncio tasks of jobs that have returned a coroutine, and whose hosts wait for its end.
     pub(crate) tasks: RefCell<Vec<(Arc<dyn Host>, Py<PyAny>)>>,
+    /// The iterators of its streams.
+    pub(crate) iterators: IteratorTable,
     /// The `contextvars.Context` that its jobs run in.
     variables: Bound<'py, PyAny>,
     at_birth: Contents,
@@ -89,6 +94,7 @@ impl<'py> Namespace<'py> {
             module,
             globals,
             tasks: RefCell::default(),
+            iterators: IteratorTable::default(),
             variables: cleanup::enter_variables(py)?,
             age: garbage::age(py)?,
             has_streams: Cell::new(false),
@@ -108,6 +114,7 @@ impl<'py> Namespace<'py> {
             module,
             globals,
             tasks: RefCell::default(),
+            iterators: IteratorTable::default(),
             variables: py.None().into_bound(py),
             age: 0,
             has_streams: Cell::new(false),
@@ -132,7 +139,7 @@ impl<'py> Namespace<'py> {
         let before = streams();
         let done = job();
         if let (Ok(before), Ok(after)) = (before, streams())
-            && after.note(&before, self.owner())
+            && after.note(&before, self.owner()).unwrap_or(true)
         {
             self.has_streams.set(true);
         }

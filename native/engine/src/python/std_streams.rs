@@ -1,26 +1,16 @@
 //! `sys.stdout` and `sys.stderr`: one of each in the interpreter, so a context that replaces one
-//! does so for all. What it has put there is taken away when it ends, and nothing else.
+//! does so for all. At its end the replacement is taken away, and nothing else.
 //!
-//! Runs on workers, attached. A stream is known to be put by a context if it was not there before
-//! one of its jobs, and was after. The lock is held for an operation on the list only.
+//! Called on workers, attached. A stream counts as put there by a context if it was not there before
+//! one of its jobs, and was after. The list of changes is locked for an operation only.
 
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
-use std::sync::{Mutex, MutexGuard};
+use std::mem;
 
+use crate::interpreter::{self, StreamChange};
 use crate::lock::lock;
-
-/// Replacements that are in force, oldest first.
-static CHANGES: Mutex<Vec<Change>> = Mutex::new(Vec::new());
-
-struct Change {
-    /// Which namespace made it.
-    owner: usize,
-    stream: usize,
-    found: Py<PyAny>,
-    put: Py<PyAny>,
-}
 
 /// The two streams at some moment; `None` for one that was deleted.
 pub(crate) struct Streams<'py>([Bound<'py, PyAny>; 2]);
@@ -34,58 +24,60 @@ impl<'py> Streams<'py> {
     }
 
     /// Notes what `owner` has put there since `before`; `false` if that is nothing.
-    pub(crate) fn note(&self, before: &Self, owner: usize) -> bool {
+    pub(crate) fn note(&self, before: &Self, owner: usize) -> PyResult<bool> {
         let mut noted = false;
         for (stream, (put, found)) in self.0.iter().zip(&before.0).enumerate() {
             if !put.is(found) {
-                let change = Change {
-                    owner,
-                    stream,
-                    found: found.clone().unbind(),
-                    put: put.clone().unbind(),
-                };
-                // What falls out is dropped after the lock: it may have a finalizer.
-                drop(change.enter(&mut changes()));
+                add(
+                    put.py(),
+                    StreamChange {
+                        owner,
+                        stream,
+                        found: found.clone().unbind(),
+                        put: put.clone().unbind(),
+                    },
+                )?;
                 noted = true;
             }
         }
-        noted
+        Ok(noted)
     }
 }
 
-impl Change {
-    /// Returns what is of no use any more.
-    fn enter(mut self, changes: &mut Vec<Self>) -> Option<Self> {
-        let same = |change: &&mut Self| change.stream == self.stream;
-        if changes
-            .iter_mut()
-            .filter(same)
-            .any(|other| other.owner != self.owner && other.put.is(&self.put))
-        {
-            // Somebody else's, put there while this job ran.
-            return Some(self);
+fn add(py: Python<'_>, mut new: StreamChange) -> PyResult<()> {
+    // Dropped after the lock: a stream may have a finalizer.
+    let unused;
+    let mut changes = lock(&interpreter::find(py)?.stream_changes);
+    let of_another = |old: &StreamChange| {
+        old.stream == new.stream && old.owner != new.owner && old.put.is(&new.put)
+    };
+    if changes.iter().any(of_another) {
+        // Another context has put it there while this job ran.
+        unused = Some(new);
+    } else if let Some(index) = changes.iter().rposition(|old| {
+        old.stream == new.stream && old.owner == new.owner && old.put.is(&new.found)
+    }) {
+        // Two changes of one context, one after the other, are one; there and back again, none.
+        if changes[index].found.is(&new.put) {
+            unused = Some(changes.remove(index));
+        } else {
+            mem::swap(&mut changes[index].put, &mut new.put);
+            unused = Some(new);
         }
-        let own = |change: &Self| {
-            change.stream == self.stream && change.owner == self.owner && change.put.is(&self.found)
-        };
-        let Some(index) = changes.iter().rposition(own) else {
-            changes.push(self);
-            return None;
-        };
-        // One after the other, by the same context: one change; back again: none.
-        if changes[index].found.is(&self.put) {
-            return Some(changes.remove(index));
-        }
-        std::mem::swap(&mut changes[index].put, &mut self.put);
-        Some(self)
+    } else {
+        changes.push(new);
+        unused = None;
     }
+    drop(changes);
+    drop(unused);
+    Ok(())
 }
 
 /// Takes away what `owner` has put there. What others have put over it stays, and will not bring
 /// it back.
 pub(crate) fn restore(sys: &Bound<'_, PyDict>, owner: usize) -> PyResult<()> {
     let py = sys.py();
-    while let Some(change) = take(py, owner) {
+    while let Some(change) = take(py, owner)? {
         let name = names(py)[change.stream];
         let now = sys.get_item(name)?;
         let is_there = now.map_or(change.put.is_none(py), |now| now.is(&change.put));
@@ -97,9 +89,11 @@ pub(crate) fn restore(sys: &Bound<'_, PyDict>, owner: usize) -> PyResult<()> {
 }
 
 /// The newest change of `owner`, taken out of the chain.
-fn take(py: Python<'_>, owner: usize) -> Option<Change> {
-    let mut changes = changes();
-    let index = changes.iter().rposition(|change| change.owner == owner)?;
+fn take(py: Python<'_>, owner: usize) -> PyResult<Option<StreamChange>> {
+    let mut changes = lock(&interpreter::find(py)?.stream_changes);
+    let Some(index) = changes.iter().rposition(|change| change.owner == owner) else {
+        return Ok(None);
+    };
     let taken = changes.remove(index);
     for later in &mut changes[index..] {
         if later.stream == taken.stream && later.found.is(&taken.put) {
@@ -107,13 +101,9 @@ fn take(py: Python<'_>, owner: usize) -> Option<Change> {
             later.found = taken.found.clone_ref(py);
         }
     }
-    Some(taken)
+    Ok(Some(taken))
 }
 
 fn names(py: Python<'_>) -> [&Bound<'_, PyString>; 2] {
     [intern!(py, "stdout"), intern!(py, "stderr")]
-}
-
-fn changes() -> MutexGuard<'static, Vec<Change>> {
-    lock(&CHANGES)
 }

@@ -288,7 +288,7 @@ pub(crate) fn in_lease(test: impl FnOnce(&Lease<'_>) + Send + 'static) {
             };
             test(&lease);
             thread.end(py.into());
-            py_engine::asyncio::close_all(py);
+            py_engine::asyncio::close_all(&lease.namespace);
             lease.namespace.leave_empty();
             lock(&world().threads).retain(|other| !Arc::ptr_eq(other, &thread));
         });

@@ -174,10 +174,14 @@ impl<'py> Execution<'py, '_> {
     }
 
     fn open(&self, stream: &ResourceArc<Stream>, value: Bound<'py, PyAny>) -> Result<(), Error> {
-        asyncio::keep(stream.id, asyncio::iterate(&settle(value)?)?);
+        asyncio::keep(
+            self.namespace,
+            stream.id,
+            asyncio::iterate(&settle(value)?)?,
+        );
         if stream.is_closed() {
             // `stream_close` may have come too early.
-            asyncio::close(self.py, stream.id);
+            asyncio::close(self.namespace, stream.id);
         }
         Ok(())
     }
@@ -185,7 +189,7 @@ impl<'py> Execution<'py, '_> {
     /// `{items, Items}` or `done`.
     fn next<'a>(&self, count: usize, env: Env<'a>) -> Result<Answer<'a>, Error> {
         let stream = self.stream().ok_or_else(malformed)?;
-        let batch = match asyncio::next_batch(self.py, stream.id, count, &**self.host) {
+        let batch = match asyncio::next_batch(self.namespace, stream.id, count, &**self.host) {
             Ok(Some(items)) => to_message(env, items.as_any(), &**self.host),
             Ok(None) => {
                 stream.finish();

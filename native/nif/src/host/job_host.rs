@@ -19,7 +19,7 @@ use crate::convert::to_term;
 use crate::error::Error;
 use crate::job::{CallbackHandle, CallbackQueue, Job, Pending, ReplyBuffer};
 use crate::pool::Lease;
-use crate::wake::notify_watchdog;
+use crate::vm::notify_watchdog;
 use crate::watch::Task;
 
 pub(crate) struct JobHost {

@@ -22,9 +22,9 @@ use super::{nested, not_running, server};
 use crate::atoms;
 use crate::convert::{self, to_message, to_object};
 use crate::error::Error;
-use crate::ids;
 use crate::job::{CallbackHandle, CallbackQueue, Outcome, Pending, ReplyBuffer};
 use crate::term::{ErlangTerm, OfBeam};
+use crate::vm::next_id;
 
 /// `erlang.send`.
 pub(super) fn send(
@@ -194,7 +194,7 @@ pub(super) fn watch<'py>(host: &dyn Host, dest: &Bound<'py, PyAny>) -> PyResult<
         Destination::Unknown => return Err(unknown(dest)),
     };
     let server = server::pid().ok_or_else(not_running)?;
-    let callback = Callback::new(ids::next(), Arc::new(NotAwaited));
+    let callback = Callback::new(next_id(), Arc::new(NotAwaited));
     let sent = ReplyBuffer::new().send_to(&server, |env| {
         let pending = Pending::new(usize::MAX);
         let queue = CallbackQueue::new(&callback, None, pending, nested);

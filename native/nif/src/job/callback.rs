@@ -22,8 +22,9 @@ use super::{Job, ReplyBuffer};
 use crate::atoms;
 use crate::convert::to_object;
 use crate::error::Error;
-use crate::live_counts::{COUNTS, CountGuard};
+use crate::live_counts::CountGuard;
 use crate::term::{ErlangTerm, OfBeam};
+use crate::vm::VM;
 
 /// Runs a job in the middle of the code that waits on the calling thread.
 pub(crate) type RunNested = fn(Python<'_>, &Arc<Job>) -> Result<(), Ended>;
@@ -50,7 +51,7 @@ impl CallbackQueue {
             job,
             pending,
             run,
-            _counted: COUNTS.callbacks.enter(),
+            _counted: VM.counts.callbacks.enter(),
         })
     }
 

@@ -20,7 +20,8 @@ use py_engine::python::code_cache::Mode;
 
 use crate::atoms;
 use crate::error::{Error, Why};
-use crate::live_counts::{COUNTS, CountGuard};
+use crate::live_counts::CountGuard;
+use crate::vm::VM;
 
 pub(crate) use callback::{CallbackHandle, CallbackQueue, Outcome};
 use env_pool::PooledEnv;
@@ -99,7 +100,7 @@ impl Job {
             reply_to,
             request,
             env: env_of_job,
-            _counted: COUNTS.jobs.enter(),
+            _counted: VM.counts.jobs.enter(),
         })
     }
 

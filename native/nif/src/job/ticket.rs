@@ -18,7 +18,7 @@ use std::sync::Arc;
 #[cfg(not(test))]
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-use crate::wake::notify_watchdog;
+use crate::vm::notify_watchdog;
 
 const QUEUED: u8 = 0;
 const RUNNING: u8 = 1;

@@ -18,8 +18,9 @@ use crate::atoms;
 use crate::error::Error;
 use crate::gil::{self, WorkerHandle};
 use crate::job::{InFlight, Job, ReplyBuffer};
-use crate::live_counts::{COUNTS, CountGuard};
-use crate::wake::notify_watchdog;
+use crate::live_counts::CountGuard;
+use crate::vm::VM;
+use crate::vm::notify_watchdog;
 
 /// A context is used by one process, or handed around by a few: this many calls may wait in it.
 const QUEUE_CAPACITY: usize = 256;
@@ -59,7 +60,7 @@ impl Lease {
             is_in_loop: AtomicBool::new(false),
             closing: Mutex::default(),
             has_closing: AtomicBool::new(false),
-            _counted: COUNTS.leases.enter(),
+            _counted: VM.counts.leases.enter(),
         })
     }
 

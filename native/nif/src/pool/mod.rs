@@ -14,9 +14,9 @@ use py_engine::lock::lock;
 
 use crate::error::Error;
 use crate::gil::{self, IdleWorkers, RunQueue};
-use crate::ids;
 use crate::job::{Job, Pending, ReplyBuffer};
-use crate::wake::notify_watchdog;
+use crate::vm::next_id;
+use crate::vm::notify_watchdog;
 
 mod handles;
 mod lease;
@@ -144,7 +144,7 @@ impl Pool {
         {
             return Err(Error::NoWorkersAvailable);
         }
-        let id = ids::next();
+        let id = next_id();
         let lease = Lease::new(id, Arc::clone(self));
         self.leases().insert(id, Arc::downgrade(&lease));
         let Ok(key) = self.queue.push(Work::Lease(Arc::clone(&lease))) else {

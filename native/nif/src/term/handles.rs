@@ -8,7 +8,8 @@ use rustler::{Env, Resource, ResourceArc, Term};
 
 use py_engine::released::release;
 
-use crate::live_counts::{COUNTS, CountGuard};
+use crate::live_counts::CountGuard;
+use crate::vm::VM;
 
 /// An object with no Erlang form. As an argument it is that object again.
 pub(crate) struct Object {
@@ -25,7 +26,7 @@ impl Object {
         let object = Some(object.clone().unbind());
         ResourceArc::new(Self {
             object,
-            _counted: COUNTS.objects.enter(),
+            _counted: VM.counts.objects.enter(),
         })
     }
 
@@ -70,7 +71,7 @@ impl SharedBytes {
             owner: Some(owner.clone().unbind()),
             data: bytes.as_ptr(),
             size: bytes.len(),
-            _counted: COUNTS.objects.enter(),
+            _counted: VM.counts.objects.enter(),
         });
         // SAFETY: the owner keeps the bytes alive.
         let slice = |shared: &Self| unsafe { std::slice::from_raw_parts(shared.data, shared.size) };

@@ -8,7 +8,8 @@ mod watched_thread;
 
 pub(crate) use escalation::Limits;
 pub(crate) use registry::{
-    abandoned, end_watching, engine_threads, interrupt, is_watching, register, threads, unregister,
+    abandoned, end_watching, engine_threads, guard, interrupt, is_watching, limits, pools,
+    register, releaser_is_missing, set_releaser_is_missing, threads, unregister,
 };
 pub(crate) use vm_exit::{expect_strays, install as install_exit_handler};
 pub(crate) use watched_thread::{Role, Task, WatchedThread};

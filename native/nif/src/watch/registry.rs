@@ -1,15 +1,17 @@
-//! The threads that run Python, for those who look at all of them.
+//! The threads that run Python and the pools that they serve, for those who look at all of them.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
 
 use py_engine::interrupt::Thread;
 use py_engine::lock::lock;
 
+use super::escalation::Limits;
 use super::watched_thread::{Role, WatchedThread};
 use crate::job::Job;
-use crate::pool::Lease;
-use crate::wake::notify_watchdog;
+use crate::pool::{Lease, Pool};
+use crate::vm::notify_watchdog;
 
 static REGISTRY: Registry = Registry {
     threads: Mutex::new(Vec::new()),
@@ -17,6 +19,13 @@ static REGISTRY: Registry = Registry {
     is_watching: AtomicBool::new(false),
     is_exiting: AtomicBool::new(false),
     may_have_strays: AtomicBool::new(false),
+    pools: Mutex::new(Vec::new()),
+    limits: Mutex::new(Limits {
+        grace: Duration::from_secs(1),
+        import_grace: Duration::from_mins(1),
+        max_abandoned: 16,
+    }),
+    releaser_is_missing: AtomicBool::new(false),
 };
 
 pub(super) struct Registry {
@@ -30,6 +39,11 @@ pub(super) struct Registry {
     pub(super) is_exiting: AtomicBool,
     /// Python code has left threads of its own running, which are not watched.
     pub(super) may_have_strays: AtomicBool,
+    /// The pools whose threads the watchdog looks after.
+    pools: Mutex<Vec<Weak<Pool>>>,
+    limits: Mutex<Limits>,
+    /// The releaser was abandoned, and has no successor yet.
+    releaser_is_missing: AtomicBool,
 }
 
 pub(super) fn registry() -> &'static Registry {
@@ -108,4 +122,33 @@ pub(crate) fn is_watching() -> bool {
 
 pub(crate) fn end_watching() {
     REGISTRY.is_watching.store(false, Ordering::SeqCst);
+}
+
+/// Has the watchdog look after the threads of `pool`. `limits` hold for all pools.
+pub(crate) fn guard(pool: &Arc<Pool>, limits: Limits) {
+    *lock(&REGISTRY.limits) = limits;
+    let mut pools = lock(&REGISTRY.pools);
+    pools.retain(|pool| pool.strong_count() > 0);
+    pools.push(Arc::downgrade(pool));
+}
+
+/// The pools that are in use, also those that have closed.
+pub(crate) fn pools() -> Vec<Arc<Pool>> {
+    let pools = lock(&REGISTRY.pools);
+    pools.iter().filter_map(Weak::upgrade).collect()
+}
+
+pub(crate) fn limits() -> Limits {
+    *lock(&REGISTRY.limits)
+}
+
+/// The releaser was abandoned, and has no successor yet.
+pub(crate) fn releaser_is_missing() -> bool {
+    REGISTRY.releaser_is_missing.load(Ordering::SeqCst)
+}
+
+pub(crate) fn set_releaser_is_missing(is_missing: bool) {
+    REGISTRY
+        .releaser_is_missing
+        .store(is_missing, Ordering::SeqCst);
 }

@@ -15,7 +15,7 @@ use super::escalation::Escalation;
 use super::{registry, vm_exit};
 use crate::job::Job;
 use crate::pool::{Lease, Pool};
-use crate::wake::notify_watchdog;
+use crate::vm::notify_watchdog;
 
 #[derive(Clone)]
 pub(crate) enum Task {

@@ -30,7 +30,7 @@ mod watchdog;
 
 pub(crate) use releaser::spawn as spawn_releaser;
 pub(crate) use thread::spawn;
-pub(crate) use watchdog::{guard, start as start_watchdog};
+pub(crate) use watchdog::start as start_watchdog;
 
 pub(crate) struct Worker {
     pool: Arc<Pool>,
@@ -188,7 +188,7 @@ impl Worker {
         let namespace = namespace.map_err(|_| Exit::Crashed)?;
         let served = self.serve_jobs(py, lease, &namespace);
         let leave = || {
-            asyncio::close_all(py);
+            asyncio::close_all(&namespace);
             namespace.leave_empty()
         };
         self.clean(py, Some(lease), leave).and(served)

@@ -15,7 +15,7 @@ use super::Worker;
 use crate::error::Error;
 use crate::host::{Exit, JobHost, cancel_unwanted, refuse_tasks};
 use crate::pool::{Lease, Pool};
-use crate::wake::notify_watchdog;
+use crate::vm::notify_watchdog;
 use crate::watch::Task;
 
 impl Worker {
@@ -31,7 +31,7 @@ impl Worker {
         while !lease.is_ended() {
             for id in lease.take_iterators_to_close() {
                 self.clean(py, Some(lease), || {
-                    asyncio::close(py, id);
+                    asyncio::close(namespace, id);
                     Vec::new()
                 })?;
             }

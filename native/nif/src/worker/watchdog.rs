@@ -5,13 +5,11 @@
 //! interrupter does what needs the GIL. It sleeps until somebody rings, and then looks again
 //! only as long as there is something to stop.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 use std::{io, thread};
 
 use py_engine::interrupt::notify_interrupter;
-use py_engine::lock::lock;
 
 use super::{releaser, thread as worker_thread};
 use crate::atoms;
@@ -19,26 +17,8 @@ use crate::error::Error;
 use crate::host::refuse_tasks;
 use crate::job::ReplyBuffer;
 use crate::pool::Pool;
-use crate::wake::WATCHDOG;
+use crate::vm::VM;
 use crate::watch::{self, Limits, Role, Task, WatchedThread, abandoned, threads};
-
-static GUARDED: Guarded = Guarded {
-    pools: Mutex::new(Vec::new()),
-    limits: Mutex::new(Limits {
-        grace: Duration::from_secs(1),
-        import_grace: Duration::from_mins(1),
-        max_abandoned: 16,
-    }),
-    releaser_is_missing: AtomicBool::new(false),
-};
-
-/// What the watchdog looks after beside the threads.
-struct Guarded {
-    pools: Mutex<Vec<Weak<Pool>>>,
-    limits: Mutex<Limits>,
-    /// The releaser was abandoned, and has no successor yet.
-    releaser_is_missing: AtomicBool,
-}
 
 /// Starts the watchdog. Runs once, before any worker.
 pub(crate) fn start() -> io::Result<()> {
@@ -46,18 +26,10 @@ pub(crate) fn start() -> io::Result<()> {
     builder.spawn(run).map(|_detached| ())
 }
 
-/// Looks after the threads of `pool`. `limits` hold for all pools.
-pub(crate) fn guard(pool: &Arc<Pool>, limits: Limits) {
-    *lock(&GUARDED.limits) = limits;
-    let mut pools = lock(&GUARDED.pools);
-    pools.retain(|pool| pool.strong_count() > 0);
-    pools.push(Arc::downgrade(pool));
-}
-
 fn run() {
     let mut watching_until = None;
     loop {
-        let limits = *lock(&GUARDED.limits);
+        let limits = watch::limits();
         let now = Instant::now();
         let mut again = round(now, limits);
         if watch::is_watching() {
@@ -71,7 +43,7 @@ fn run() {
                 again = earliest(again, Some(until));
             }
         }
-        WATCHDOG.wait(again);
+        VM.watchdog.wait(again);
     }
 }
 
@@ -95,7 +67,7 @@ fn round(now: Instant, limits: Limits) -> Option<Instant> {
     }
     fill_places(limits);
     refuse_forgotten();
-    for pool in pools() {
+    for pool in watch::pools() {
         for lease in pool.take_ended() {
             lease.notify_ended(&mut ReplyBuffer::new());
         }
@@ -111,7 +83,7 @@ fn refuse_forgotten() {
             |thread: &Arc<WatchedThread>| thread.pool().is_some_and(|p| Arc::ptr_eq(p, pool));
         threads.iter().any(serves)
     };
-    for pool in pools() {
+    for pool in watch::pools() {
         if pool.is_closed() && !is_served(&pool) {
             pool.refuse_excess(&mut ReplyBuffer::new());
         }
@@ -131,7 +103,7 @@ fn abandon(watched: &WatchedThread, tasks: &[Task], limits: Limits) {
         Role::Worker(id, pool) => (*id, pool),
         Role::Releaser => {
             refuse(tasks, &mut ReplyBuffer::new());
-            return GUARDED.releaser_is_missing.store(true, Ordering::SeqCst);
+            return watch::set_releaser_is_missing(true);
         }
         Role::Guest => return refuse(tasks, &mut ReplyBuffer::new()),
     };
@@ -172,11 +144,9 @@ fn refuse(tasks: &[Task], replies: &mut ReplyBuffer) {
 
 /// An abandoned thread that ends makes room for one that was not replaced.
 fn fill_places(limits: Limits) {
-    if GUARDED.releaser_is_missing.load(Ordering::SeqCst) && abandoned() <= room(limits) {
+    if watch::releaser_is_missing() && abandoned() <= room(limits) {
         // Without a thread for it objects are kept: there is no memory for one.
-        GUARDED
-            .releaser_is_missing
-            .store(releaser::spawn().is_err(), Ordering::SeqCst);
+        watch::set_releaser_is_missing(releaser::spawn().is_err());
     }
     for pool in open_pools() {
         while abandoned() < room(limits)
@@ -195,12 +165,7 @@ fn room(limits: Limits) -> usize {
 }
 
 fn open_pools() -> Vec<Arc<Pool>> {
-    let mut pools = pools();
+    let mut pools = watch::pools();
     pools.retain(|pool| !pool.is_closed());
     pools
-}
-
-fn pools() -> Vec<Arc<Pool>> {
-    let pools = lock(&GUARDED.pools);
-    pools.iter().filter_map(Weak::upgrade).collect()
 }

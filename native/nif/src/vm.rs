@@ -1,0 +1,40 @@
+//! What there is once in a VM, whatever starts and stops in it.
+
+use once_cell::sync::OnceCell;
+use rustler::OwnedEnv;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use py_engine::notify::Notify;
+
+use crate::live_counts::LiveCounts;
+
+pub(crate) static VM: Vm = Vm {
+    started: OnceCell::new(),
+    counts: LiveCounts::new(),
+    watchdog: Notify::new(),
+    next_id: AtomicU64::new(1),
+    spare_envs: Mutex::new(Vec::new()),
+};
+
+pub(crate) struct Vm {
+    /// How the one start of Python went.
+    pub(crate) started: OnceCell<Result<(), String>>,
+    pub(crate) counts: LiveCounts,
+    /// Wakes the watchdog: a job that runs must stop, a thread may be replaced, or a lease has ended.
+    pub(crate) watchdog: Notify,
+    next_id: AtomicU64,
+    /// See `job/env_pool.rs`. Locked for a push or a pop.
+    pub(crate) spare_envs: Mutex<Vec<OwnedEnv>>,
+}
+
+/// Has the watchdog look at every thread and pool. Called on any thread; never blocks.
+pub(crate) fn notify_watchdog() {
+    VM.watchdog.notify();
+}
+
+/// A number that was not given before: a context of a pool that is gone must not name a lease of the
+/// next pool, nor a stream another stream. Called on any thread.
+pub(crate) fn next_id() -> u64 {
+    VM.next_id.fetch_add(1, Ordering::Relaxed)
+}
