@@ -1,4 +1,4 @@
-%% What becomes of code that cannot be stopped, and of the pool that it was in?
+%% Does the pool survive code that cannot be stopped, and get its workers back?
 -module(py_abandon_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -43,7 +43,7 @@ a_stuck_context_is_given_up(_Config) ->
     ok = py_test:wait_for_abandoned(1),
     {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),
     ok = py_test:wait_available(4),
-    %% Four new contexts, one of them on the new worker.
+    %% Leases four new contexts, one of them on the new worker.
     Contexts = [begin {ok, New} = py:bind(new), New end || _ <- lists:seq(1, 4)],
     [{ok, 1} = py:ctx_eval(New, <<"1">>) || New <- Contexts],
     [ok = py:unbind(New) || New <- Contexts],
@@ -75,7 +75,7 @@ an_interrupted_caller_is_told_in_time(_Config) ->
     ok = py_test:wait_pending(2),
     [ok = py_test:wait_until(fun() -> ok =:= py:interrupt(Caller) end) || Caller <- Callers],
     [{error, interrupted} = py_test:result(Caller) || Caller <- Callers],
-    %% Nobody waited for the code.
+    %% The caller was told at once, and the code went on.
     2 = py_test:abandoned(),
     ok = py_test:wait_for_abandoned(0).
 
@@ -108,7 +108,7 @@ while not sys._py_interrupt_stop:
         pass
 ">>, #{}, 200),
     py_test:wait_for_mark(),
-    %% An exception that meets it outside its `try' may end it before.
+    %% The exception may end the code before, if it is raised outside of its `try'.
     ok = py_test:wait_available(4),
     {ok, 1} = py:eval(<<"1">>),
     ok = py:exec(<<"import sys; sys._py_interrupt_stop = True">>),
@@ -132,7 +132,7 @@ stuck = Stuck()
     [ok = py:unbind(Ctx) || Ctx <- Contexts],
     ok = py_test:wait_for_abandoned(0).
 
-%% They are released on a thread of their own, which is replaced as well.
+%% Objects are released on a thread of their own, which is replaced as well.
 a_stuck_finalizer_of_an_object_costs_no_other(_Config) ->
     ok = py:exec(<<"
 import sys, time
@@ -168,7 +168,7 @@ beyond_the_cap_the_pool_shrinks_and_recovers(_Config) ->
         {Workers, Free} =:= {2, 2} orelse {Workers, Free}
     end),
     {ok, 1} = py:eval(<<"1">>),
-    %% One ends: there is room for another worker.
+    %% The end of an abandoned thread makes room for another worker.
     ok = py_test:wait_for_abandoned(1),
     ok = py_test:wait_available(3),
     #{num_workers := 3} = py_pool:get_stats(),

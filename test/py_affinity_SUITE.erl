@@ -58,7 +58,7 @@ two_contexts_have_two_threads(_Config) ->
     ok = py:unbind(Ctx1),
     ok = py:unbind(Ctx2).
 
-%% A thread state that is made anew forgets the current context of `contextvars'.
+%% A thread state that is made anew would forget the current context of `contextvars'.
 the_thread_state_is_never_replaced(_Config) ->
     py:with_context(fun() ->
         ok = py:exec(<<"import contextvars; v = contextvars.ContextVar('v'); v.set(42)">>),

@@ -39,7 +39,7 @@ end_per_suite(_Config) ->
 
 init_per_group(Group, Config) ->
     ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 500}]),
-    %% What every context finds by import.
+    %% A module that every context finds by import.
     Dir = filename:join(proplists:get_value(priv_dir, Config), "modules"),
     ok = filelib:ensure_path(Dir),
     ok = file:write_file(filename:join(Dir, "py_async_helpers.py"), helpers()),
@@ -167,7 +167,7 @@ many_are_in_flight_at_once(Config) ->
     Start = erlang:monotonic_time(millisecond),
     Calls = [start(Config, nap, [0.5, N]) || N <- lists:seq(1, 100)],
     [{N, {ok, N}} = {N, py:async_await(Call)} || {N, Call} <- lists:zip(lists:seq(1, 100), Calls)],
-    %% One after the other they take 50 seconds, by four workers 12.
+    %% The coroutines take 50 seconds one after the other, and 12 by four workers.
     true = erlang:monotonic_time(millisecond) - Start < 10000.
 
 gather_keeps_the_order(Config) ->
@@ -302,7 +302,7 @@ awaited_twice_is_badarg(_Config) ->
     Call = py:call_async(math, sqrt, [4]),
     {ok, 2.0} = py:await(Call),
     {'EXIT', {badarg, _}} = (catch py:await(Call, 10)),
-    %% Nor for ever, which would be long.
+    %% An await without an end does not wait, either.
     {'EXIT', {badarg, _}} = (catch py:await(Call, infinity)),
     {'EXIT', {badarg, _}} = (catch py:async_gather([Call], infinity)),
     {'EXIT', {badarg, _}} = (catch py:async_gather([{math, sqrt, [9]}, Call], infinity)),
@@ -332,7 +332,7 @@ what_is_no_call_is_badarg(_Config) ->
     [{'EXIT', {badarg, _}} = (catch Wrong()) || Wrong <- Bad],
     {ok, 2.0} = py:await(Call).
 
-%% The results of those before it would come to nobody.
+%% The results of the calls before it would be sent to a caller that does not expect them.
 a_gather_that_cannot_start_leaves_nothing(_Config) ->
     ok = py:bind(),
     [{'EXIT', {badarg, _}} = (catch py:async_gather([{math, sqrt, [4]}, {math, sqrt, [9]} | Rest]))
@@ -340,16 +340,16 @@ a_gather_that_cannot_start_leaves_nothing(_Config) ->
     {ok, 2.0} = py:call(math, sqrt, [4]),
     ok = py_test:assert_empty_mailbox().
 
-%% What is raised for one of them must not leave the others.
+%% An exception of one call must not leave the others under way.
 a_gather_in_a_context_that_ends_leaves_nothing(_Config) ->
     ok = forget_notes(),
     {ok, Ctx} = py:bind(new),
-    %% Its worker is busy, so that the others have not begun.
+    %% The worker of the context is busy, so the other calls have not begun.
     Calls = [py:ctx_call_async(Ctx, ?MODULE_NAME, loop_forever, [])
              | [py:ctx_async_call(Ctx, ?MODULE_NAME, nap, [30]) || _ <- lists:seq(1, 5)]],
     ok = py_test:wait_pending(6),
     ok = py:unbind(Ctx),
-    %% The first that is told decides: the one that ran, or one that waited.
+    %% The first reply decides: that of the call that ran, or of one that waited.
     case catch py:async_gather(Calls) of
         {error, interrupted} -> ok;
         {'EXIT', {context_not_bound, _}} -> ok

@@ -1,4 +1,4 @@
-%% Do coroutines end when nobody wants them, and is nothing left of them?
+%% Do coroutines end when they are not awaited any more, and is nothing left of them?
 -module(py_async_ends_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -83,7 +83,8 @@ a_coroutine_that_swallows_its_cancel_harms_nobody(_Config) ->
     ok = py:unbind(Ctx),
     0 = py_test:abandoned().
 
-%% The loop had taken notice, and nobody looked after it any more: the worker was lost for good.
+%% Regression: the loop had taken notice, but was not watched any more, and the worker was lost for
+%% good.
 a_coroutine_that_never_comes_back_from_its_cancel_is_stopped(_Config) ->
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<"
@@ -103,7 +104,8 @@ async def stubborn():
     ok = py:unbind(Ctx),
     0 = py_test:abandoned().
 
-%% It was logged, and whoever waited for what it had hit waited for ever.
+%% Regression: the exception was logged, and the callers of the tasks that it had hit waited for
+%% ever.
 an_interruption_of_the_loop_itself_ends_what_is_in_flight(_Config) ->
     {ok, Ctx} = py:bind(new),
     Nap = py:ctx_async_call(Ctx, ?MODULE_NAME, nap, [30]),
@@ -129,7 +131,8 @@ a_coroutine_that_cannot_be_stopped_costs_the_context(_Config) ->
     {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),
     ok = py_test:wait_for_abandoned(0).
 
-%% The next context on the thread went on in it, among the tasks of the one before.
+%% Regression: the next context on the thread went on in the same loop, among the tasks of the one
+%% before.
 a_loop_that_does_not_close_is_left_behind(Config) ->
     ok = py_test:start_with([{num_workers, 1}, {interrupt_grace, 500}]),
     ok = py:bind(),
@@ -169,7 +172,7 @@ the_application_stops_under_it(Config) ->
     _ = init_per_suite(Config),
     ok.
 
-%% The server of the common context has one every few milliseconds.
+%% The server of the shared context gets a message every few milliseconds.
 messages_do_not_keep_the_common_context(_Config) ->
     {ok, 2.0} = py:async_await(py:async_call(math, sqrt, [4])),
     #{checked_out := 1} = py_pool:get_stats(),
@@ -184,11 +187,12 @@ an_idle_loop_uses_no_cpu(_Config) ->
     {ok, Before} = py:eval(<<"__import__('time').process_time()">>),
     {ok, none} = py:async_await(Nap),
     {ok, After} = py:eval(<<"__import__('time').process_time()">>),
-    %% A loop that goes round all the time uses all of it.
+    %% A loop that goes round all the time would use the whole time.
     true = After - Before < 0.5,
     ok = py:unbind(Ctx).
 
-%% It was looked at between its calls, and taken away with its loop and connections.
+%% Regression: the shared context was found idle between two calls, and ended with its loop and
+%% connections.
 the_common_context_in_steady_use_stays(_Config) ->
     ok = py:exec(<<"
 import asyncio, itertools, py_async_helpers
@@ -202,7 +206,7 @@ py_async_helpers.which = which
     [{ok, 0}] = lists:usort([Which() || _ <- lists:seq(1, 120)]),
     ok = py_test:wait_available(?WORKERS).
 
-%% It was refused, or interrupted when a busy pool came to the end of the context.
+%% Regression: the call was refused, or interrupted when a busy pool came to the end of the context.
 a_call_that_meets_the_end_of_the_common_context_is_made_in_another(_Config) ->
     {ok, 3} = py:async_await(py:async_call(?MODULE_NAME, add, [1, 2])),
     Pool = whereis(py_pool),

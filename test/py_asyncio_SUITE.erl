@@ -45,7 +45,8 @@ version(Ctx) ->
     {ok, Version} = py:ctx_eval(Ctx, <<"tuple(__import__('sys').version_info[:2])">>),
     Version.
 
-%% The callback that was to end the future of a sibling had been hit: it waited for ever.
+%% Regression: the callback that was to end the future of a sibling was hit, and the sibling waited
+%% for ever.
 a_handler_of_exceptions_hides_no_interruption(Config) ->
     Ctx = ctx(Config),
     ok = py:ctx_exec(Ctx, <<"
@@ -199,7 +200,7 @@ next(Stream) ->
 
 %%% Loops
 
-%% A policy as that of uvloop, whose loops cannot be attended: a loop that knows no descriptors.
+%% A policy as that of uvloop, whose loops cannot be woken: a loop that knows no descriptors.
 a_timeout_under_the_policy_of_uvloop_keeps_the_context(Config) ->
     Ctx = ctx(Config),
     ok = py:ctx_exec(Ctx, <<"
@@ -231,7 +232,7 @@ an_eager_task_factory_is_interrupted(Config) ->
 import asyncio, sys
 async def prepare():
     def factory(loop, coroutine, **options):
-        # As an eager one does.
+        # The coroutine begins at once, as in an eager factory.
         coroutine.send(None)
         return asyncio.Task(coroutine, loop=loop, **options)
     asyncio.get_running_loop().set_task_factory(factory)
@@ -275,7 +276,7 @@ a_context_has_a_loop_before_its_first_coroutine(Config) ->
             {ok, true} = py:ctx_eval(Ctx, <<"loop.run_until_complete(own()) is loop">>),
             {ok, Loop} = py:ctx_call(Ctx, '__main__', own, []),
             {ok, true} = py:ctx_eval(Ctx, <<"l is loop">>, #{l => Loop}),
-            %% And a thread that the code starts has none, as in Python.
+            %% A thread that the code starts has no loop, as in Python.
             ok = py:ctx_exec(Ctx, <<"
 import threading
 told = []

@@ -1,4 +1,4 @@
-%% Are calls under way awaited by those who made them only, and as many as they like?
+%% Are calls under way awaited by the processes that made them only, and in any number?
 -module(py_await_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -37,7 +37,8 @@ init_per_testcase(_Case, Config) ->
 end_per_testcase(_Case, _Config) ->
     py_test:end_case(?WORKERS).
 
-%% It waited for ever for a result that came to the owner, who must not lose it either.
+%% Regression: another process waited for ever for a result that was sent to the owner. The owner
+%% must not lose the result either.
 an_await_by_another_process_is_badarg(_Config) ->
     Starts = [fun() -> py:call_async(time, sleep, [0.3]) end,
               fun() -> py:async_call(asyncio, sleep, [0.3]) end],
@@ -71,7 +72,7 @@ elsewhere_is_badarg(Call) ->
 
 -define(MANY, 2000).
 
-%% What the gather has to start; in a context there are some under way as well.
+%% The items that the gather has to start; in a context there are calls under way as well.
 with_calls(Config, Fun) ->
     case proplists:get_value(place, Config) of
         bound ->
@@ -88,7 +89,7 @@ with_calls(Config, Fun) ->
 naps(Numbers) ->
     [{asyncio, sleep, [0.001, N]} || N <- Numbers].
 
-%% It was `overloaded', always: the queue of a context holds 256.
+%% Regression: the result was always `overloaded', since the queue of a context holds 256.
 more_than_a_queue_holds_are_gathered(Config) ->
     with_calls(Config, fun(Given) ->
         Expected = lists:seq(1, ?MANY),
@@ -111,12 +112,12 @@ an_error_gives_up_the_rest(Config) ->
         Calls = Given ++ Naps ++ [{math, sqrt, [-1]}] ++ Naps,
         {error, {'ValueError', _}} = py:async_gather(Calls),
         ok = wait_for_room(),
-        %% Also one that was given, before all are started.
+        %% A call that was given ends the gather as well, before all are started.
         {error, {'TypeError', _}} = py:async_gather(Naps ++ [py:async_call(math, sqrt, [x])]),
         ok = wait_for_room()
     end).
 
-%% What was given up is in the queue until the worker has come to it.
+%% A call that was given up is in the queue until the worker has come to it.
 wait_for_room() ->
     py_test:wait_until(fun() ->
         Result = py:async_await(py:async_call(math, sqrt, [4])),
@@ -134,7 +135,8 @@ what_cannot_start_gives_up_the_rest(Config) ->
     {'EXIT', {badarg, _}} = (catch py:async_gather([hd(Naps) | x])),
     ok.
 
-%% Each took a second, in which the reply might have come. A call that timed out is over, too.
+%% Regression: each await took a second, in which the reply might have come. A call that timed out
+%% is over, too.
 a_second_await_does_not_wait(_Config) ->
     Replied = py:call_async(math, sqrt, [4]),
     {ok, 2.0} = py:await(Replied),
@@ -152,14 +154,14 @@ a_second_await_does_not_wait(_Config) ->
     ct:log("~b ms", [Took]),
     true = Took < 5000.
 
-%% Each of them was waited for, a second: the timetrap tells.
+%% Regression: each call was waited for, a second: the timetrap fails the case.
 calls_awaited_before_are_badarg_in_a_moment(_Config) ->
     Calls = [py:call_async(math, sqrt, [4]) || _ <- lists:seq(1, 100)],
     [{ok, 2.0} = py:await(Call) || Call <- Calls],
     {'EXIT', {badarg, _}} = (catch py:async_gather(Calls)),
     ok.
 
-%% For each of so many it would be longer than the timetrap.
+%% A wait for each of the calls would be longer than the timetrap.
 one_timeout_is_for_all(Config) ->
     with_calls(Config, fun(Given) ->
         Naps = [{asyncio, sleep, [30]} || _ <- lists:seq(1, ?MANY)],
@@ -176,7 +178,7 @@ a_call_may_be_given_twice(Config) ->
         Expected = lists:nthtail(length(Given), Values)
     end).
 
-%% When nothing of its own is under way, a gather would wait for others.
+%% A gather without a call of its own under way would wait for calls of others.
 a_full_context_is_overloaded(_Config) ->
     ok = py:bind(),
     ok = py:exec(<<"

@@ -108,16 +108,17 @@ cyclic_objects(_Config) ->
                  <<"(lambda x: x.append(x) or x.append(x) or x)([])">>,
                  <<"(lambda d: d.update(d=d) or d)({})">>,
                  <<"(lambda x: x.append(({'k': x},)) or x)([])">>,
-                 %% Found at its first repetition, not when the reply has grown too large.
+                 %% The cycle is found at its first repetition, not when the reply has grown too
+                 %% large.
                  <<"(lambda x: x.append(x) or x)(list(range(10**6)))">>]].
 
-%% 2^100 elements, if each were written out.
+%% A value of 2^100 elements, if each were written out.
 shared_objects_that_explode(_Config) ->
     ok = py:bind(),
     ok = py:exec(<<"x = []\nfor _ in range(100): x = [x, x]">>),
     too_large = unconvertible(fun() -> py:eval(<<"x">>, #{}, 120000) end).
 
-%% The VM would end on the way: 1.5 TB each.
+%% The VM would end on the way: each value would take 1.5 TB.
 big_objects_found_many_times(_Config) ->
     [too_large = unconvertible(fun() -> py:eval([Big, " * 1500000"], #{}, 120000) end)
      || Big <- ["['a' * 1000000]", "[b'a' * 1000000]", "[bytearray(1000000)]",
@@ -132,14 +133,14 @@ huge_binaries(_Config) ->
     [{ok, 67108864} = py:eval(<<"len(x)">>, #{x => Value}, 60000)
      || Value <- [Bytes, Text, {bytes, Text}, {view, Text}]],
     [{ok, Value} = py:call(copy, copy, [Value], #{}, 60000) || Value <- [Bytes, Text]],
-    %% Not the values: Common Test would print them.
+    %% The values are not matched: Common Test would print them.
     ok.
 
 huge_lists(_Config) ->
     List = lists:seq(1, 1000000),
     {ok, List} = py:eval(<<"x">>, #{x => List}, 60000),
     {ok, 500000500000} = py:call(builtins, sum, [List], #{}, 60000),
-    %% As arguments.
+    %% The list as the arguments.
     {ok, 1000000} = py:call(builtins, max, List, #{}, 60000).
 
 huge_tuples(_Config) ->
@@ -194,7 +195,7 @@ contexts_that_are_none(_Config) ->
      end || Ctx <- [undefined, make_ref(), self(), 1, <<"ctx">>, {ctx}, [], object(),
                     py_pool:native()]].
 
-%% A reference to something else of ours.
+%% A reference to another native resource.
 object() ->
     {ok, Object} = py:eval(<<"object()">>),
     Object.

@@ -72,7 +72,7 @@ end_per_testcase(_Case, Config) ->
 no_callback_runs() ->
     py_test:wait_until(fun() -> [] =:= supervisor:which_children(py_callback) end).
 
-%% Common Test runs a case in another process than its init: so it binds itself.
+%% Binds the process of the case: Common Test runs a case in another process than its init.
 eval(Config, Code) -> eval(Config, Code, #{}, 30000).
 eval(Config, Code, Locals, Timeout) ->
     ok = bind(Config),
@@ -194,7 +194,7 @@ a_timeout_bounds_what_runs_within(Config) ->
         Self ! {nested, py:exec(<<"while True: pass">>, #{}, 60000)}
     end),
     {error, timeout} = exec(Config, <<"import erlang\nerlang.within()">>, 300),
-    %% The timeout is not the nested call's own: its code was stopped.
+    %% The nested call has no timeout of its own: its code was stopped by that of the outer one.
     receive {nested, {error, interrupted}} -> ok after 5000 -> error(still_runs) end,
     {ok, 2} = eval(Config, <<"1 + 1">>).
 
@@ -264,7 +264,7 @@ what_is_no_function_is_badarg(_Config) ->
            fun() -> py:unregister_function({f}) end],
     [{'EXIT', {badarg, _}} = (catch Call()) || Call <- Bad].
 
-%% What the NIFs are told is counted: all names at each registration took 4 seconds.
+%% Regression: the NIF got all names at each registration, which took 4 seconds. Counts the names.
 four_thousand_names_are_registered_one_by_one(_Config) ->
     Count = 4000,
     Names = [<<"many_", (integer_to_binary(N))/binary>> || N <- lists:seq(1, Count)],
@@ -374,7 +374,8 @@ every_worker_may_wait_and_none_is_missing(_Config) ->
              || N <- lists:seq(1, 20 * ?WORKERS)],
     [{N, {ok, M}} = {N, py_test:result(Pid)} || {N, Pid} <- Calls, M <- [N + 1]].
 
-%% Or what was accepted could not end.
+%% Jobs within a callback are accepted beyond the bound: without them the accepted ones could not
+%% end.
 nested_calls_are_not_refused(_Config) ->
     ok = py_test:start_with([{num_workers, ?WORKERS}, {max_pending, 2}]),
     Self = self(),
@@ -392,7 +393,7 @@ nested_calls_are_not_refused(_Config) ->
     [{ok, 2} = py_test:result(Call) || Call <- Calls],
     py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, ?GRACE}]).
 
-%%% Threads of Python's own
+%%% Threads of Python code
 
 threads_of_python_call(_Config) ->
     ok = py:register_function(double, fun([N]) -> 2 * N end),

@@ -34,7 +34,7 @@ end_per_testcase(_Case, _Config) ->
     ok = py_test:end_case(?WORKERS),
     py_callback_SUITE:no_callback_runs().
 
-%% It belongs to the process that has registered the function, as its output does.
+%% A spawned process belongs to the process that has registered the function, as its output does.
 what_a_function_has_spawned_outlives_the_application(_Config) ->
     Self = self(),
     ok = py:register_function(fork_off, fun([]) ->
@@ -83,10 +83,10 @@ a_function_that_exits_is_an_exit(_Config) ->
 call(Name) ->
     py:eval(<<"__import__('erlang').call(name)">>, #{name => Name}).
 
-%% However a function's process ends, Python code that waits for it hears of it.
+%% Every end of the process of a function reaches the Python code that waits for it.
 every_end_without_an_answer_reaches_python(_Config) ->
     Unlinked = fun(End) -> fun([]) -> true = unlink(whereis(py_callback)), End() end end,
-    %% Its own message wakes it at once, with nothing left of the stack that would have answered.
+    %% The message to itself wakes the process at once, without the stack that would have answered.
     Hibernate = fun(Reason) ->
         self() ! wake_up,
         erlang:hibernate(?MODULE, leave, [Reason])
@@ -139,7 +139,7 @@ a_hanging_function_ends_with_its_call(_Config) ->
     ok = ends_with(shutdown),
     {ok, 1} = py:eval(<<"x">>).
 
-%% The function that has said `{runs, Pid}'.
+%% Returns the process of the function that has said `{runs, Pid}'.
 ends_with(Reason) ->
     Pid = receive {runs, P} -> P after 5000 -> error(never_ran) end,
     Monitor = monitor(process, Pid),
@@ -216,7 +216,7 @@ the_application_stops_under_a_callback(_Config) ->
     Call = py_test:start_call(fun() -> call(hang) end),
     Pid = receive {runs, P} -> P after 5000 -> error(never_ran) end,
     ok = py_test:stop(),
-    %% Whichever comes first: the end of the function, or that of the pool.
+    %% The end of the function, or that of the pool, decides: either may come first.
     case py_test:result(Call) of
         {error, interrupted} -> ok;
         {error, {'Exception', #{erlang := {exit, _, []}}}} -> ok
@@ -224,7 +224,7 @@ the_application_stops_under_a_callback(_Config) ->
     self() ! {runs, Pid},
     ok = ends_with(shutdown),
     ok = start_application(),
-    %% What was registered is gone with the application.
+    %% The registrations end with the application.
     {error, {'LookupError', _}} = call(hang).
 
 no_callback_is_left(_Config) ->

@@ -39,7 +39,7 @@ end_per_testcase(_Case, _Config) ->
 
 ten_thousand_callers_are_killed(_Config) ->
     {ok, Shared} = py:bind(new),
-    %% It may be that none of those who are killed comes to that.
+    %% The variable is set before: it may be that no killed process comes to that call.
     ok = py:ctx_exec(Shared, <<"y = 1">>),
     seed(),
     Calls = [fun() -> py:eval(<<"1">>) end,
@@ -50,7 +50,7 @@ ten_thousand_callers_are_killed(_Config) ->
              fun() -> py:ctx_exec(Shared, <<"y = 1">>) end,
              fun() -> py:with_context(fun(Ctx) -> py:ctx_eval(Ctx, <<"object()">>) end) end],
     Kill = fun(_) ->
-        %% What it cannot get is raised.
+        %% A name that the code cannot get raises an exception.
         Pid = spawn(fun() -> catch (any(Calls))() end),
         spin(rand:uniform(400)),
         exit(Pid, kill)
@@ -61,7 +61,7 @@ ten_thousand_callers_are_killed(_Config) ->
     ok = py:unbind(Shared),
     ok = nothing_is_left().
 
-%% A moment of any length: sleeps are a millisecond at least.
+%% Spins, since a sleep takes a millisecond at least.
 spin(0) -> ok;
 spin(N) -> _ = erlang:phash2(N), spin(N - 1).
 
@@ -76,7 +76,7 @@ everything_goes_wrong_at_once(_Config) ->
     Demon = spawn_link(fun() -> rand:seed(exsss), demon(End) end),
     Sizes = watch(End, []),
     [await(Pid) || Pid <- [Demon | Actors]],
-    %% Those that were killed had successors.
+    %% Killed actors were replaced, and counted in the same table.
     Done = [{What, N} || {What, N} <- ets:tab2list(?MODULE), is_atom(What)],
     ct:log("done: ~tp~nresident bytes: ~w", [lists:sort(Done), Sizes]),
     [] = [unexpected(Entry) || {{unexpected, _}, _} = Entry <- ets:tab2list(?MODULE)],
@@ -102,7 +102,7 @@ seed() ->
     _ = rand:seed(exsss, Seed),
     ok.
 
-%% An actor under a guard that starts another in its place when it is killed.
+%% Starts an actor under a guard, which starts another one when the actor is killed.
 spawn_actor(N, End) ->
     spawn_link(fun() -> guard(N, End) end).
 
@@ -138,7 +138,7 @@ act(End) ->
             ok = py:unbind()
     end.
 
-%% What a user can be told, and nothing else.
+%% The errors that a user can get; others fail the case.
 is_expected({ok, _}) -> true;
 is_expected(ok) -> true;
 is_expected({error, Reason}) when is_atom(Reason) ->
@@ -146,7 +146,7 @@ is_expected({error, Reason}) when is_atom(Reason) ->
                           not_running, context_not_bound, {not_started, erlang_python}]);
 is_expected({error, {not_started, erlang_python}}) -> true;
 is_expected({error, {Class, _}}) ->
-    %% `Exception' is an ErlangError; `RuntimeError' says that nobody serves callbacks just now.
+    %% `Exception' is an ErlangError; `RuntimeError' says that no process serves callbacks just now.
     lists:member(Class, ['ValueError', 'NameError', 'TypeError', 'RecursionError', 'Exception',
                          'RuntimeError']);
 is_expected(_) -> false.
@@ -196,7 +196,7 @@ t.join()
      {interrupt, fun() -> py:interrupt(other()) end},
      {stats, fun() -> #{num_workers := _} = py_pool:get_stats(), ok end}].
 
-%% Python that calls Erlang, which crashes, hangs, exits and comes back.
+%% Python code that calls Erlang functions, which crash, hang, exit and call back.
 talking_deeds() ->
     [{callback, fun() -> erlang(<<"echo(1)">>) end},
      {callback_crashes, fun() -> erlang(<<"crash()">>) end},
@@ -244,7 +244,7 @@ for i in range(100):
      {watch, fun() -> py:eval(<<"(lambda m: (m.wait(0.002), m.reason))"
                                 "(__import__('erlang').monitor(p))">>, #{p => other()}) end}].
 
-%% Streams and coroutines, to their ends or abandoned half-way.
+%% Uses of streams and coroutines, to their ends or abandoned half-way.
 flowing_deeds() ->
     [{stream, fun() -> with_stream(fun(S) -> items(S, rand:uniform(5)) end) end},
      {stream_closed, fun() -> with_stream(fun(S) -> py:stream_next(S, 100) end) end},
@@ -300,7 +300,7 @@ items(Stream, Count) ->
         error(no_items)
     end.
 
-%% In a process that ends in the middle of it.
+%% Runs Fun in a process that ends in the middle of it.
 abandon(Do) ->
     {Pid, Monitor} = spawn_monitor(fun() -> try Do() catch error:_ -> ok end end),
     receive {'DOWN', Monitor, process, Pid, _} -> ok end.
@@ -311,7 +311,7 @@ erlang(Code) ->
 erlang(Code, Timeout) ->
     py:eval(<<"__import__('erlang').", Code/binary>>, #{}, Timeout).
 
-%% Some levels down.
+%% Calls through some levels.
 reenter(Code, Timeout) ->
     down(rand:uniform(6), Code, Timeout).
 
@@ -333,7 +333,7 @@ register_functions() ->
         sleep => fun([]) -> proc_lib:hibernate(?MODULE, wake, []) end,
         hang => fun([]) -> receive never -> ok end end,
         loop => fun([Timeout]) -> value(py:exec(<<"while True: pass">>, #{}, Timeout)) end,
-        %% In a fun: a handle of its own would keep the context alive in Python.
+        %% The context is in a fun: a handle of its own would keep the context alive in Python.
         back => fun([Context]) -> value(py:ctx_eval(Context(), <<"1">>)) end,
         down => fun([0, Code]) -> value(erlang(Code));
                    ([N, Code]) -> value(down(N - 1, Code, 5000))
@@ -357,7 +357,7 @@ wake() ->
 value({ok, Value}) -> Value;
 value({error, Reason}) -> error(Reason).
 
-%% A process that runs a function, if there is one, or nobody.
+%% Returns a process that runs a function, if there is one.
 other_function() ->
     try supervisor:which_children(py_callback) of
         [] -> spawn(fun() -> ok end);
@@ -374,7 +374,7 @@ if panic:
     raise panic[0]('chaos')
 ">>).
 
-%% A context that somebody else uses, and ends, or that nobody ends.
+%% Uses a context that another process uses and ends, or that is never ended.
 hand_over() ->
     case py:bind(new) of
         {ok, Ctx} ->
@@ -412,14 +412,14 @@ demon(End) ->
 kill(Name) ->
     case whereis(Name) of
         undefined -> ok;
-        %% At most ten a period, or the supervisor gives up, as it should.
+        %% Kills are at most ten a period: the supervisor would rightly give up at more.
         Pid -> exit(Pid, kill), receive after 1100 -> ok end
     end.
 
-%%% What is left
+%%% Leaks
 
 nothing_is_left() ->
-    %% Exceptions of tasks refer to them, and they to their exceptions.
+    %% Exceptions of tasks refer to the tasks, and the tasks to their exceptions.
     ok = py_test:wait_until(fun() ->
         case py:call(gc, collect, []) of
             {ok, _} -> true;
@@ -441,7 +441,7 @@ nothing_is_left() ->
 
 wait_for_nothing() ->
     py_test:wait_until(fun() ->
-        %% It has just heard of the last of them.
+        %% The pool has just got the end of the last context.
         true = garbage_collect(whereis(py_pool)),
         case py_pool:get_stats() of
             #{num_workers := ?WORKERS, available_workers := ?WORKERS, checked_out := 0,
@@ -453,7 +453,7 @@ wait_for_nothing() ->
         end
     end).
 
-%% Resident bytes, ten times in the second half.
+%% Samples the resident bytes, ten times in the second half.
 watch(End, Sizes) ->
     Left = End - erlang:monotonic_time(millisecond),
     case Left > 0 of
@@ -470,7 +470,7 @@ resident() ->
     [_, Pages | _] = binary:split(Text, <<" ">>, [global]),
     binary_to_integer(Pages) * 4096.
 
-%% A few seconds say nothing: the allocators are still finding their size.
+%% A short run says nothing: the allocators are still finding their size.
 is_flat(Sizes, Seconds) when Seconds >= 600 ->
     true = lists:max(Sizes) =< 1.05 * lists:last(Sizes) orelse Sizes,
     ok;

@@ -52,7 +52,7 @@ async def gen(n):
     {ok, [0, 1, 2]} = py:stream('__main__', gen, [3]),
     {ok, [0, 1]} = py:stream_eval(<<"gen(2)">>).
 
-%% As `stream_start' does it.
+%% A coroutine is awaited for its items by `stream_start', too.
 a_coroutine_is_awaited_for_its_items(_Config) ->
     ok = py:bind(),
     ok = py:exec(<<"async def later(items): return items">>),

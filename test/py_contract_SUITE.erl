@@ -106,7 +106,7 @@ process_death_returns_the_worker(_Config) ->
     receive {Pid, #{available_workers := 7, checked_out := 1}} -> ok end,
     ok = py_test:wait_available(8).
 
-%% A Rust panic that passes through Python is the one way to crash a worker and not the VM.
+%% A Rust panic that passes through Python is the only way to crash a worker and not the VM.
 worker_crash_cleans_up_the_binding(_Config) ->
     ok = py:bind(),
     {error, {'ZeroDivisionError', _}} = py:eval(<<"1 / 0">>),

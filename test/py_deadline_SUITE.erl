@@ -5,7 +5,7 @@
 -define(WORKERS, 2).
 %% Milliseconds after which code that does not stop loses its context.
 -define(GRACE, 500).
-%% For a machine that is busy.
+%% Milliseconds of tolerance, for a busy machine.
 -define(SECOND, 1000).
 
 suite() ->
@@ -50,19 +50,19 @@ end_per_testcase(_Case, _Config) ->
     ok = py_test:end_case(?WORKERS),
     py_test:wait_for_abandoned(0).
 
-%% The calling process is bound, to a context that has been lost to a call that does not stop when
-%% what comes next has waited in it for the grace.
+%% Binds the calling process to a context that is lost to a call that does not stop, when the next
+%% call has waited in it for the grace.
 bind_to_the_doomed() ->
     ok = py:bind(),
     doom(py:call_async(sys, '_py_stick', [])).
 
 doom(Stuck) ->
-    %% It runs.
+    %% Waits until the call runs.
     ok = py_test:in_process(fun py_test:wait_for_mark/0),
     {error, timeout} = py:await(Stuck, 0),
     ok.
 
-%% The result of Call, and that it comes within its timeout.
+%% Returns the result of Call, and asserts that it comes within its timeout.
 timed(Call, Timeout) ->
     Begin = erlang:monotonic_time(millisecond),
     Result = Call(Timeout),
@@ -77,7 +77,7 @@ a_call_that_waits_in_a_binding(_Config) ->
     Code = <<"__import__('sys').py_test_mark = __import__('time').sleep(6)">>,
     {error, interrupted} = timed(fun(T) -> py:exec(Code, #{}, T) end, 1500),
     false = py:is_bound(),
-    %% The code has run nowhere, and the next call runs without the binding.
+    %% The code has not run, and the next call runs without the binding.
     {ok, false} = py:eval(<<"hasattr(__import__('sys'), 'py_test_mark')">>).
 
 a_call_that_takes_longer_than_its_timeout(_Config) ->
@@ -119,7 +119,7 @@ a_binding_that_was_lost_before(_Config) ->
 
 %%% A pool that restarts
 
-%% The supervisor gives up at more than ten ends in ten seconds.
+%% The pool is ended eight times: the supervisor gives up at more than ten ends in ten seconds.
 calls_wait_for_the_new_pool(_Config) ->
     Self = self(),
     Callers = [spawn_link(fun() -> Self ! {self(), call_until_stopped(Call)} end)
@@ -134,7 +134,7 @@ calls_wait_for_the_new_pool(_Config) ->
     [receive {Caller, Failures} -> [] = Failures -- [{error, interrupted}] end
      || Caller <- Callers].
 
-%% The different failures.
+%% Returns the failures, each once.
 call_until_stopped(Call) ->
     call_until_stopped(Call, []).
 
@@ -152,7 +152,7 @@ restart(End) ->
     Pool = whereis(py_pool),
     _ = End(Pool),
     ok = py_test:wait_until(fun() -> not lists:member(whereis(py_pool), [undefined, Pool]) end),
-    %% The new one serves.
+    %% The new pool serves calls.
     _ = sys:get_state(py_pool),
     ok.
 

@@ -1,4 +1,4 @@
-%% Is what the documents say true?
+%% Do the documents say the truth?
 -module(py_docs_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -95,7 +95,7 @@ every_invalid_value_of_the_environment_is_refused(_Config) ->
             Value <- Values],
     ok = py_test:start().
 
-%% All but `num_workers', whose upper bound would start a thousand threads.
+%% The keys but `num_workers', whose upper bound would start a thousand threads.
 the_bounds_of_the_environment_work(_Config) ->
     [begin
          ok = py_test:start_with([{num_workers, 1} | Env]),
@@ -151,8 +151,8 @@ cases(Suite) ->
     [Name || {Name, 1} <- Suite:module_info(exports)]
         ++ [Group || erlang:function_exported(Suite, groups, 0), {Group, _, _} <- Suite:groups()].
 
-%% One NIF too many or too few and the whole module fails to load, so it would not be here; that
-%% they stand in the same order is for the reader.
+%% Compares the order, which is for the reader. One NIF too many or too few and the whole module
+%% would fail to load.
 nif_stubs_and_table_are_the_same(_Config) ->
     {match, Natives} = re:run(read("native/nif/src/nif.rs"),
                               "#\\[rustler::nif[^\\]]*\\]\\s*fn (\\w+)",

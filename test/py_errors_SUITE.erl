@@ -73,7 +73,7 @@ full_context_returns_overloaded(_Config) ->
     [receive {Caller, {ok, 1}} -> ok end || Caller <- Callers],
     ok = py:unbind(Ctx).
 
-%% A Rust panic that passes through Python is the one way to crash a worker and not the VM.
+%% A Rust panic that passes through Python is the only way to crash a worker and not the VM.
 crash() ->
     <<"
 panic = next(c for c in BaseException.__subclasses__() if c.__name__ == 'PanicException')
@@ -208,7 +208,7 @@ frames_of_earlier_code_have_their_source(_Config) ->
     #{line := 3, function := <<"boom">>, source := <<"        raise ValueError('early')">>} =
         Inner.
 
-%% More snippets than are remembered, so that new code comes to lie where old code was.
+%% Runs more snippets than are remembered, so that new code is put at the address of old code.
 no_frame_has_the_source_of_other_code(_Config) ->
     ok = py:bind(),
     ok = py:exec(<<"def early(): return 1 / 0">>),
@@ -221,8 +221,9 @@ no_frame_has_the_source_of_other_code(_Config) ->
     false = is_map_key(source, Early),
     #{line := 1, function := <<"early">>} = Early.
 
-%% One gave the GIL away under the lock of the code that is remembered, the other waited for that
-%% lock with the GIL. In VMs of their own, since only the first errors did.
+%% Regression: one thread released the GIL under the lock of the remembered code, the other one
+%% waited for that lock with the GIL. Runs in VMs of their own, since only the first errors did
+%% that.
 the_first_errors_come_at_once(_Config) ->
     [begin
          Peer = py_peer:start(#{}),

@@ -1,5 +1,5 @@
-%% Is an exception told whatever its class makes of its attributes, and can nothing in it keep a
-%% worker, or the whole of Python?
+%% Are the errors of exceptions whose classes override their attributes right, and can nothing in
+%% them keep a worker, or the whole of Python?
 -module(py_exceptions_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -50,7 +50,7 @@ init_per_testcase(_Case, Config) ->
     ok = py_test:wait_available(?WORKERS),
     Config.
 
-%% No worker is lost by a case, none is replaced.
+%% Asserts that no worker is lost or replaced by a case.
 end_per_testcase(_Case, _Config) ->
     ok = py_test:wait_available(?WORKERS),
     0 = py_test:abandoned(),
@@ -317,7 +317,7 @@ raise ValueError('x').with_traceback(tb)
     256 = length(Frames),
     #{line := 7} = lists:last(Frames).
 
-%%% Code that runs while an exception is told
+%%% Code that runs while an exception is captured
 
 -define(ENDLESS, "
 class Endless(ValueError):
@@ -361,7 +361,7 @@ def items():
     {ok, 1} = py:ctx_eval(Ctx, <<"1">>, #{}, 10000),
     ok = py:unbind(Ctx).
 
-%% The interruption is for the outer job, while an inner one tells its exception.
+%% The interruption is for the outer job, while the exception of an inner one is captured.
 an_endless_str_in_a_nested_call_is_interrupted(_Config) ->
     Self = self(),
     ok = py:register_function(fails, fun([]) ->
@@ -431,7 +431,7 @@ raise ExceptionGroup('many', [ValueError(n) for n in range(100_000)])
     Messages = [integer_to_binary(N) || N <- lists:seq(0, 63)],
     Messages = [Message || #{message := Message} <- Exceptions].
 
-%% In number over all, and in depth.
+%% Groups are bounded in number over all, and in depth.
 nested_groups_are_bounded(_Config) ->
     {'ExceptionGroup', Wide} = exec_error(<<"
 group = ValueError()

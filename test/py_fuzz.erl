@@ -1,9 +1,8 @@
 %% Fuzzes the conversion of values, both ways: `make fuzz', and py_fuzz_SUITE.
 %%
-%% An input is bytes. As `terms' they are in the external term format, and what comes back from
-%% Python is compared with py_fuzz_oracle; as `objects' they are a program of build.py, and what
-%% comes back from Erlang is compared with oracle.py. Anything else than what docs/types.md says
-%% is a finding.
+%% An input is bytes. As `terms' they are in the external term format, and the result from Python is
+%% compared with py_fuzz_oracle; as `objects' they are a program of build.py, and the result from
+%% Erlang is compared with oracle.py. A difference from docs/types.md is a finding.
 -module(py_fuzz).
 
 -export([start/1, stop/0, corpus/1, check/2, run/4, shrink/2, main/1, atoms/0]).
@@ -27,7 +26,7 @@
 
 %%% Checks
 
-%% A worker for the calling process, with the functions that the checks call.
+%% Gives the calling process a worker, with the functions that the checks call.
 -spec start(DataDir :: file:filename()) -> ok.
 start(DataDir) ->
     %% The oracles may be slow under a memory checker; a call that hangs is a finding.
@@ -40,12 +39,13 @@ start(DataDir) ->
     ok = py:exec(<<"def positional(*args): return list(args)\n"
                    "def named(**kwargs): return kwargs\n">>).
 
-%% Nothing of what the inputs made is left.
+%% Asserts that nothing is left of the inputs.
 -spec stop() -> ok.
 stop() ->
     ok = py_test:wait_until(fun() ->
         true = erlang:garbage_collect(),
-        %% Each time: what contained itself was no garbage while Erlang had a handle of it.
+        %% Collected each time: an object that contained itself was no garbage while Erlang had a
+        %% handle of it.
         {ok, none} = py:call('__main__', forget, []),
         case py:call('__main__', alive, []) of
             {ok, 0} -> true;
@@ -82,13 +82,14 @@ check(objects, Input) ->
         Other -> {finding, {plan, Other}}
     end.
 
-%% The atoms of the corpus, and some that the conversion treats: `safe' makes none.
+%% The atoms of the corpus, and some that the conversion treats: `safe' makes no atoms.
 -spec atoms() -> [atom()].
 atoms() ->
     [true, false, none, nil, undefined, nan, infinity, neg_infinity, bytes, view, ok, '',
      'with space', '日本', 'é', a, b, k, x].
 
-%% `safe' makes no atoms. A compressed term says its size, which nobody has checked yet.
+%% Decodes an input: `safe' makes no atoms. A compressed term says its size, which is not checked
+%% yet.
 decode(<<131, 80, Size:32, _/binary>>) when Size > ?MAX_BYTES ->
     skipped;
 decode(Input) when byte_size(Input) > ?MAX_BYTES ->
@@ -138,7 +139,8 @@ outcome(Call) ->
         error:badarg -> badarg
     end.
 
-%% First is what must happen on the way to Erlang, Second what may on the way back.
+%% Compares. First is the outcome that must happen on the way to Erlang, Second one that may on the
+%% way back.
 check_object(First, Second) ->
     case {outcome(fun() -> py:call('__main__', built, []) end), Second} of
         {{ok, Value}, []} when First =:= <<"ok">> ->
@@ -163,7 +165,8 @@ error_name({unconvertible, Reason}) -> atom_to_binary(Reason);
 error_name({undocumented, {error, {Type, #{class := _}}}}) -> atom_to_binary(Type);
 error_name(Other) -> Other.
 
-%% Looks for jobs that nobody ended, workers that nobody returned, messages that nobody took.
+%% Looks for jobs that have not ended, workers that were not returned, messages that were not
+%% received.
 check_pool() ->
     {messages, Messages} = process_info(self(), messages),
     case py_pool:get_stats() of
@@ -174,8 +177,8 @@ check_pool() ->
 
 %%% Runs
 
-%% Mutates the corpus until Until(N) says so before the Nth input, or something is found. Note
-%% hears of each input before it is sent, for those that end the VM.
+%% Mutates the corpus until Until(N) is true before the Nth input, or there is a finding. Note is
+%% called with each input before it is sent, for inputs that end the VM.
 -spec run(corpora(), Seed :: integer(), Until :: fun((non_neg_integer()) -> boolean()),
           Note :: fun((direction(), binary()) -> ok)) ->
     {ok, Count :: non_neg_integer()} | {finding, finding()}.
@@ -210,7 +213,7 @@ step(N, Pools, Sizes, Until, Note) ->
             {finding, #{direction => Direction, input => Input, info => Info}}
     end.
 
-%% A shorter input that is a finding as well.
+%% Returns a shorter input that is a finding as well.
 -spec shrink(direction(), binary()) -> binary().
 shrink(Direction, Input) ->
     shrink(Direction, Input, byte_size(Input) div 2, 0).
@@ -227,9 +230,9 @@ shrink(Direction, Input, Width, At) ->
         _ -> shrink(Direction, Input, Width, At + max(1, Width div 2))
     end.
 
-%%% From the command line, see scripts/fuzz and scripts/asan
+%%% Command line, see scripts/fuzz and scripts/asan
 
-%% Ends the VM: with 0 when nothing was found.
+%% Ends the VM: with status 0 without a finding.
 -spec main([string()]) -> no_return().
 main(["run", DataDir, OutDir, Unit, Amount, Seed]) ->
     ok = start(DataDir),
@@ -240,8 +243,8 @@ main(["run", DataDir, OutDir, Unit, Amount, Seed]) ->
             io:format("~b inputs, nothing found~n", [Count]),
             halt(0);
         {finding, #{direction := Direction, input := Input, info := Info}} ->
-            %% After a crash the binding has ended, and after a timeout it is still busy: there
-            %% is nothing to shrink with.
+            %% The binding has ended after a crash, and is still busy after a timeout: there is
+            %% nothing to shrink with.
             Small = case py:is_bound() andalso py:eval(<<"1">>, #{}, 1000) of
                 {ok, 1} -> shrink(Direction, Input);
                 _ -> Input
@@ -279,7 +282,7 @@ check_noted(Direction, Input, Note) ->
     ok = Note(Direction, Input),
     check(Direction, Input).
 
-%% The input at hand is in a file, for when the VM does not live to tell.
+%% Writes the current input to a file, in case the VM ends.
 note(OutDir) ->
     fun(Direction, Input) ->
         file:write_file(filename:join(OutDir, ["current.", atom_to_list(Direction)]), Input)

@@ -21,7 +21,7 @@ end_per_testcase(_Case, _Config) ->
     try
         py_fuzz:stop()
     catch
-        %% Said like this, it is the case that fails.
+        %% The case fails with the input.
         error:Reason -> {fail, Reason}
     end.
 
@@ -46,8 +46,8 @@ a_short_run_finds_nothing(Config) ->
     {ok, Count} = py_fuzz:run(py_fuzz:corpus(?config(data_dir, Config)), Seed, Until,
                               fun(_Direction, _Input) -> ok end).
 
-%% Too big for a file of the corpus. Printed as a whole, as they once were, each of these would
-%% take minutes.
+%% Inputs too big for a file of the corpus. Regression: each of these was printed as a whole, which
+%% takes minutes.
 errors_about_big_integers_are_quick(_Config) ->
     Big = 1 bsl 4000000,
     refused(key_collision, <<"#{1 => <big integer>,true => <big integer>}">>,
@@ -60,7 +60,7 @@ refused(Reason, Text, Term) ->
     {error, {unconvertible, Info}} = py:eval(<<"x">>, #{x => Term}),
     ok.
 
-%% The conversion once asked `==', for which the one fun is the other.
+%% Regression: the conversion compared by `==', for which one of the funs is the other.
 terms_equal_but_not_identical_are_two_keys(_Config) ->
     [One, Float] = [fun() -> N end || N <- [1, 1.0]],
     true = One == Float andalso One =/= Float,

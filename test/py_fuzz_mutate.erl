@@ -34,13 +34,13 @@ wrap(Bodies) ->
         1 -> <<131, 104, Count, Whole/binary>>;
         2 -> <<131, 105, Count:32, Whole/binary>>;
         3 -> <<131, 108, Count:32, Whole/binary, 106>>;
-        %% Improper, unless the last one is a list.
+        %% The list is improper, unless the last element is a list.
         4 -> <<131, 108, (Count - 1):32, Whole/binary>>;
         5 when Count rem 2 =:= 0 -> <<131, 116, (Count div 2):32, Whole/binary>>;
         5 -> <<131, 116, 1:32, 97, 1, Whole/binary>>
     end.
 
-%% As deep as what may be converted, or nearly, or a little more.
+%% Nests about as deep as the conversion allows.
 deep(Body) ->
     Levels = pick_of([10, 500, 996 + rand:uniform(6)]),
     {Open, Close} = pick_of([{<<108, 1:32>>, <<106>>}, {<<104, 1>>, <<>>},

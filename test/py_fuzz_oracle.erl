@@ -1,4 +1,5 @@
-%% What must come back of a term that was sent to Python, after docs/types.md and not the code.
+%% The term that must be the result of a term that was sent to Python, by docs/types.md and not the
+%% code.
 -module(py_fuzz_oracle).
 
 -export([expected_local/1, expected_args/1, expected_kwargs/1, agrees/2]).
@@ -6,34 +7,37 @@
 -export_type([expectation/0, outcome/0]).
 
 -type expectation() :: {ok, term()} | {unconvertible, [atom()]} | badarg.
-%% A term that cannot be converted for several reasons is refused for any one of them.
+%% A set of reasons: a term that cannot be converted for several reasons is refused for any one of
+%% them.
 
 -type outcome() :: {ok, term()} | {unconvertible, atom()} | badarg | {undocumented, term()}.
-%% What a call did.
+%% The outcome of a call.
 
 -define(MAX_DEPTH, 1000).
-%% The list of arguments and the map of locals do not count.
+%% The containers around a term that count: the list of arguments and the map of locals do not.
 -define(AROUND, 0).
 -define(IS_TAGGED(Tag, Binary), is_binary(Binary), Tag =:= bytes orelse Tag =:= view).
 
-%% For a term as a local that is returned.
+%% @doc Returns the outcome for a term as a local that is returned.
 -spec expected_local(term()) -> expectation().
 expected_local(Term) ->
     expected(Term, ?AROUND).
 
-%% For a list as the arguments of a function that returns them, or a map as its keyword arguments.
+%% @doc Returns the outcome for a list as the arguments of a function that returns them, or a map as
+%% its keyword arguments.
 -spec expected_args([term()] | #{term() => term()}) -> expectation().
 expected_args(Term) ->
     expected(Term, ?AROUND - 1).
 
-%% Within Depth containers on the way to Python, and within none on the way back.
+%% Returns the expectation for a term that is within Depth containers on the way to Python, and
+%% within none on the way back.
 expected(Term, Depth) ->
     case lists:usort(reasons(Term, Depth) ++ reasons(Term, 0)) of
         [] -> {ok, back(Term)};
         Reasons -> {unconvertible, Reasons}
     end.
 
-%% `badarg' for a map whose keys are no names.
+%% A map whose keys are no names is `badarg'.
 -spec expected_kwargs(#{term() => term()}) -> expectation().
 expected_kwargs(Map) ->
     Named = [{as_text(Key), Value} || {Key, Value} <- maps:to_list(Map)],
@@ -52,14 +56,14 @@ as_text(Term) -> Term.
 
 -spec agrees(outcome(), expectation()) -> boolean().
 agrees({ok, Seen}, {ok, Wanted}) ->
-    %% The bytes as well: 0.0 matches -0.0 before OTP 27.
+    %% The bytes are compared as well: 0.0 matches -0.0 before OTP 27.
     Seen =:= Wanted andalso term_to_binary(Seen) =:= term_to_binary(Wanted);
 agrees({unconvertible, Reason}, {unconvertible, Reasons}) ->
     lists:member(Reason, Reasons);
 agrees(Seen, Wanted) ->
     Seen =:= badarg andalso Wanted =:= badarg.
 
-%%% Why a term has no form in Python, or none in Erlang again
+%%% Reasons why a term has no form in Python, or none in Erlang again
 
 reasons({Tag, Binary}, _Depth) when ?IS_TAGGED(Tag, Binary) ->
     [];
@@ -76,7 +80,7 @@ reasons_within(Tuple, Depth) when is_tuple(Tuple) ->
 reasons_within(Map, Depth) when is_map(Map) ->
     Keys = maps:keys(Map),
     Unhashable = [unhashable_key || Key <- Keys, not is_hashable(Key)],
-    %% Keys without a Python form collide with nothing.
+    %% Keys without a Python form collide with no other.
     NoForm = Unhashable ++ reasons_of(Keys, Depth),
     Unhashable ++ collision(NoForm, Keys)
         ++ reasons_of(Keys ++ maps:values(Map), Depth);
@@ -105,7 +109,7 @@ collision([], Keys) ->
 collision(_NoForm, _Keys) ->
     [].
 
-%% Terms whose Python forms are equal are one term here.
+%% Maps terms whose Python forms are equal to one term.
 python_key(true) -> 1;
 python_key(false) -> 0;
 python_key(Float) when is_float(Float), trunc(Float) == Float -> trunc(Float);

@@ -1,5 +1,5 @@
-%% Is what a context has made gone after it? Also what refers to itself, and what a call without a
-%% binding has made.
+%% Are the objects of a context gone after it? Objects that refer to themselves, and those of calls
+%% without a binding, included.
 -module(py_garbage_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -29,7 +29,7 @@ end_per_suite(_Config) ->
 
 init_per_testcase(_Case, Config) ->
     ok = py_test:begin_case(?WORKERS),
-    %% Weak references to what is to go.
+    %% Weak references to the objects that have to go.
     ok = py:exec(<<"import sys; sys.py_garbage = []">>),
     Config.
 
@@ -37,7 +37,7 @@ end_per_testcase(_Case, _Config) ->
     ok = py:exec(<<"import sys; del sys.py_garbage">>),
     py_test:end_case(?WORKERS).
 
-%% An object that refers to itself, and has a weak reference to it kept.
+%% Makes an object that refers to itself, and keeps a weak reference to it.
 -define(CYCLE, "
 import sys, weakref
 class Cycle:
@@ -105,7 +105,7 @@ a_cycle_of_a_context_is_freed_with_it(_Config) ->
     ok = py:unbind(Ctx),
     ok = all_are_gone(1).
 
-%% It has outlived collections, so that a quick one does not find it.
+%% The object has outlived collections, so that a quick one does not find it.
 an_old_cycle_is_freed_in_time(_Config) ->
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<?CYCLE "
@@ -124,7 +124,7 @@ code_that_disables_collections_is_obeyed(_Config) ->
     ok = py_test:wait_available(?WORKERS),
     {ok, 1} = py:eval(<<"sum(ref() is not None for ref in __import__('sys').py_garbage)">>),
     ok = py:exec(<<"import gc; gc.enable()">>),
-    %% The next one collects for both.
+    %% The next collection is for both.
     ok = py:exec(<<"import gc; gc.collect()">>),
     ok = all_are_gone(1).
 
@@ -170,9 +170,9 @@ last.me = last
     ok = py_test:wait_available(?WORKERS),
     0 = py_test:abandoned().
 
-%% Count objects were noted, and none of them lives.
+%% Asserts that Count objects were noted, and none of them lives.
 all_are_gone(Count) ->
-    %% No reference comes out: it would keep what it refers to.
+    %% A reference is not returned: it would keep its object.
     Look = <<"[ref() is None for ref in __import__('sys').py_garbage]">>,
     py_test:wait_until(fun() ->
         {ok, Gone} = py:eval(Look),

@@ -39,7 +39,7 @@ end_per_testcase(_Case, _Config) ->
     end),
     py_test:end_case(?WORKERS).
 
-%% `second' calls Erlang, which calls back; what runs then switches to `first', which returns.
+%% `second' calls Erlang, which calls back; the nested code then switches to `first', which returns.
 -define(SWITCH, "
 import erlang, greenlet
 first = greenlet.getcurrent()
@@ -74,7 +74,8 @@ import sys
 sys.py_greenlet = second
 ">>),
     [{ok, 2} = py:eval(<<"1 + 1">>) || _ <- lists:seq(1, 20)],
-    %% Collected on another thread, it would end only when this one uses greenlets again.
+    %% The greenlet is collected here: on another thread, it would end only when this one uses
+    %% greenlets again.
     ok = py:exec(<<"import gc, sys; del sys.py_greenlet; gc.collect()">>),
     receive {nested, {error, _}} -> ok after 15000 -> error(no_answer) end,
     [{ok, 2} = py:eval(<<"1 + 1">>) || _ <- lists:seq(1, 20)].

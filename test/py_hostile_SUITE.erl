@@ -1,5 +1,5 @@
-%% Is the pool whole after code that means it harm? Finalizers that never end come up wherever
-%% Python lets them: in a garbage collection, at the end of a thread, when Erlang drops an object.
+%% Is the pool whole after code that means it harm? Finalizers that never end run wherever Python
+%% lets them: in a garbage collection, at the end of a thread, when Erlang drops an object.
 -module(py_hostile_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -27,7 +27,7 @@ init_per_testcase(_Case, Config) ->
     ok = start([]),
     Config.
 
-%% Everything that is stuck ends, and nothing is left of it.
+%% Asserts that the stuck code ends, and nothing is left of it.
 end_per_testcase(_Case, _Config) ->
     ok = py_test:wait_until(fun() -> is_let_go() end),
     ok = py_test:wait_for_abandoned(0),
@@ -51,11 +51,11 @@ sys.py_hostile_gate = []
 sys.py_hostile_stuck = lambda: Stuck(sys.py_hostile_gate)
 ">>).
 
-%% A collection may come up in this very call, and with it what is stuck.
+%% A collection may come up in this very call, and run the stuck finalizer.
 is_let_go() ->
     py:exec(<<"import sys; sys.py_hostile_gate.append(1)">>, #{}, 300) =:= ok.
 
-%% A reference cycle that only a collection frees, and one collection is due.
+%% Makes a reference cycle that a collection alone frees, and makes a collection due.
 -define(CYCLE, "
 import gc, sys
 gc.disable()
@@ -67,7 +67,7 @@ sys.py_hostile_keep = [[] for _ in range(2000)]
 gc.enable()
 ").
 
-%% The interrupter would never interrupt again.
+%% A stuck finalizer on the interrupter would keep it from interrupting ever again.
 a_collection_hits_no_thread_of_ours(_Config) ->
     {error, timeout} = py:exec(<<?CYCLE "
 import threading
@@ -125,7 +125,7 @@ def stay(gate=sys.py_hostile_gate, sleep=__import__('time').sleep):
             pass
 sys.py_hostile_reference = weakref.finalize(sys._getframe().f_code, stay)
 ">>),
-    %% More than are kept: the calls that drive it out do not hear of it.
+    %% More snippets than are kept, so that the code is driven out: the calls do not notice.
     [{ok, N} = py:eval(integer_to_binary(N)) || N <- lists:seq(1, 600)],
     ok = py_test:wait_until(fun() -> py_test:abandoned() > 0 end),
     all_workers_work().
@@ -135,7 +135,7 @@ releasers_are_not_replaced_without_end(_Config) ->
     [{ok, _} = py:eval(<<"__import__('sys').py_hostile_stuck()">>) || _ <- lists:seq(1, 20)],
     true = garbage_collect(),
     ok = py_test:wait_until(fun() -> py_test:abandoned() >= 3 end),
-    %% The next would have been lost in the time that it takes to lose a worker.
+    %% The next object would have been lost in the time that it takes to lose a worker.
     {error, timeout} = py:exec(<<"stuck = __import__('sys').py_hostile_stuck(); del stuck">>,
                                #{}, 300),
     ok = py_test:wait_until(fun() ->
@@ -179,7 +179,7 @@ while time.monotonic() < end:
         pass
 ">>).
 
-%% Its caller has had its reply, but the thread is interrupted still.
+%% The caller of the call has had its reply, but the thread is interrupted still.
 an_interrupted_loop_that_was_abandoned_ends(_Config) ->
     Caller = py_test:start_call(fun() -> py:exec(?SWALLOW("1"), #{}, infinity) end),
     ok = py_test:wait_until(fun() -> ok =:= py:interrupt(Caller) end),
@@ -205,7 +205,7 @@ a_pool_that_shrinks_refuses_who_waits(_Config) ->
     {ok, 1} = py:ctx_eval(Ctx, <<"x">>),
     ok = py:unbind(Ctx).
 
-%% It was promised a worker that turned out to be stuck with the end of the last context.
+%% Regression: the call was promised a worker that was stuck with the end of the last context.
 a_context_that_finds_no_worker_ends(_Config) ->
     ok = start([{max_abandoned, 0}]),
     {ok, Held} = py:bind(new),
@@ -237,7 +237,7 @@ alive = weakref.WeakSet()
          ok = py:ctx_exec(Ctx, <<"old = sys.stdout; sys.stdout = Text(); alive.add(sys.stdout)">>),
          ok = py:ctx_exec(Ctx, <<"sys.stdout = old">>)
      end || _ <- lists:seq(1, 50)],
-    %% One after the other, too.
+    %% The same, one after the other.
     [ok = py:ctx_exec(Ctx, <<"sys.stdout = Text(); alive.add(sys.stdout)">>)
      || _ <- lists:seq(1, 50)],
     {ok, 1} = py:ctx_eval(Ctx, <<"len(alive)">>),

@@ -1,4 +1,4 @@
-%% What does a call that must stop do to an import? An import that has begun is not interrupted: its
+%% Is an import whole after a call that must stop? An import that has begun is not interrupted: the
 %% caller has its answer on time, the module is whole, and the code stops after it.
 -module(py_import_SUITE).
 -compile([export_all, nowarn_export_all]).
@@ -6,7 +6,7 @@
 -define(WORKERS, 4).
 -define(GRACE, 600).
 -define(IMPORT_GRACE, 3000).
-%% A timeout that is over while a module is loaded that has this in it.
+%% A timeout, and source that makes a module take longer.
 -define(SHORT, 300).
 -define(SLOW, "import time\nfor _ in range(150): time.sleep(0.01)\n").
 
@@ -66,7 +66,8 @@ dir(Config) ->
 
 %%% Whole
 
-%% It was `NameError: name 'sub' is not defined' for ever, and an ImportError for the bystander.
+%% Regression: `NameError: name 'sub' is not defined' for ever, and an ImportError for the
+%% bystander.
 a_package_is_whole_after_a_timeout_in_a_module_of_it(Config) ->
     ok = write(Config, "py_pk/sub.py", "x = 1\n"),
     ok = write(Config, "py_pk/__init__.py", "from .sub import *\nimport py_slow_other\ny = sub.x\n"),
@@ -78,7 +79,7 @@ a_package_is_whole_after_a_timeout_in_a_module_of_it(Config) ->
     {ok, 1} = py_test:result(Second),
     {ok, 2} = py:eval(<<"__import__('py_pk').py_slow_other.z">>).
 
-%% Up to 3.11 Python makes a RuntimeError of what is raised there.
+%% COMPAT(3.11): Python makes a RuntimeError of an exception that is raised there.
 a_package_is_whole_after_a_timeout_in_a_class_of_it(Config) ->
     ok = write(Config, "py_class.py", "import time\n"
                "class Name:\n"
@@ -90,7 +91,7 @@ a_package_is_whole_after_a_timeout_in_a_class_of_it(Config) ->
     {error, timeout} = py:exec(<<"import py_class">>, #{}, ?SHORT),
     {ok, <<"attribute">>} = py:eval(<<"__import__('py_class').Named.attribute.name">>).
 
-%% The second import was `ok', and `f' failed for ever.
+%% Regression: the second import was `ok', and `f' failed for ever.
 packages_that_import_each_other_are_whole_after_a_timeout(Config) ->
     ok = write(Config, "py_circ/__init__.py", ""),
     ok = write(Config, "py_circ/a.py", "import py_circ.b\n" ?SLOW "x = 1\n"),
@@ -183,7 +184,7 @@ def load():
     ok = py_test:wait_for_mark(),
     ok = py:interrupt(Ctx),
     receive {py_stream, Stream, {error, interrupted}} -> ok after 10000 -> error(no_answer) end,
-    %% Neither the next demand nor `stream_close' waits for the import, as the latter did.
+    %% The next demand and `stream_close' do not wait for the import. Regression: the latter did.
     ok = py:stream_next(Stream, 1),
     receive {py_stream, Stream, done} -> ok after 0 -> error(no_end) end,
     ok = py:stream_close(Stream),
@@ -219,7 +220,7 @@ an_import_without_end_is_abandoned(Config) ->
     ok = py_test:wait_for_abandoned(0),
     {ok, true} = py:eval(<<"'py_endless' in __import__('sys').modules">>).
 
-%% The code swallows every interruption, and spends its time in imports.
+%% The code swallows all interruptions, and spends its time in imports.
 code_that_goes_on_importing_is_abandoned(Config) ->
     ok = write(Config, "py_again.py", "import time\ntime.sleep(0.2)\n"),
     ok = py:bind(),
@@ -243,10 +244,10 @@ del sys.py_import_go
     ok = py:exec(<<"import sys; sys.py_import_go = 1">>),
     ok = py_test:wait_for_abandoned(0).
 
-%%% In a VM of its own
+%%% VMs of their own
 
-%% An exception between the taking of a lock and the `try' left it taken: no context could import
-%% anything any more.
+%% Regression: an exception between the taking of a lock and the `try' left the lock taken, and no
+%% context could import any more.
 interrupted_imports_leave_no_lock(Config) ->
     [ok = write(Config, Name, "") || Name <- ["py_import_a.py", "py_import_b.py"]],
     Dir = list_to_binary(dir(Config)),
@@ -271,7 +272,7 @@ asyncio_is_whole_after_timeouts(_Config) ->
         ok = py:exec(<<"import asyncio; asyncio.run(asyncio.sleep(0))">>)
     end) || Timeout <- [1, 5, 10, 15, 25, 35, 45]].
 
-%% numpy is there; FULL=1 tries bigger ones as well, if the venv has them.
+%% Numpy is there; FULL=1 tries bigger packages as well, if the venv has them.
 packages_in_c_are_whole_after_timeouts(_Config) ->
     case os:getenv("PY_TEST_VENV") of
         false ->
@@ -307,7 +308,7 @@ in_fresh_vm(Venv, Fun) ->
     ok = py_peer:stop(Peer),
     Result.
 
-%% Stands still as soon as a lock was taken.
+%% Source that stands still as soon as a lock was taken.
 slow_import(Where, Name) ->
     ["import sys, time\n"
      "def profile(frame, event, arg):\n"
@@ -318,7 +319,7 @@ slow_import(Where, Name) ->
      "sys.setprofile(profile)\n"
      "import ", Name].
 
-%% A module that takes its time, after it has set the mark.
+%% Writes a module that takes its time, after it has set the mark.
 slow(Config, File) ->
     write(Config, File, mark() ++ ?SLOW "done = True\n").
 
@@ -329,5 +330,5 @@ write(Config, Name, Text) ->
     File = filename:join(dir(Config), Name),
     ok = filelib:ensure_dir(File),
     ok = file:write_file(File, Text),
-    %% Finders remember what a folder had.
+    %% Finders remember the files of a folder.
     py:exec(<<"import importlib; importlib.invalidate_caches()">>).

@@ -1,5 +1,5 @@
-%% Is the library whole while Python code runs other interpreters in the process? In VMs of their
-%% own: what is set up at the first event loop of a VM is set up once.
+%% Is the library whole while Python code runs other interpreters in the process? Each case has a VM
+%% of its own: the set-up at the first event loop of a VM is made once.
 -module(py_interpreters_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -28,8 +28,8 @@ for name in ('_interpreters', '_xxsubinterpreters'):
 end_per_suite(_Config) ->
     ok.
 
-%% In a fresh VM: `run(source)` runs code in an interpreter of its own, and gives the name of what it
-%% has raised.
+%% Runs in a fresh VM: `run(source)' runs code in an interpreter of its own, and returns the name of
+%% the exception that it has raised.
 in_peer(Config, Body) ->
     Module = proplists:get_value(module, Config),
     Peer = py_peer:start(#{"ERLANG_PYTHON" => proplists:get_value(python, Config)}),
@@ -57,7 +57,7 @@ coroutines_work_after_those_of_another_interpreter(Config) ->
         {ok, none} = py:ctx_eval(Ctx, <<"run('import asyncio; asyncio.run(asyncio.sleep(0))')">>,
                                  #{}, 60000),
         {ok, 1} = py:ctx_eval(Ctx, <<"__import__('asyncio').sleep(0, 1)">>),
-        %% A loop that waits is interrupted, and the next call finds it whole.
+        %% A loop that waits is interrupted, and is whole for the next call.
         {error, timeout} = py:ctx_eval(Ctx, <<"__import__('asyncio').sleep(3600)">>, #{}, 300),
         {ok, 2} = py:ctx_eval(Ctx, <<"__import__('asyncio').sleep(0, 2)">>),
         {error, timeout} = py:ctx_exec(Ctx, <<"

@@ -125,14 +125,14 @@ a_blocking_system_call_is_broken(_Config) ->
     0 = py_test:abandoned(),
     ok = py:unbind(Ctx).
 
-%% No Python code runs meanwhile that an exception could stop.
-%% A loop waits on after a signal, and looked for no exception: its context was lost.
+%% Regression: a loop waits on after a signal, and looked for no exception, so its context was lost.
+%% No Python code runs meanwhile in which an exception could be raised.
 a_loop_that_waits_is_woken(_Config) ->
     Peer = py_peer:start(#{"ERLANG_PYTHON" => py_peer:interpreter()}),
     {ok, _} = py_peer:start_python(Peer, []),
     ok = py_peer:run(Peer, fun() ->
         ok = py:bind(),
-        %% Also the very first.
+        %% The very first loop is interrupted, too.
         [begin
              {error, timeout} = py:exec(<<"
 x = 1
@@ -165,7 +165,7 @@ big_conversions_are_stopped(_Config) ->
     0 = py_test:abandoned(),
     ok = py:unbind(Ctx).
 
-%% An exception that comes too late for its call must not meet another one.
+%% An exception that comes too late for its call must not hit another one.
 the_next_call_is_not_hit(_Config) ->
     {ok, Ctx} = py:bind(new),
     Spin = <<"for _ in range(n): pass">>,
@@ -212,7 +212,7 @@ the_death_of_the_caller_stops_the_code(_Config) ->
                spawn(fun() -> py:ctx_exec(Ctx, ?LOOP) end)],
     ok = py_test:wait_pending(3),
     [exit(Caller, kill) || Caller <- Callers],
-    %% The context of another process lives on.
+    %% The context of another process is not affected.
     {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
     ok = py_test:wait_available(3),
     ok = py:unbind(Ctx).
@@ -230,13 +230,13 @@ an_application_that_stops_stops_its_code(_Config) ->
                py_test:start_call(fun() -> py:exec(?LOOP, #{}, infinity) end)],
     ok = py_test:wait_pending(2),
     ok = py_test:wait_until(fun() ->
-        %% Both are past the mark, so both run.
+        %% The two calls are past the mark, so both run.
         {ok, true} =:= py:eval(<<"hasattr(__import__('sys'), 'py_test_mark')">>)
     end),
     ok = py_test:start_with([{num_workers, 4}, {interrupt_grace, ?GRACE}]),
     [case py_test:result(Caller) of
          {error, interrupted} -> ok;
-         %% It had not been taken yet.
+         %% The job had not been started yet.
          {error, no_workers_available} -> ok
      end || Caller <- Callers],
     ok.
@@ -250,14 +250,14 @@ class Endless:
 endless = Endless()
 ">>)
     end),
-    %% Its worker counts as free already; this takes all four.
+    %% The worker counts as free already; the following takes all four.
     Contexts = [begin {ok, Ctx} = py:bind(new), Ctx end || _ <- lists:seq(1, 4)],
     [{ok, 1} = py:ctx_eval(Ctx, <<"1">>) || Ctx <- Contexts],
     [ok = py:unbind(Ctx) || Ctx <- Contexts],
     0 = py_test:abandoned().
 
-%% A pending exception is a flag of the whole interpreter up to 3.12, and in 3.11 no thread with a
-%% trace function gets past it.
+%% COMPAT(3.12): a pending exception is a flag of the whole interpreter. COMPAT(3.11): no thread
+%% with a trace function gets past it.
 trace_functions_go_on(_Config) ->
     ok = py_test:start_with([{num_workers, 4}, {interrupt_grace, 50}]),
     {error, timeout} = py:exec(?STUCK("3"), #{}, 200),
@@ -270,9 +270,9 @@ trace_functions_go_on(_Config) ->
     ok = py_test:wait_for_abandoned(0),
     ok = py_test:start_with([{num_workers, 4}, {interrupt_grace, ?GRACE}]).
 
-%% Up to 3.11 the state of a new thread bears the identity of the one that starts it for a moment,
-%% and `PyThreadState_SetAsyncExc' finds the new one first: it died before it had begun, and the
-%% code that had started it waited for that for ever.
+%% COMPAT(3.11): the state of a new thread bears the identity of the one that starts it for a
+%% moment, and `PyThreadState_SetAsyncExc' finds the new one first. Regression: the new thread died
+%% before it had begun, and the code that had started it waited for that for ever.
 threads_that_the_code_starts_are_not_hit(_Config) ->
     ok = py:exec(<<"
 import sys, threading
@@ -294,7 +294,7 @@ del sys._py_interrupt_hook, sys._py_interrupt_lost
     [] = Lost,
     0 = py_test:abandoned().
 
-%% What had come up came up once more with the first lock of an import.
+%% Regression: the exception was raised once more with the first lock of an import.
 code_that_cleans_up_may_import(_Config) ->
     ok = py:bind(),
     [begin

@@ -1,4 +1,4 @@
-%% What is private to a context, and what all share? One case for each row of docs/isolation.md.
+%% Is a context isolated as docs/isolation.md says? One case for each row of its tables.
 -module(py_isolation_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -22,7 +22,7 @@ groups() ->
      {refused, [], [fork, signals_to_the_vm, signals_to_others]}].
 
 init_per_suite(Config) ->
-    %% One worker: what one context leaves there would meet the next.
+    %% The pool has one worker: the next context meets the state that one leaves there.
     ok = py_test:start_with([{num_workers, 1}]),
     Config.
 
@@ -37,8 +37,8 @@ end_per_testcase(_Case, _Config) ->
     ok = py_test:wait_available(1),
     py_test:assert_empty_mailbox().
 
-%% Runs Setup in one context, and returns what Look is in the next one on the same worker, and in
-%% an unbound call.
+%% Runs Setup in one context, and returns the value of Look in the next one on the same worker, and
+%% in an unbound call.
 after_context(Setup, Look) ->
     ok = py:with_context(fun() -> py:exec(Setup) end),
     {ok, Next} = py:with_context(fun() -> py:eval(Look) end),
@@ -67,7 +67,7 @@ sys.modules['py_isolation_shared'] = shared
     Set = <<"import py_isolation_shared as s; s.var.set('left')">>,
     Get = <<"__import__('py_isolation_shared').var.get()">>,
     <<"default">> = after_context(Set, Get),
-    %% Within a context it stays from call to call.
+    %% The variable stays from call to call within a context.
     py:with_context(fun() ->
         ok = py:exec(Set),
         {ok, <<"left">>} = py:eval(Get)
@@ -97,7 +97,7 @@ standard_streams(_Config) ->
     {true, true} = after_context(<<"import sys, io; sys.stdout = sys.stderr = io.StringIO()">>,
                                  Look),
     {true, true} = after_context(<<"import sys; del sys.stdout">>, Look),
-    %% Twice in one context.
+    %% The stream is replaced twice in one context.
     py:with_context(fun() ->
         ok = py:exec(<<"import sys, io; sys.stdout = io.StringIO()">>),
         ok = py:exec(<<"sys.stdout = io.StringIO(); print('here')">>),
@@ -105,7 +105,7 @@ standard_streams(_Config) ->
     end),
     {ok, {true, true}} = py:eval(Look).
 
-%% What one context has put there is not undone by the end of another, in any order.
+%% A stream of one context is not undone by the end of another, in any order.
 a_stream_of_another_context_stays(_Config) ->
     ok = py_test:start_with([{num_workers, 3}]),
     Replace = <<"import sys, io; mine = sys.stdout = io.StringIO()">>,
@@ -143,7 +143,7 @@ sys._py_isolation_loop = loop
     Look = <<"(lambda s: (s._py_isolation_loop.is_closed(), s._py_isolation_ended))"
              "(__import__('sys'))">>,
     {true, true} = after_context(Setup, Look),
-    %% The next one has another.
+    %% The next context has another loop.
     {ok, false} = py:eval(<<"__import__('asyncio').get_event_loop_policy()._local._loop is "
                             "__import__('sys')._py_isolation_loop">>),
     ok = py:exec(<<"import sys; del sys._py_isolation_loop, sys._py_isolation_ended">>).
@@ -191,13 +191,13 @@ async def wait():
 suspended = wait()
 suspended.send(None)
 ">>),
-        %% By itself it would be awaited.
+        %% The coroutine is in a list: as the value itself it would be awaited.
         {ok, [Held]} = py:eval(<<"[suspended]">>),
         Held
     end),
     {ok, none} = py:eval(<<"c.cr_frame">>, #{c => Coroutine}).
 
-%% Raised by the last thing that the context does, so its own code does not meet it.
+%% The exception is raised by the last code of the context, which it does not hit.
 a_pending_exception(_Config) ->
     {ok, Ident} = py:eval(<<"__import__('ctypes').c_ulong(__import__('threading').get_ident())">>),
     {ok, Class} = py:eval(<<"__import__('ctypes').py_object(KeyError)">>),
@@ -277,7 +277,7 @@ a_raw_namespace_after_a_timeout(_Config) ->
     ok = py:unbind(),
     {error, {'NameError', _}} = py:eval(<<"y">>).
 
-%% A namespace in which nothing was left is used again: none of these is nothing.
+%% A namespace in which nothing was left is used again: each of these leaves something.
 expressions_leave_nothing(_Config) ->
     Look = <<"(sorted(globals()), __name__, __doc__, len.__name__, __import__('sys').gettrace(),
                __import__('sys').getprofile(), __import__('decimal').getcontext().prec,
@@ -297,12 +297,12 @@ expressions_leave_nothing(_Config) ->
          <<"setattr(__import__('sys'), 'stdout', __import__('io').StringIO())">>,
          <<"(lambda a: a.set_event_loop(a.new_event_loop()))(__import__('asyncio'))">>]],
     {ok, true} = py:eval(<<"__import__('asyncio').get_event_loop_policy()._local._loop is None">>),
-    %% What Erlang holds keeps its globals, which nobody else gets.
+    %% An object that Erlang holds keeps its globals, which no other context gets.
     {ok, Function} = py:eval(<<"lambda: 'left' in globals()">>),
     ok = py:exec(<<"left = 1">>),
     {ok, false} = py:eval(<<"f()">>, #{f => Function}).
 
-%% Python never takes one off.
+%% Python never removes an audit hook.
 audit_hooks(_Config) ->
     ok = py:exec(<<"import sys; sys.py_isolation_heard = []">>),
     Setup = <<"
@@ -348,7 +348,7 @@ the_locale(_Config) ->
     ok = py:exec(<<"import locale; locale.setlocale(locale.LC_TIME, before)">>,
                  #{before => Before}).
 
-%% Runs Setup in one context; Look is true in the next; Undo takes it back.
+%% Runs Setup in one context; Look is true in the next; Undo takes the change back.
 shared(Setup, Look, Undo) ->
     ok = py:with_context(fun() -> py:exec(Setup) end),
     Result = py:eval(Look),
@@ -363,7 +363,7 @@ the_working_directory(_Config) ->
     {ok, Old} = py:eval(<<"__import__('os').getcwd()">>),
     ok = py:with_context(fun() -> py:exec(<<"import os; os.chdir('/')">>) end),
     {ok, <<"/">>} = py:eval(<<"__import__('os').getcwd()">>),
-    %% Of Erlang, too, which keeps its own idea of it.
+    %% The directory is that of the VM, too, which keeps its own note of it.
     {ok, none} = py:call(os, chdir, [Old]).
 
 environment_variables(_Config) ->
@@ -386,7 +386,7 @@ random_seeds(_Config) ->
                         <<"(lambda r: r.random() == r.Random(1).random())(__import__('random'))">>,
                         <<"import random; random.seed()">>).
 
-%% On the same worker only.
+%% The state is shared on the same worker only.
 module_thread_locals(_Config) ->
     {ok, true} = shared(<<"import sys, threading; sys._left = threading.local(); sys._left.x = 1">>,
                         <<"__import__('sys')._left.x == 1">>,
@@ -407,8 +407,8 @@ open_files(_Config) ->
                         <<"__import__('os').fstat(__import__('sys')._left[0]) is not None">>,
                         <<"import os, sys; [os.close(n) for n in sys._left]; del sys._left">>).
 
-%% Python is never finalized: what is registered does not run at the end of a context, nor of
-%% the application.
+%% Python is never finalized: a registered function does not run at the end of a context, nor of the
+%% application.
 exit_handlers(_Config) ->
     ok = py:exec(<<"
 import atexit, sys

@@ -65,7 +65,7 @@ has_stats(Available) ->
     ok.
 
 secrets_of_the_last_owner_are_gone(_Config) ->
-    %% Both workers have had this owner.
+    %% The owner has had both workers.
     {ok, Ctx1} = py:bind(new),
     {ok, Ctx2} = py:bind(new),
     [begin
@@ -80,7 +80,7 @@ secrets_of_the_last_owner_are_gone(_Config) ->
      end) || _ <- lists:seq(1, 4)],
     [{ok, false} = py:eval(<<"'secret' in globals()">>) || _ <- lists:seq(1, 4)].
 
-%% A function keeps its globals alive in a cycle; nobody waits for the garbage collector.
+%% A function keeps its globals alive in a cycle; no garbage collection is waited for.
 what_a_namespace_held_is_freed_at_once(_Config) ->
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<"
@@ -261,11 +261,11 @@ waiting_binds_are_served_in_order(_Config) ->
     Order = Waiters,
     ok = py:unbind(Ctx2).
 
-%% As many processes wait in the pool as there should be.
+%% Waits until this many processes wait in the pool.
 wait_for_waiters(Count) ->
     py_test:wait_until(fun() ->
         {monitors, Monitors} = process_info(whereis(py_pool), monitors),
-        %% Two of them are for the leases.
+        %% Two monitors are for the leases.
         length(Monitors) =:= Count + 2 orelse Monitors
     end).
 
@@ -301,7 +301,8 @@ callers_that_wait_in_an_ended_context_are_told(_Config) ->
     ok.
 
 stop_and_start_again_and_again(_Config) ->
-    %% Threads that a library started, as numpy's does, bear the name of the worker they came from.
+    %% Threads that a library started, as numpy's does, bear the name of the worker that they came
+    %% from.
     Others = worker_threads(),
     [begin
          ok = py_test:start_with([{num_workers, 3}]),
@@ -311,7 +312,7 @@ stop_and_start_again_and_again(_Config) ->
          {ok, N} = py:eval(<<"n">>, #{n => N}),
          ok = py_test:stop()
      end || N <- lists:seq(1, 30)],
-    %% Every one of their threads ends.
+    %% The threads of all workers end.
     ok = py_test:wait_until(fun() ->
         case worker_threads() -- Others of
             [] -> true;
@@ -351,7 +352,7 @@ a_killed_pool_comes_back_whole(_Config) ->
              New = whereis(py_pool),
              is_pid(New) andalso New =/= Pool
                  andalso maps:get(available_workers, py_pool:get_stats()) =:= 2
-                 %% Until it has its workers, the old pool refuses.
+                 %% The old pool refuses until the new one has its workers.
                  andalso {ok, 2} =:= py:eval(<<"1 + 1">>)
          end),
          {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),

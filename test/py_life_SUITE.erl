@@ -61,7 +61,8 @@ stops_with_stuck_code_leave_no_thread(_Config) ->
     end).
 
 is_refused({error, interrupted}) -> ok;
-%% It waited in a binding that ended, and so ran without one, in the pool that came next.
+%% Regression: the call waited in a binding that ended, and so ran without one, in the pool of the
+%% next start.
 is_refused(ok) -> ok;
 is_refused({error, no_workers_available}) -> ok;
 %% The pool had stopped before the call.
@@ -76,7 +77,8 @@ call(Fun) ->
 result(Call) ->
     receive {Call, Result} -> Result after ?TIMEOUT -> error(no_result) end.
 
-%% Workers and abandoned ones; some libraries have threads that inherit a worker's name.
+%% Counts the threads of workers, abandoned ones included; some libraries have threads that inherit
+%% the name of a worker.
 threads() ->
     Names = [begin
                  {ok, Name} = file:read_file(File),
@@ -100,8 +102,6 @@ the_pool_dies_and_python_goes_on(_Config) ->
     {ok, 1} = py:eval(<<"__import__('sys')._py_life">>),
     ok = py:exec(<<"import sys; del sys._py_life">>).
 
-%% As an upgrade does. Twice, since the purge of old code needs old code; under load, since that
-%% kills who still runs it.
 unknown_requests_end_no_server(_Config) ->
     ok = py_test:start_with([{num_workers, 2}]),
     ok = py:bind(),
@@ -117,6 +117,8 @@ unknown_requests_end_no_server(_Config) ->
     {ok, 1} = py:eval(<<"x">>),
     ok = py:unbind().
 
+%% Loads the modules as an upgrade does. Twice, since the purge of old code needs old code; under
+%% load, since that kills the processes that still run it.
 modules_can_be_loaded_anew_and_purged(_Config) ->
     ok = py_test:start_with([{num_workers, 2}]),
     ok = py:bind(),
@@ -134,7 +136,7 @@ modules_can_be_loaded_anew_and_purged(_Config) ->
          end,
          _ = code:purge(Module)
      end || Module <- Modules ++ Modules],
-    %% It waited in `py', in what became old code.
+    %% The process waited in `py', in code that became old.
     receive {'DOWN', Monitor, process, Caller, killed} -> ok end,
     {ok, 1} = py:eval(<<"x">>),
     ok = py:unbind(),
@@ -144,7 +146,7 @@ modules_can_be_loaded_anew_and_purged(_Config) ->
 
 %%% The end of the VM
 
-%% Runs Expression in a VM of its own, which ends; its status and what it wrote.
+%% Runs Expression in a VM of its own, which ends; returns its status and its output.
 vm(Flags, Expression) ->
     vm(Flags, Expression, []).
 
@@ -167,11 +169,11 @@ vm_output(Port, Output) ->
         error({hangs, Output})
     end.
 
-%% One worker more than `busy_vm' needs.
+%% The number of workers, one more than `busy_vm' needs.
 start_vm() ->
     "ok = py_test:start_with([{num_workers, 5}, {interrupt_grace, 200}]), ".
 
-%% Four workers run Code, then the VM ends.
+%% Runs Code on four workers, and then ends the VM.
 busy_vm(Code, End) ->
     [start_vm(),
      "Code = <<\"__import__('sys').__dict__.setdefault('py_life', []).append(1)\\n", Code, "\">>, "
@@ -196,7 +198,7 @@ the_vm_ends_while_python_runs(_Config) ->
              end || Code <- Codes, {End, Status} <- Ends],
     {comment, io_lib:format("start to end: at most ~b ms", [lists:max(Times)])}.
 
-%% Only where the suites have a venv that has it.
+%% Skips without a venv of the suites that has numpy.
 numpy(Codes) ->
     case os:getenv("PY_TEST_VENV", "") of
         "" -> [];
@@ -208,7 +210,7 @@ the_vm_ends_while_python_is_idle(_Config) ->
      || {End, Status} <- [{"init:stop(), timer:sleep(infinity)", 0}, {"halt(3)", 3}]],
     ok.
 
-%% An end without Python running is an end as usual, which writes out what C has buffered.
+%% An end without Python running is an end as usual, which writes the buffers of C out.
 what_c_code_prints_is_not_lost(_Config) ->
     {0, Output} = vm([], [start_vm(),
         "{ok, _} = py:eval(<<\"__import__('ctypes').CDLL(None).printf(b'from C')\">>), "
@@ -222,7 +224,7 @@ a_crash_of_c_code_is_told(_Config) ->
     {match, _} = re:run(Output, "Segmentation fault"),
     {match, _} = re:run(Output, "in guilty").
 
-%% What the limit of recursion does not govern.
+%% The limit of recursion does not govern this one.
 a_stack_overflow_is_told(_Config) ->
     {Status, Output} = vm([], [start_vm(),
         "py:exec(<<\"t = ()\\nfor _ in range(8000000): t = (t,)\\nhash(t)\">>), halt(0)."]),
@@ -260,7 +262,7 @@ deep_recursion_is_an_error(_Config) ->
            "py:exec(<<\"__import__('sys').setrecursionlimit(0)\">>), halt(0)."],
     {0, <<>>} = vm([], [start_vm(), Run]).
 
-%% They belong to the VM. It lives without them, and so does Python.
+%% The streams belong to the VM, which lives without them, as does Python.
 closed_standard_files(_Config) ->
     [begin
          {0, _} = vm([], [start_vm(),

@@ -1,4 +1,4 @@
-%% Whatever code does to the event loop of its context: are calls answered, and is nothing left?
+%% Are calls answered, and is nothing left, whatever code does to the event loop of its context?
 -module(py_loop_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -49,8 +49,8 @@ context() ->
 nap(Ctx, Args) ->
     py:ctx_async_call(Ctx, '__main__', nap, Args).
 
-%% The old way to run a coroutine. Nobody rang the bell of the next loop: the context was deaf, and
-%% its worker was lost for good.
+%% The old way to run a coroutine. Regression: the next loop was not woken, so the context did
+%% nothing any more, and its worker was lost for good.
 code_may_close_the_loop(_Config) ->
     [begin
          Ctx = context(),
@@ -74,7 +74,7 @@ loop.close()
     {ok, 2} = py:async_await(nap(Ctx, [0.01, 2]), 5000),
     ok = py:unbind(Ctx).
 
-%% Loops end by SystemExit, and so did what others had in flight there.
+%% Regression: a loop ends by SystemExit, and so did the other tasks in it.
 code_that_exits_ends_its_own_call_only(_Config) ->
     Ctx = context(),
     Nap = nap(Ctx, [0.3, 1]),
@@ -100,7 +100,7 @@ async def leave_later():
     {ok, 1} = py:ctx_call(Ctx, '__main__', nap, [0.05, 1]),
     ok = py:unbind(Ctx).
 
-%% They came when the call was over.
+%% Regression: the callbacks were answered when the call was over.
 cancels_reach_what_is_in_flight_during_a_call(_Config) ->
     Ctx = context(),
     Self = self(),
@@ -135,7 +135,7 @@ async def watch(observer):
     receive watching -> ok end,
     ok = py:unbind(Ctx).
 
-%% Every task has the variables of the one that made it, and among them its job.
+%% A task has the variables of the one that made it, and among them its job.
 what_goes_on_does_not_keep_its_context(_Config) ->
     ok = leave_something_behind(),
     ok = py_test:wait_until(fun() ->
@@ -222,7 +222,7 @@ async def outer():
     ok = py:unregister_function(nest),
     ok = py:unbind(Ctx).
 
-%% It was said to be interrupted.
+%% Regression: the call was told that it was interrupted.
 a_cancel_of_its_own_is_an_exception(_Config) ->
     Ctx = context(),
     ok = py:ctx_exec(Ctx, <<"
@@ -299,7 +299,7 @@ async def precisions():
     ok = py:unregister_function(precision),
     ok = py:unbind(Ctx).
 
-%% The exception was for the call, and hit whatever ran in the loop: some of it never landed.
+%% Regression: the exception for a call hit other code in the loop, and some tasks never finished.
 a_timeout_in_the_loop_hits_nobody_else(_Config) ->
     Ctx = context(),
     ok = py:ctx_exec(Ctx, <<"

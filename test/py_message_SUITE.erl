@@ -1,4 +1,4 @@
-%% Does Python code send messages, find processes, watch them, and handle Erlang's own terms?
+%% Can Python code send messages, find processes, monitor them, and handle Erlang's own terms?
 -module(py_message_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -102,10 +102,10 @@ a_name_on_this_node_gets_a_message(_Config) ->
     Node = atom_to_binary(node()),
     ok = exec(<<"erlang.send(('py_message_SUITE', node), 1)">>, #{node => Node}),
     1 = received(),
-    %% As with `!', nobody there is no error.
+    %% A message to a name without a process is no error, as with `!'.
     ok = exec(<<"erlang.send(('ok', node), 1)">>, #{node => Node}).
 
-%% Another VM, which is no more than a process there.
+%% Starts another VM, which is no more than a process there.
 another_node_gets_a_message(_Config) ->
     {Peer, Node} = start_node(),
     Self = self(),
@@ -222,7 +222,7 @@ atoms_that_exist_are_found(_Config) ->
 no_atom_is_made_unasked(_Config) ->
     Before = erlang:system_info(atom_count),
     [{error, {'ValueError', _}} = erlang(<<"atom(n)">>, #{n => name(N)}) || N <- lists:seq(1, 100)],
-    %% What this VM makes for itself.
+    %% The VM makes a few atoms for itself.
     true = erlang:system_info(atom_count) - Before < 50.
 
 name(N) ->
@@ -249,7 +249,7 @@ atoms_have_at_most_255_characters(_Config) ->
 
 %%% Monitors
 
-%% A process that ends with what it is told.
+%% Starts a process that ends with the reason that it is sent.
 victim() ->
     spawn(fun() -> receive Reason -> exit(Reason) end end).
 

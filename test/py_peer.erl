@@ -1,4 +1,4 @@
-%% VMs of their own for the suites that need a fresh one: a VM starts Python once in its life.
+%% VMs of their own for suites that need a fresh one: a VM starts Python once in its life.
 -module(py_peer).
 
 -export([start/1, start/2, stop/1, run/2, run/3, start_python/2, copy_application/2, library/1,
@@ -7,20 +7,20 @@
 -define(TIMEOUT, 60000).
 
 -type env() :: #{string() => string()}.
-%% Variables of the environment beside those that are there.
+%% Variables of the environment, added to those of the VM.
 
-%% A VM that knows this application and the modules of the suites.
+%% Starts a VM that knows this application and the modules of the suites.
 -spec start(env()) -> pid().
 start(Env) ->
     start(Env, filename:dirname(code:which(py))).
 
-%% The same, with the application in Ebin. No Python is chosen unless Env chooses one.
+%% Starts a VM with the application in Ebin. No Python is chosen unless Env chooses one.
 -spec start(env(), Ebin :: file:filename()) -> pid().
 start(Env0, Ebin) ->
     Env = maps:merge(#{"ERLANG_PYTHON" => "", "VIRTUAL_ENV" => ""}, Env0),
     {ok, Peer, _} = peer:start_link(#{
         connection => standard_io,
-        %% It promises what only the venv of the suites has.
+        %% The variable promises packages that the venv of the suites alone has.
         env => [{"PY_TEST_VENV", false} | maps:to_list(Env)],
         wait_boot => ?TIMEOUT,
         args => ["-pa", Ebin, filename:dirname(code:which(?MODULE))]
@@ -31,7 +31,7 @@ start(Env0, Ebin) ->
 stop(Peer) ->
     peer:stop(Peer).
 
-%% What Fun returns in the VM of Peer.
+%% Returns the result of Fun in the VM of Peer.
 -spec run(pid(), fun(() -> Result)) -> Result.
 run(Peer, Fun) ->
     run(Peer, Fun, ?TIMEOUT).
@@ -51,7 +51,7 @@ start_python(Peer, Env) ->
         application:ensure_all_started(erlang_python)
     end).
 
-%% A copy of the application in Dir with only these of its libraries; returns its ebin.
+%% Copies the application to Dir with only these of its libraries; returns its ebin.
 -spec copy_application(file:filename(), [file:filename()]) -> Ebin :: file:filename().
 copy_application(Dir, Libraries) ->
     From = filename:dirname(code:which(py)),
@@ -67,13 +67,13 @@ copy(From, To, Names) ->
         {ok, _} = file:copy(filename:join(From, Name), filename:join(To, Name))
     end, Names).
 
-%% The name of the library for one version of Python only.
+%% Returns the name of the library for one version of Python only.
 -spec library(Python :: file:filename_all()) -> file:filename().
 library(Python) ->
     Series = ask(Python, "print('%d%d' % sys.version_info[:2])"),
     "py_nif.cp" ++ binary_to_list(Series) ++ ".so".
 
-%% The Python that the application is built for, by its own words.
+%% Returns the path of the Python that the application is built for.
 -spec interpreter() -> file:filename().
 interpreter() ->
     Python = os:getenv("PYTHON", "python3"),
@@ -81,7 +81,7 @@ interpreter() ->
     is_list(Executable) orelse error({no_python, Python}),
     unicode:characters_to_list(ask(Executable, "print(sys.executable)")).
 
-%% What Python prints when it runs Code, run as a process. `sys' is imported.
+%% Returns the output of a Python process that runs Code. `sys' is imported.
 -spec ask(Python :: file:filename_all(), Code :: iodata()) -> binary().
 ask(Python, Code) ->
     Program = unicode:characters_to_binary(["import sys\n", Code]),

@@ -1,11 +1,11 @@
-%% Is every error printed as Python prints it, within bounds, whatever it says of itself?
+%% Is every error printed as Python prints it, within bounds, for any fields that it has?
 -module(py_print_SUITE).
 -compile([export_all, nowarn_export_all]).
 
-%% Words and milliseconds that printing one error may take.
+%% The words and milliseconds that printing one error may take.
 -define(MAX_WORDS, 32_000_000).
 -define(MAX_TIME, 20000).
-%% Bytes of text, and a little for what says that more was there.
+%% The bytes of a text, and a few for the note that more was there.
 -define(MAX_TEXT, 1_200_000).
 
 suite() ->
@@ -31,7 +31,7 @@ end_per_suite(_Config) ->
 end_per_testcase(_Case, _Config) ->
     py_test:end_case(2).
 
-%% The text of an error, made by a process of bounded memory in bounded time.
+%% Returns the text of an error, made by a process of bounded memory in bounded time.
 print(Exception) ->
     print({error, {'Exception', Exception}}, ?MAX_TIME).
 
@@ -112,7 +112,7 @@ has_source(Exception, Source) ->
     binary:match(print(Exception), <<"\n    ", Source/binary, "\n">>) =/= nomatch.
 
 a_long_file_is_read_in_part(Config) ->
-    %% Sparse: a terabyte of it would not fit anywhere.
+    %% The file is sparse: a terabyte would not fit anywhere.
     File = write(Config, "long.py", <<"first\nsecond\n">>),
     {ok, Fd} = file:open(File, [read, write, raw]),
     {ok, _} = file:position(Fd, 1 bsl 40),
@@ -169,7 +169,7 @@ every_line_end_of_python_ends_a_line(Config) ->
     [nomatch = binary:match(print(at(File, N)), <<"    ">>) || N <- [0, 5, 7, 1 bsl 31]],
     ok.
 
-%% What is not what it should be.
+%% Values of the wrong type.
 terms() ->
     Deep = lists:foldl(fun(_, T) -> [T] end, [], lists:seq(1, 100_000)),
     [none, [], <<>>, 7, -1, 1.5, 1 bsl 70, 1 bsl 200_000, "text", [16#d800], <<"\xff\xfe">>,
@@ -240,7 +240,7 @@ long_chains_are_cut(_Config) ->
 group(Message, Exceptions) ->
     (exception(Message))#{class => <<"ExceptionGroup">>, exceptions => Exceptions}.
 
-%% Python's text of the same exceptions is that of version 3.11.
+%% The text of Python 3.11 for the same exceptions.
 groups_are_printed_as_python_prints_them(_Config) ->
     Frame = #{file => <<"<erlang>">>, line => 3, function => <<"<module>">>,
               source => <<"    raise g">>},
@@ -299,8 +299,8 @@ deep_groups_are_cut(_Config) ->
      <<"                      +------------------------------------">>] =
         lists:nthtail(length(Lines) - 2, Lines).
 
-%% 15 to the power of 10 exceptions, which share their parts in memory: a copy for another process
-%% would not.
+%% A group of 15 to the power of 10 exceptions, which share their parts in memory: a copy for
+%% another process would not.
 groups_of_groups_are_bounded_in_all(_Config) ->
     Wide = fun() ->
         {error, {'Exception', lists:foldl(fun(_, E) -> group(<<"g">>, lists:duplicate(15, E)) end,

@@ -53,7 +53,7 @@ text_comes_back(_Config) ->
 maps_come_back_or_collide(_Config) ->
     check(?FORALL(Map, map_of(key(), convertible()), evaluate(Map) =:= expected(Map))).
 
-%% They take another way.
+%% Big terms are converted in another way.
 big_containers_come_back_as_small_ones(_Config) ->
     check(?FORALL({Term, N}, {convertible(), range(1, 40)}, begin
         One = py:eval(<<"x">>, #{x => Term}),
@@ -85,7 +85,7 @@ any_code_is_answered(_Config) ->
         lists:all(fun is_answer_or_badarg/1, Answers) andalso py:eval(<<"1 + 1">>) =:= {ok, 2}
     end)).
 
-%% Any sequence of assignments in some contexts, against a map.
+%% Compares any sequence of assignments in some contexts with a map.
 any_interleaving_of_contexts_keeps_their_state(_Config) ->
     check(?FORALL(Steps, list({range(1, 3), oneof([a, b, c]), integer()}), begin
         Contexts = [begin {ok, Ctx} = py:bind(new), {N, Ctx} end || N <- [1, 2, 3]],

@@ -1,17 +1,17 @@
-%% Does one portable build run on every Python of this machine? Each of them runs the cases of
-%% other suites, in a VM of its own. PYTHONS names them, separated by colons; without it,
+%% Does one portable build run on every Python of this machine? The cases of other suites run on
+%% each of them, in a VM of its own. PYTHONS names them, separated by colons; without it,
 %% scripts/pythons is asked.
 -module(py_pythons_SUITE).
 -compile([export_all, nowarn_export_all]).
 
 -define(SUITES, [py_contract_SUITE, py_affinity_SUITE, py_types_SUITE, py_errors_SUITE,
-                 py_exceptions_SUITE, py_thread_state_SUITE, py_threads_SUITE,
-                 py_recovery_SUITE, py_isolation_SUITE, py_interrupt_SUITE, py_abandon_SUITE,
-                 py_hostile_SUITE, py_callback_SUITE, py_callback_ends_SUITE, py_message_SUITE,
-                 py_reentry_SUITE, py_stream_SUITE, py_stream_ends_SUITE, py_collect_SUITE, py_async_SUITE,
+                 py_exceptions_SUITE, py_thread_state_SUITE, py_threads_SUITE, py_recovery_SUITE,
+                 py_isolation_SUITE, py_interrupt_SUITE, py_abandon_SUITE, py_hostile_SUITE,
+                 py_callback_SUITE, py_callback_ends_SUITE, py_message_SUITE, py_reentry_SUITE,
+                 py_stream_SUITE, py_stream_ends_SUITE, py_collect_SUITE, py_async_SUITE,
                  py_async_ends_SUITE, py_await_SUITE, py_loop_SUITE]).
 
-%% Of one case.
+%% Milliseconds of one case.
 -define(TIMEOUT, 180000).
 
 suite() ->
@@ -70,7 +70,7 @@ root(Dir) ->
 %% Runs every case of the suites; fails with those that failed.
 run_suites(Python, Ebin, Config) ->
     Version = py_peer:ask(Python, "print(sys.version)"),
-    %% What the tests import is in the venv of the default Python only.
+    %% The packages that the tests import are in the venv of the default Python only.
     Peer = py_peer:start(#{"ERLANG_PYTHON" => Python, "PY_TEST_VENV" => ""}, Ebin),
     {ok, _} = py_peer:start_python(Peer, []),
     {ok, #{abi := <<"abi3">>, version := Version}} =
@@ -82,7 +82,7 @@ run_suites(Python, Ebin, Config) ->
     true = length(Results) > 50,
     [hd(string:split(Version, " ")), ": ", integer_to_list(length(Results)), " cases"].
 
-%% With the group that each is in, or none.
+%% Returns the cases with their groups, or none.
 cases(Suite) ->
     lists:append([case Entry of
                       {group, Group} -> [{Group, Case} || Case <- group(Suite, Group)];

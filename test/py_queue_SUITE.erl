@@ -4,7 +4,7 @@
 
 -define(WORKERS, 2).
 -define(MAX_PENDING, 100).
-%% More than any queue here holds.
+%% The number of calls, more than any queue here holds.
 -define(MANY, 300).
 
 suite() ->
@@ -40,7 +40,7 @@ timed_out_calls_give_back_their_places_in_a_context(_Config) ->
     {Ctx, Gate, Blocker} = py_test:blocked_context(),
     Call = fun() -> py:ctx_eval(Ctx, <<"x">>, #{x => lists:seq(1, 1000)}, 0) end,
     [{error, timeout} = Call() || _ <- lists:seq(1, ?MANY)],
-    %% That of the blocker.
+    %% The job that is left is that of the blocker.
     1 = jobs(),
     #{pending_requests := 1} = py_pool:get_stats(),
     ok = py_test:open_gate(Gate, Blocker),
@@ -102,7 +102,10 @@ demands_of_dead_processes_give_back_their_places(_Config) ->
     [begin
          Monitor = monitor(process, Consumer),
          Consumer ! ask,
-         receive {'DOWN', Monitor, process, Consumer, abandoned} -> ok after 5000 -> error(no_end) end
+         receive
+             {'DOWN', Monitor, process, Consumer, abandoned} -> ok
+         after 5000 -> error(no_end)
+         end
      end || Consumer <- Consumers],
     ok = py_test:wait_until(fun() -> jobs() =:= 1 orelse jobs() end),
     {error, timeout} = py:ctx_eval(Ctx, <<"1">>, #{}, 0),
@@ -110,7 +113,7 @@ demands_of_dead_processes_give_back_their_places(_Config) ->
     {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
     ok = py:unbind(Ctx).
 
-%% A process with a stream, which makes a demand when it is told to, and dies.
+%% Starts a process with a stream, which makes a demand when it is told to, and dies.
 start_consumer(Ctx) ->
     Self = self(),
     Pid = spawn(fun() ->
@@ -157,7 +160,7 @@ jobs() ->
     #{resources := #{jobs := Jobs}} = py_pool:get_stats(),
     Jobs.
 
-%% Every worker waits in an unbound call, until the fun that is returned is called.
+%% Blocks every worker by an unbound call, until the fun that is returned is called.
 block_workers() ->
     Gate = spawn_link(fun() -> receive open -> ok end end),
     ok = py:register_function(wait_for_gate, fun([]) ->
@@ -184,7 +187,7 @@ block(Ctx) ->
     ok = py_test:wait_pending(1),
     {Gate, Blocker}.
 
-%% Has Fun called by processes that die right after.
+%% Calls Fun in processes that die right after.
 abandon_many(Fun) ->
     lists:foreach(fun(_) ->
         {Pid, Monitor} = spawn_monitor(fun() -> _ = Fun(), exit(abandoned) end),

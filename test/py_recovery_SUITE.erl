@@ -1,4 +1,4 @@
-%% Does the pool survive what its users leave behind?
+%% Does the pool survive the state that its users leave behind?
 -module(py_recovery_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -25,7 +25,7 @@ end_per_suite(_Config) ->
     ok.
 
 init_per_testcase(_Case, Config) ->
-    %% One worker: whatever its last owner left there meets the next.
+    %% The pool has one worker: the next owner meets the state that the last one leaves there.
     ok = py_test:start_with([{num_workers, 1}]),
     Config.
 
@@ -38,7 +38,7 @@ a_trace_function_ends_with_its_lease(_Config) ->
     Look = <<"(lambda s: (s.gettrace() is None, s.getprofile() is None))(__import__('sys'))">>,
     py:with_context(fun() ->
         ok = py:exec(Code),
-        %% Within the lease they stay.
+        %% The changes stay within the lease.
         {ok, {false, false}} = py:eval(Look)
     end),
     py:with_context(fun() -> {ok, {true, true}} = py:eval(Look) end),
@@ -97,7 +97,7 @@ builtins.__import__ = hook
         py:with_context(fun(Ctx) ->
             {ok, 2} = py:ctx_eval(Ctx, <<"1 + 1">>),
             {ok, 3} = py:ctx_eval(Ctx, <<"v.nbytes">>, #{v => {view, <<"abc">>}}),
-            %% What the code itself imports meets the hook, as in any Python.
+            %% An import by the code itself meets the hook, as in any Python.
             {error, {'NameError', _}} = py:ctx_exec(Ctx, <<"import json">>)
         end)
     after
@@ -129,7 +129,7 @@ a_deleted_local_gives_back_what_it_shadowed(_Config) ->
     {error, {'NameError', _}} = py:eval(<<"y">>),
     ok = py:unbind().
 
-%% The worker is in an unbound call, so nobody comes to the lease that ends.
+%% The worker is in an unbound call, so it does not come to the lease that ends.
 a_waiter_gets_what_garbage_collection_freed(_Config) ->
     Self = self(),
     Sleeper = spawn_link(fun() ->
@@ -208,11 +208,11 @@ except BaseException:
     after 10000 -> error(hangs)
     end.
 
-%% Each key of a big map is put into it, which leaves a path of the tree behind.
+%% The keys of a big map are put into it one by one, each of which leaves a path of the tree behind.
 a_big_map_leaves_its_caller_no_garbage(_Config) ->
     {Size, Used} = py_test:in_process(fun() ->
         {ok, Map} = py:eval(<<"{n: n for n in range(100000)}">>),
-        %% Read before any collection can tidy up.
+        %% The size is read before any collection can tidy up.
         {memory, Used} = process_info(self(), memory),
         {erts_debug:flat_size(Map) * erlang:system_info(wordsize), Used}
     end),

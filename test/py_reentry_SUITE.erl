@@ -1,4 +1,5 @@
-%% Is anything lost or mixed up when Python and Erlang call each other, and somebody interferes?
+%% Is anything lost or mixed up when Python and Erlang call each other, and are interrupted or
+%% killed?
 -module(py_reentry_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -74,7 +75,7 @@ value({error, Reason}) -> error(Reason).
 any(List) ->
     lists:nth(rand:uniform(length(List)), List).
 
-%% A moment of any length: sleeps are a millisecond at least.
+%% Spins, since a sleep takes a millisecond at least.
 spin(0) -> ok;
 spin(N) -> _ = erlang:phash2(N), spin(N - 1).
 
@@ -109,7 +110,7 @@ short_timeouts_leave_nothing(_Config) ->
     [] = [Result || Result <- Results, Result =/= {ok, 1}, Result =/= {error, timeout}],
     ok = py_test:assert_empty_mailbox().
 
-%% Of a process at each level, which calls the next.
+%% Registers a function that says at which level its process is, and calls the next level.
 register_levels() ->
     Self = self(),
     py:register_function(level, fun([0]) ->
@@ -151,7 +152,7 @@ each_of_fifty_levels_is_interrupted(_Config) ->
          Call = py_test:start_call(fun() -> py:eval(<<"__import__('erlang').level(50)">>) end),
          #{Level := Pid} = levels(50),
          ok = py:interrupt(Pid),
-         %% What it called was interrupted, and it goes on, as do those above.
+         %% The call of that process was interrupted, and the process goes on, as do those above.
          {ok, Level} = py_test:result(Call)
      end || Level <- lists:seq(1, 50)].
 
@@ -168,7 +169,7 @@ an_interrupted_function_goes_on(_Config) ->
     ok = py_test:wait_until(fun() -> ok =:= py:interrupt(Pid) end),
     {ok, <<"done">>} = py_test:result(Call).
 
-%% The code above it hears of an exit, and goes on.
+%% The code above gets an exit, and goes on.
 the_death_of_a_function_stops_what_it_runs(_Config) ->
     ok = py:bind(),
     Killer = spawn_link(fun() ->
@@ -207,7 +208,7 @@ the_application_stops_under_fifty_levels(_Config) ->
     Call = py_test:start_call(fun() -> erlang(<<"level(50)">>) end),
     Levels = levels(50),
     ok = py_test:stop(),
-    %% Whichever comes first: the end of the functions, or that of the pool.
+    %% The end of the functions, or that of the pool, decides: either may come first.
     case py_test:result(Call) of
         {error, interrupted} -> ok;
         {error, {'Exception', #{erlang := {exit, _, []}}}} -> ok
@@ -237,7 +238,7 @@ everybody_calls_at_once(_Config) ->
              end) || N <- lists:seq(1, 16)],
     [ok = py_test:result(Call) || Call <- Calls].
 
-%% No locals, which are variables of the one namespace that the threads share.
+%% The code has no locals, which are variables of the one namespace that the threads share.
 many_threads_of_python_reenter(_Config) ->
     ok = py:register_function(reenter_plain, fun([N]) ->
         value(erlang(<<"id(", (integer_to_binary(N))/binary, ") + 1">>))
@@ -259,7 +260,7 @@ assert not failed, failed
 assert len(out) == 2400 and sum(out) == 120 * 210
 ">>).
 
-%% They run at the end of a call, of a context, and in any garbage collection.
+%% Finalizers run at the end of a call, of a context, and in any garbage collection.
 finalizers_reenter(_Config) ->
     Code = <<"
 import erlang
@@ -290,9 +291,9 @@ finally:
 ">>,
     ok = py:exec(Deep, #{}, 50000).
 
-%%% What is stuck
+%%% Stuck code
 
-%% Its callback stayed open, and what the function submitted next was never answered.
+%% Regression: the callback stayed open, and the next job of the function was never answered.
 nobody_waits_for_a_thread_that_has_crashed(_Config) ->
     Self = self(),
     ok = logger:set_module_level(py_pool, none),
@@ -307,7 +308,7 @@ raise [c for c in BaseException.__subclasses__() if c.__name__ == 'PanicExceptio
     {then, {'EXIT', {context_not_bound, _}}} = received(),
     ok = logger:unset_module_level(py_pool).
 
-%% Each nested call put off the end of the grace.
+%% Regression: each nested call put off the end of the grace.
 code_that_calls_while_it_swallows_interrupts_is_abandoned(_Config) ->
     {ok, Ctx} = py:bind(new),
     ok = logger:set_module_level(py_pool, none),
@@ -340,8 +341,8 @@ last = Last()
 exec_in_context(Code) ->
     py:with_context(fun() -> py:exec(<<"import erlang\n", Code/binary>>) end).
 
-%% The context ended with its job, and only the worker could give it back; the watchdog took the
-%% nested job for all there was.
+%% Regression: the context ended with its job, and the worker alone could give it back, but the
+%% watchdog looked at the nested job only.
 a_finalizer_whose_nested_code_hangs_costs_no_worker(_Config) ->
     Self = self(),
     ok = logger:set_module_level(py_pool, none),
@@ -367,7 +368,7 @@ last = Last()
     ok = py_test:wait_for_abandoned(0),
     ok = logger:unset_module_level(py_pool).
 
-%% It waited in a slot that nobody looked at.
+%% Regression: the thread waited without being watched.
 a_finalizer_of_an_object_of_erlang_is_stopped(_Config) ->
     Self = self(),
     ok = py:register_function(hang, fun([]) -> Self ! {runs, self()}, receive never -> ok end end),
@@ -381,7 +382,7 @@ a_finalizer_of_an_object_of_erlang_is_stopped(_Config) ->
     0 = py_test:abandoned(),
     ok = py:exec(<<"import gc; gc.collect()">>).
 
-%% The lock of the answer was held while its Python form was made.
+%% Regression: the lock of the answer was held while its Python form was made.
 a_finalizer_may_ask_why_a_process_is_down(_Config) ->
     ok = py:bind(),
     Pid = spawn(fun() -> receive Reason -> exit(Reason) end end),
@@ -396,7 +397,7 @@ for _ in range(100): Cycle()
 assert len(m.reason) == 5000
 ">>).
 
-%% PyO3 made a class at the first error, could not at the limit, and waited for itself.
+%% Regression: PyO3 made a class at the first error, could not at the limit, and waited for itself.
 the_first_error_may_be_one_of_recursion(_Config) ->
     Peer = py_peer:start(#{"ERLANG_PYTHON" => py_peer:interpreter()}),
     {ok, _} = py_peer:start_python(Peer, []),
@@ -435,7 +436,7 @@ a_long_wait_is_no_error(_Config) ->
     Pid ! stop,
     ok.
 
-%% Each end of a callback looked at every watch.
+%% Regression: each end of a callback looked at every watch.
 watched_processes_cost_callbacks_nothing(_Config) ->
     ok = py:bind(),
     ok = py:exec(<<"import erlang">>),
@@ -450,7 +451,8 @@ reductions_of_callbacks() ->
     ok = py:exec(<<"for i in range(200): erlang.id(i)">>),
     Reductions() - Before.
 
-%% A call to the server was its last message, and it did not collect what came before.
+%% Regression: the last message of the server was a call, and the garbage before it was not
+%% collected.
 garbage_is_collected_whoever_looks(_Config) ->
     {ok, <<"x">>} = erlang(<<"id(x)">>, <<"x">>),
     [] = [Child || Child <- supervisor:which_children(py_callback), is_pid(Child)],

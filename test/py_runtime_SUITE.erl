@@ -58,7 +58,7 @@ venv(Config) ->
 venv_python(Config) ->
     unicode:characters_to_binary(filename:join([venv(Config), "bin", "python3"])).
 
-%% The executable and the prefix of the Python that runs with these choices.
+%% Returns the executable and the prefix of the Python that runs with these choices.
 chosen(Env, AppEnv) ->
     Peer = py_peer:start(Env),
     {ok, _} = py_peer:start_python(Peer, AppEnv),
@@ -140,14 +140,14 @@ the_python_tells_the_truth_about_itself(Config) ->
     Long = Ask("sys.version"),
     Executable = Ask("sys.executable"),
     Prefix = Ask("sys.prefix"),
-    %% Run as `python3 -c', the first entry is the working directory.
+    %% The first entry of a `python3 -c' is the working directory.
     Path = binary:split(Ask("chr(10).join(sys.path[1:])"), <<"\n">>, [global]),
     true = filelib:is_regular(Libpython),
     Library = <<"py_nif.", Abi/binary, ".so">>,
     true = filelib:is_regular(filename:join(py_runtime:priv_dir(), Library)),
     6 = map_size(Info).
 
-%% The message of a start that fails; the VM lives, and starts another Python afterwards.
+%% Returns the message of a start that fails; the VM lives, and starts another Python afterwards.
 refusal(Config, Python) ->
     refusal(Config, #{}, [{python, Python}]).
 
@@ -178,7 +178,7 @@ script(Config, Name, Lines) ->
     ok = file:change_mode(File, 8#755),
     File.
 
-%% A program that answers as Python does, with these answers in place of true ones.
+%% Writes a program that answers as Python does, with these answers in place of true ones.
 fake(Config, Name, Answers) ->
     True = #{"version" => "3.11.0", "series" => "311", "supported" => "True",
              "implementation" => "cpython", "abiflags" => "", "executable" => "/fake/python3",
@@ -311,7 +311,7 @@ subprocesses_tell_their_status(_Config) ->
     {ok, 0} = py:eval(<<Run/binary, ".returncode">>, #{command => <<"exit 0">>}),
     {ok, <<"hi\n">>} = py:eval(<<Run/binary, ".stdout">>, #{command => <<"echo hi">>}),
     {ok, 1792} = py:eval(<<"__import__('os').system('exit 7')">>),
-    %% And the ports of the VM still work.
+    %% The ports of the VM still work.
     "hello\n" = os:cmd("echo hello").
 
 multiprocessing_spawns(_Config) ->
@@ -323,14 +323,15 @@ no_signal_handlers_are_installed(Config) ->
     %% SIGURG breaks system calls; SIGILL, SIGABRT, SIGBUS, SIGFPE and SIGSEGV have Python's
     %% faulthandler write before the VM dies.
     Ours = lists:sum([1 bsl (Signal - 1) || Signal <- [23, 4, 6, 7, 8, 11]]),
-    %% With `+Bd' SIGINT has its default action, and the import of `signal' would change that.
+    %% The default action of SIGINT is there with `+Bd', and the import of `signal' would change
+    %% that.
     [begin
          Caught = peer_caught(Flags, []) bor Ours,
          Caught = peer_caught(Flags, [{python, python(Config)}])
      end || Flags <- [["+Bd"], ["+Bi"], ["+Bc"]]],
     ok.
 
-%% The signals that a VM catches, without Python or with one that has imported `signal'.
+%% Returns the signals that a VM catches, without Python or with one that has imported `signal'.
 peer_caught(Flags, AppEnv) ->
     {ok, Peer, _} = peer:start_link(#{
         connection => standard_io,

@@ -1,11 +1,11 @@
-%% Does a node that is slow, or gone, hold up nothing but the messages to it?
+%% Does a node that is slow, or gone, hold up the messages to it only?
 -module(py_send_SUITE).
 -compile([export_all, nowarn_export_all]).
 
 -define(WORKERS, 2).
 %% Messages that may wait for one node.
 -define(CAPACITY, 1000).
-%% More than fit into the buffers of a connection.
+%% The number of messages, more than fit into the buffers of a connection.
 -define(MANY, 60000).
 
 suite() ->
@@ -29,11 +29,11 @@ init_per_testcase(_Case, Config) ->
     ok = py_test:begin_case(?WORKERS),
     {Peer, Node} = py_message_SUITE:start_node(),
     OsPid = rpc:call(Node, os, getpid, []),
-    %% A process there that tells this one what it gets.
+    %% A process on the other node sends the messages that it gets to this one.
     Remote = spawn(Node, py_message_SUITE, forward, [self()]),
     [{peer, Peer}, {os_pid, OsPid}, {node, Node}, {remote, Remote} | Config].
 
-%% Whatever has become of the case, no stopped process may be left.
+%% Continues the stopped process, whatever the result of the case.
 end_per_testcase(_Case, Config) ->
     signal("CONT", Config),
     Peer = proplists:get_value(peer, Config),
@@ -51,7 +51,7 @@ exec(Code, Locals) -> exec(Code, Locals, 30000).
 exec(Code, Locals, Timeout) ->
     py:exec(<<"import erlang\n", Code/binary>>, Locals, Timeout).
 
-%% Sends until the node is too slow: returns how many messages were taken.
+%% Sends until the node is too slow, and returns how many messages were taken.
 fill(Remote) ->
     Fill = <<"
 n = 0
@@ -78,7 +78,7 @@ overloaded(Remote) ->
         exec(<<"erlang.send(p, 1)">>, #{p => Remote}),
     ok.
 
-%% There is room for as many messages as the bound: none is counted any more.
+%% Asserts that there is room for as many messages as the bound: none is counted any more.
 no_message_counts(Dest) ->
     exec(<<"for n in range(1000): erlang.send(p, (n, b''))">>, #{p => Dest}).
 
@@ -92,10 +92,10 @@ a_stopped_node_overloads_the_sender(Config) ->
     Count = fill(Remote),
     ok = overloaded(Remote),
     true = erlang:system_info(process_count) < Processes + 20,
-    %% Others go on.
+    %% Messages to other nodes go on.
     ok = exec(<<"erlang.send(p, erlang.echo('here'))">>, #{p => self()}),
     receive <<"here">> -> ok after 5000 -> error(held_up) end,
-    %% Each message that was accepted arrives, in its order.
+    %% The accepted messages arrive, in their order.
     ok = signal("CONT", Config),
     ok = arrive(lists:seq(0, Count - 1)),
     ok = no_message_counts(Remote),
@@ -141,7 +141,7 @@ messages_keep_their_order_over_a_stop(Config) ->
     ok = signal("STOP", Config),
     Count = fill(Remote),
     ok = signal("CONT", Config),
-    %% Sent while the queue is emptied, and after that.
+    %% Messages are sent while the queue is emptied, and after that.
     ok = exec(<<"for n in range(first, first + 2000): erlang.send(p, (n, b''))">>,
               #{p => Remote, first => Count}),
     ok = arrive(lists:seq(0, Count + 1999)).
@@ -174,7 +174,7 @@ a_killed_server_leaves_nothing(Config) ->
     ok = py_test:wait_until(fun() ->
         is_pid(whereis(py_callback)) andalso whereis(py_callback) =/= Server
     end),
-    %% What waited there does not count.
+    %% The messages that waited for the node do not count any more.
     ok = no_message_counts(Remote),
     ok = signal("CONT", Config),
     ok = exec(<<"erlang.send(p, 'last')">>, #{p => Remote}),

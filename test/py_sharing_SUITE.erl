@@ -1,10 +1,10 @@
-%% Is memory safe that both sides look at: views of binaries, and binaries over objects?
+%% Is memory safe that both sides use: views of binaries, and binaries over objects?
 -module(py_sharing_SUITE).
 -compile([export_all, nowarn_export_all]).
 
 -include_lib("proper/include/proper.hrl").
 
-%% From this size on bytes and text are shared with Python, not copied.
+%% The size from which on bytes and text are shared with Python, not copied.
 -define(SHARED, 65536).
 
 suite() ->
@@ -29,7 +29,7 @@ init_per_testcase(_Case, Config) ->
 end_per_testcase(_Case, _Config) ->
     py_test:end_case(4).
 
-%% What a copy would cost shows in the resident memory of the VM: nothing here may be as much.
+%% A copy would show in the resident memory of the VM: the growth here must be less.
 bytes_are_shared(_Config) ->
     py:with_context(fun(Ctx) ->
         ok = py:ctx_exec(Ctx, <<"data = bytes(range(256)) * (1 << 20)">>),
@@ -55,7 +55,7 @@ shared_bytes_outlive_their_context(_Config) ->
     end),
     ok = py:exec(<<"import gc; gc.collect(); rest = [bytes(1 << 20) for _ in range(50)]">>),
     {ok, Data} = py:eval(<<"__import__('random').Random(1).randbytes(1 << 20)">>),
-    %% A part of it, in another process.
+    %% A part of the binary, in another process.
     Part = binary:part(Data, 1000, 100),
     Self = self(),
     _ = spawn_link(fun() -> Self ! {part, erlang:crc32(Part)} end),
@@ -64,7 +64,7 @@ shared_bytes_outlive_their_context(_Config) ->
 
 what_was_shared_is_released(_Config) ->
     0 = objects(),
-    %% In a process of its own, which takes its binaries along.
+    %% Runs in a process of its own, which takes its binaries along.
     _ = py_test:in_process(fun() ->
         {ok, Data} = py:eval(<<"bytes(1 << 20)">>),
         1048576 = byte_size(Data),
@@ -98,7 +98,7 @@ views_cannot_be_written_to(_Config) ->
     true = Binary =:= binary:copy(<<"a">>, 1 bsl 20).
 
 %% Views and bytes go back and forth, are kept and dropped on either side, and both sides collect
-%% their garbage: whatever is still there has the bytes that it had.
+%% their garbage: the bytes of those that are left are unchanged.
 views_and_bytes_across_collections(_Config) ->
     Runs = list_to_integer(os:getenv("NUMTESTS", "60")),
     Property = ?FORALL(Steps, list(step()), begin

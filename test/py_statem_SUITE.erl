@@ -1,9 +1,9 @@
 %% Does the public API do what a simple model of it does, whatever the order and the process?
 %% NUMTESTS sets the number of runs.
 %%
-%% Four actors, processes that do one thing at a time, share three workers. The model knows who is
-%% bound, which contexts there are, whose they are, and the value of `x' in each. Contexts are
-%% handed around freely; an actor that is killed is followed by a fresh one.
+%% Four actors, processes that do one thing at a time, share three workers. The model knows which
+%% actors are bound, the contexts with their owners, and the value of `x' in each. Contexts are
+%% handed around freely; an actor that is killed is replaced by a fresh one.
 -module(py_statem_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -29,7 +29,7 @@ all() ->
 
 init_per_suite(Config) ->
     ok = start(),
-    %% Of other suites.
+    %% Abandoned threads of other suites end first.
     ct:log("~tp", [py_pool:get_stats()]),
     ok = py_test:wait_for_abandoned(0),
     Config.
@@ -46,7 +46,7 @@ start() ->
 the_api_follows_its_model(_Config) ->
     follows_its_model(list_to_integer(os:getenv("NUMTESTS", "60"))).
 
-%% Beside a busy loop on each core.
+%% Runs beside a busy loop on each core.
 it_follows_its_model_on_a_busy_machine(_Config) ->
     Loop = {spawn_executable, os:find_executable("timeout")},
     Args = ["300", "sh", "-c", "while :; do :; done"],
@@ -55,7 +55,7 @@ it_follows_its_model_on_a_busy_machine(_Config) ->
     try
         follows_its_model(30)
     after
-        %% Their ports close with them.
+        %% The loops end when their ports close.
         [begin
              {os_pid, Pid} = erlang:port_info(Port, os_pid),
              os:cmd("kill " ++ integer_to_list(Pid))
@@ -73,7 +73,7 @@ follows_its_model(Runs) ->
         false -> ct:fail("counterexample: ~tp", [proper:counterexample()])
     end.
 
-%% PropEr itself cannot tell what was raised here.
+%% PropEr itself cannot tell the exception that was raised here.
 run(Commands) ->
     set_up(),
     try
@@ -131,7 +131,7 @@ simple(Result) -> Result.
 handle(Id) ->
     ets:lookup_element(?MODULE, Id, 2).
 
-%% What ends by itself, ends soon.
+%% Waits: a context that ends by itself ends soon.
 settled(Free) ->
     try
         py_test:wait_until(fun() ->
@@ -191,7 +191,7 @@ raise(Actor) -> ask(Actor, fun() -> py:exec(<<"x = 5; raise KeyError">>) end).
 loop(Actor) ->
     ask(Actor, fun() ->
         Result = py:exec(<<"while True: pass">>, #{}, 5),
-        %% Until the code has stopped the worker is not free, even if the binding ends.
+        %% The worker is not free until the code has stopped, even if the binding ends.
         {ok, 0} = case py:is_bound() of
             true -> py:eval(<<"0">>);
             false -> {ok, 0}
@@ -206,9 +206,10 @@ loop(Actor, Id) ->
         Result
     end).
 
-%% Longer than the grace: the worker is abandoned, what it served ends.
+%% Runs longer than the grace: the worker is abandoned, and its lease ends.
 stick(Actor, Free) ->
-    %% Time enough to begin, or the call would time out in the queue and leave all as it was.
+    %% The timeout is long enough to begin, or the call would time out in the queue and change
+    %% nothing.
     Stick = <<"__import__('time').sleep(1.6)">>,
     Result = ask(Actor, fun() -> py:exec(Stick, #{}, 400) end),
     %% The worker of a call without a binding counts as available before it is abandoned, and until
@@ -216,7 +217,7 @@ stick(Actor, Free) ->
     {error, timeout} =:= Result andalso py_test:wait_for_abandoned(1),
     {settled(Free), Result}.
 
-%% In the middle of a call.
+%% Kills an actor in the middle of a call.
 kill(Actor, Free) ->
     Pid = ets:lookup_element(?MODULE, Actor, 2),
     Pid ! {run, fun() -> py:exec(<<"while True: pass">>) end},
@@ -227,7 +228,7 @@ kill(Actor, Free) ->
 restart() ->
     ok = start().
 
-%% A new application now and then: its supervisor bears ten deaths in ten seconds.
+%% Restarts the application now and then: its supervisor bears ten deaths in ten seconds.
 kill_pool() ->
     Deaths = case erlang:get(deaths) of
         undefined -> 0;
@@ -240,7 +241,7 @@ kill_pool() ->
     exit(Pool, kill),
     receive {'DOWN', Monitor, process, Pool, _} -> ok end,
     ok = py_test:wait_until(fun() -> is_pid(whereis(py_pool)) end),
-    %% It answers when it has its workers; until then calls meet the old pool, which has none.
+    %% The pool answers when it has its workers; until then calls meet the old pool, which has none.
     _ = sys:get_state(py_pool),
     settled(?WORKERS).
 

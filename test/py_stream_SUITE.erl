@@ -1,4 +1,4 @@
-%% Do streams bring what is asked for, and nothing else?
+%% Do streams bring the items that are asked for, and nothing else?
 -module(py_stream_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -48,7 +48,7 @@ init_per_testcase(_Case, Config) ->
 end_per_testcase(_Case, _Config) ->
     py_test:end_case(?WORKERS).
 
-%% A stream of what `make(*Args)' returns, after Code in a module that all can see.
+%% Starts a stream of the result of `make(*Args)', after Code in a module that all can see.
 start(Config, Code, Args) ->
     {ok, Make} = py:eval(<<"(lambda ns: (exec(code, ns), ns['make'])[1])({})">>, #{code => Code}),
     case proplists:get_value(place, Config) of
@@ -76,7 +76,7 @@ def make(n):
         yield i
 ">>.
 
-%% A generator that notes in `sys' what it does.
+%% Code of a generator that notes its steps in `sys'.
 noting() ->
     <<"
 import sys
@@ -108,7 +108,7 @@ close(Stream) ->
     ok = py:stream_close(Stream),
     leave().
 
-%% The context that `start' has made, if it has.
+%% Ends the context that `start' has made, if it has.
 leave() ->
     case erlang:erase(context) of
         undefined -> ok;
@@ -156,12 +156,12 @@ a_second_demand_is_busy(Config) ->
     [{error, busy} = py:stream_next(S, Count) || Count <- [1, 5, 1 bsl 40]],
     ok = py_test:in_process(fun open_gate/0),
     {items, [0]} = message(S),
-    %% The refused ones have led to nothing.
+    %% The refused demands have led to nothing.
     {items, [1]} = next(S, 10),
     done = next(S, 1),
     close(S).
 
-%% A generator that waits for `open_gate/0' before each item.
+%% Code of a generator that waits for `open_gate/0' before each item.
 gated() ->
     <<"
 import sys, threading
@@ -176,7 +176,7 @@ def make(n):
 open_gate() ->
     py:exec(<<"__import__('sys').py_stream_gate.set()">>).
 
-%% As soon as a demand is accepted the message of the one before is in the mailbox.
+%% The message of a demand is in the mailbox as soon as the next demand is accepted.
 a_demand_is_open_until_its_message_is_sent(Config) ->
     {ok, S} = start(Config, count(), [100000]),
     [begin
@@ -184,7 +184,7 @@ a_demand_is_open_until_its_message_is_sent(Config) ->
          ok = ask_when_settled(S),
          {items, [N]} = receive {py_stream, S, What} -> What after 0 -> error(not_sent) end,
          {items, [_]} = message(S),
-         %% And it is open no longer than that.
+         %% The demand is open no longer than that.
          {items, [_]} = next(S, 1)
      end || N <- lists:seq(0, 2999, 3)],
     close(S).
@@ -202,7 +202,7 @@ a_demand_of_another_process_is_badarg(Config) ->
     ok = py_test:in_process(fun() -> not_the_consumer(S) end),
     {items, [1, 2]} = next(S, 2),
     done = next(S, 1),
-    %% Also of one that is over.
+    %% A demand on a stream that is over is `badarg' as well.
     ok = py_test:in_process(fun() -> not_the_consumer(S) end),
     close(S).
 
@@ -233,7 +233,7 @@ what_is_no_iterable_is_an_error(Config) ->
     {error, {'TypeError', _}} = start(Config, <<"make = int">>, []),
     leave().
 
-%% It was asked as an iterator nevertheless, and the VM crashed.
+%% Regression: the object was asked as an iterator nevertheless, and the VM crashed.
 what_is_no_asynchronous_iterator_is_an_error(Config) ->
     {error, {'TypeError', #{message := Text}}} = start(Config, <<"
 class make:
@@ -247,7 +247,7 @@ class make:
 ">>, []),
     leave().
 
-%% As above, in the middle of it.
+%% Regression: the same crash, in the middle of a stream.
 an_iterator_that_ceases_to_be_one_fails(Config) ->
     [begin
          {ok, S} = start(Config, Code, []),
@@ -316,7 +316,7 @@ a_stream_that_is_over_says_done(Config) ->
     done = next(S, 1),
     ok.
 
-%% Of a stream with a worker of its own, they were in a context that had ended.
+%% Regression: demands on a stream with a worker of its own were told that the context had ended.
 demands_past_the_end_are_done(Config) ->
     [begin
          {ok, S} = start(Config, count(), [3]),
@@ -349,7 +349,7 @@ def make():
 ">>, []),
     close_while_it_runs(Config, S).
 
-%% It was forgotten: only a generator is closed by the interruption itself.
+%% Regression: the iterator was forgotten, since the interruption itself closes a generator only.
 close_closes_what_runs(Config) ->
     {ok, S} = start(Config, <<"
 import sys, time
@@ -392,12 +392,12 @@ close_leaves_no_message(Config) ->
          ok = py:stream_next(S, 3),
          close(S),
          ok = py_test:assert_empty_mailbox(),
-         %% None comes later, either.
+         %% A message does not come later, either.
          {ok, _} = py:eval(<<"1">>),
          ok = py_test:assert_empty_mailbox()
      end || _ <- lists:seq(1, 50)].
 
-%%% In a context
+%%% Contexts
 
 other_calls_run_in_between(_Config) ->
     {ok, Ctx} = py:bind(new),
@@ -451,10 +451,10 @@ no_worker_is_an_error(_Config) ->
     {error, no_workers_available} = py:stream_start(builtins, range, [3]),
     [ok = py:unbind(Ctx) || Ctx <- Contexts].
 
-%% One that comes of what is known already must not overtake one that is on its way.
+%% A message that is known at once must not overtake one that is about to be sent.
 an_error_comes_before_the_done_after_it(_Config) ->
     {ok, Ctx} = py:bind(new),
-    %% Its traceback has frames by the hundred.
+    %% The traceback has frames by the hundred.
     {ok, Fail} = py:eval(<<"(lambda f: lambda x: f(f, x))(lambda f, x: f(f, x))">>),
     {Time, ok} = timer:tc(fun() -> fail_and_ask_again(Ctx, Fail, 0) end),
     [ok = fail_and_ask_again(Ctx, Fail, N rem (2 * Time)) || N <- lists:seq(1, 20000, 20)],
@@ -470,7 +470,7 @@ fail_and_ask_again(Ctx, Fail, Delay) ->
     done = message(S),
     py:stream_close(S).
 
-%% A sleep is a millisecond at least.
+%% Spins, since a sleep takes a millisecond at least.
 spin_until(End) ->
     case erlang:monotonic_time(microsecond) < End of
         true -> spin_until(End);

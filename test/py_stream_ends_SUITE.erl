@@ -56,7 +56,7 @@ the_death_of_the_consumer_closes_it(Config) ->
          ok = py:exec(<<"del __import__('sys').py_stream_notes">>)
      end || Where <- [unbound, context],
             Where =:= unbound orelse ok =:= py:ctx_exec(Ctx, noting())],
-    %% The context goes on.
+    %% The context is not affected.
     {ok, 2} = py:ctx_eval(Ctx, <<"1 + 1">>),
     ok = py:unbind(Ctx).
 
@@ -64,7 +64,7 @@ notes_or_none() ->
     {ok, Notes} = py:eval(<<"getattr(__import__('sys'), 'py_stream_notes', None)">>),
     Notes.
 
-%% It was taken for one that is open, by every demand after it.
+%% Regression: a refused demand counted as open for every demand after it.
 a_refused_demand_is_forgotten(_Config) ->
     {Ctx, Gate, Blocker} = with_a_gate(),
     {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
@@ -75,7 +75,7 @@ a_refused_demand_is_forgotten(_Config) ->
     [{ok, 1} = py:await(Call) || Call <- Calls],
     {items, [0]} = next(S, 1),
     done = next(S, 1),
-    %% What is over says so at once.
+    %% A stream that is over says so at once.
     Again = Blocker(),
     done = next(S, 1),
     ok = py_test:open_gate(Gate, Again),
@@ -87,7 +87,7 @@ call_until_refused(Ctx) ->
         Call -> [Call | call_until_refused(Ctx)]
     end.
 
-%% A context, the gate that its function `wait' waits at, and a fun that has it called.
+%% Returns a context, the gate that its function `wait' waits at, and a fun that has `wait' called.
 with_a_gate() ->
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<"
@@ -120,7 +120,7 @@ the_death_of_the_consumer_takes_its_demand(_Config) ->
     ok = py:unbind(Ctx),
     wait_nothing_left().
 
-%% It blocked the context for good.
+%% Regression: the demand blocked the context for good.
 the_death_of_the_consumer_stops_its_demand(_Config) ->
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<"
@@ -137,7 +137,7 @@ def gen():
     {ok, 2} = py:ctx_eval(Ctx, <<"1 + 1">>, #{}, 5000),
     ok = py:unbind(Ctx).
 
-%% A process with a stream of `gen', which makes a demand when it is told to.
+%% Starts a process with a stream of `gen', which makes a demand when it is told to.
 consumer(Ctx) ->
     Self = self(),
     Pid = spawn(fun() ->
@@ -169,7 +169,7 @@ unbind_closes_it(_Config) ->
     {error, context_not_bound} = next(S, 1),
     done = next(S, 1).
 
-%% One demand runs, and another waits.
+%% Two streams: the demand of one runs, that of the other waits.
 the_end_of_a_context_answers_an_open_demand(_Config) ->
     [begin
          {ok, Ctx} = py:bind(new),
@@ -192,7 +192,8 @@ def gen():
      end || Code <- [<<"while True: pass">>, <<"time.sleep(2)">>]],
     ok.
 
-%% Two messages said so, if the code had come to its end just before it would have been interrupted.
+%% Regression: two messages said so, if the code had come to its end just before it would have been
+%% interrupted.
 one_demand_is_told_of_the_end(_Config) ->
     Gen = <<"
 def gen():
@@ -226,7 +227,7 @@ an_unbound_context_says_so(_Config) ->
     {'EXIT', {context_not_bound, _}} = (catch py:ctx_stream(Ctx, builtins, range, [3])),
     ok.
 
-%% No Python code runs in it that an exception could come up in.
+%% The iterator runs no Python code in which an exception could be raised.
 an_iterator_of_c_code_is_stopped(_Config) ->
     {ok, Ctx} = py:bind(new),
     {ok, S} = py:ctx_stream(Ctx, itertools, repeat, [none]),
@@ -255,7 +256,7 @@ def gen():
     {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
     ok = py:unbind(Ctx).
 
-%% It went on, after a demand that nothing came of.
+%% Regression: the stream went on, after a demand without items.
 an_interrupt_that_is_swallowed_ends_it(_Config) ->
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<"
@@ -326,7 +327,7 @@ the_application_stops_under_it(Config) ->
     ok = start_application(),
     ok = wait_closed().
 
-%% The one that was asked last was.
+%% Regression: the stream that was asked last was closed first.
 the_youngest_is_closed_first(_Config) ->
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<"
@@ -383,11 +384,11 @@ def stuck():
 erlang.endless()
 ">>, #{}, 200),
     {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
-    %% They hold the context.
+    %% The registered functions hold the context.
     [ok = py:unregister_function(Name) || Name <- [within, endless]],
     ok = py:unbind(Ctx).
 
-%% The process of a function that the code of a stream calls is not the consumer of it.
+%% The process of a function that the code of a stream calls is not the consumer of that stream.
 the_code_of_a_stream_cannot_ask_it(_Config) ->
     Self = self(),
     ok = py:register_function(ask, fun([]) ->
@@ -418,7 +419,7 @@ def ask():
     ok = py:unbind(Ctx),
     wait_nothing_left().
 
-%% The one that waits has no code that could be interrupted.
+%% The demand waits, so there is no code to interrupt.
 close_cancels_an_open_demand(_Config) ->
     {Ctx, Gate, Blocker} = with_a_gate(),
     {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
@@ -433,7 +434,8 @@ close_cancels_an_open_demand(_Config) ->
     ok = py_test:assert_empty_mailbox(),
     ok = py:unbind(Ctx).
 
-%% Another process may close it, under an open demand: the consumer is told nothing of that.
+%% The stream is closed by another process, under an open demand: no message is sent to the
+%% consumer.
 another_process_closes_it(_Config) ->
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<"

@@ -1,4 +1,4 @@
-%% What the suites share.
+%% Helpers that the suites share.
 -module(py_test).
 
 -export([start/0, stop/0, start_with/1, wait_until/1, wait_available/1, wait_pending/1,
@@ -68,7 +68,8 @@ wait_pending(Count) ->
         end
     end).
 
-%% A context whose worker waits at a gate, in the call of another process, until it is opened.
+%% Returns a context whose worker waits at a gate, in the call of another process, until the gate is
+%% opened.
 -spec blocked_context() -> {py:context(), Gate :: reference(), Blocker :: pid()}.
 blocked_context() ->
     {ok, Ctx} = py:bind(new),
@@ -89,7 +90,7 @@ assert_empty_mailbox() ->
     {messages, []} = process_info(self(), messages),
     ok.
 
-%% What Fun returns in a process of its own.
+%% Returns the result of Fun in a process of its own.
 -spec in_process(fun(() -> Result)) -> Result.
 in_process(Fun) ->
     {Pid, Monitor} = spawn_monitor(fun() -> exit({returned, Fun()}) end),
@@ -99,20 +100,20 @@ in_process(Fun) ->
     after ?DEADLINE -> error(in_process_timeout)
     end.
 
-%% Every worker is free, and no code has set the mark of `wait_for_mark/0'.
+%% Asserts that every worker is free, and removes the mark of `wait_for_mark/0'.
 -spec begin_case(Workers :: pos_integer()) -> ok.
 begin_case(Workers) ->
     ok = wait_available(Workers),
     py:exec(<<"import sys; vars(sys).pop('py_test_mark', None)">>).
 
-%% A case has left nothing.
+%% Asserts that a case has left nothing.
 -spec end_case(Workers :: pos_integer()) -> ok.
 end_case(Workers) ->
     ok = py:unbind(),
     ok = wait_available(Workers),
     assert_empty_mailbox().
 
-%% Calls Fun in a process of its own, whose result is for `result/1'.
+%% Calls Fun in a process of its own. The result is for `result/1'.
 -spec start_call(fun(() -> term())) -> pid().
 start_call(Fun) ->
     Self = self(),

@@ -15,7 +15,7 @@ all() ->
      the_locale_of_the_thread, a_loop_that_was_set_as_running_is_closed].
 
 init_per_suite(Config) ->
-    %% One worker: what one context leaves there would meet the next.
+    %% The pool has one worker: the next context meets the state that one leaves there.
     ok = py_test:start_with([{num_workers, 1}]),
     Config.
 
@@ -31,7 +31,8 @@ end_per_testcase(_Case, _Config) ->
     0 = py_test:abandoned(),
     py_test:assert_empty_mailbox().
 
-%% What Look is in a context after another one, and in an unbound call after such, as before both.
+%% Returns the value of Look, which must be the same before a context, in the next one, and in an
+%% unbound call after such.
 unchanged(Setup, Look) ->
     {ok, Before} = py:eval(Look),
     ok = py:with_context(fun() ->
@@ -71,7 +72,7 @@ processors(_Config) ->
     end.
 
 the_nice_value(_Config) ->
-    %% To lower it again needs a right.
+    %% The right of root is needed to lower the value again.
     case py:eval(<<"__import__('os').geteuid()">>) of
         {ok, 0} ->
             Look = <<"(lambda o: o.getpriority(o.PRIO_PROCESS, 0))(__import__('os'))">>,
@@ -97,7 +98,7 @@ the_coroutine_origin_tracking_depth(_Config) ->
     0 = unchanged(<<"import sys; sys.set_coroutine_origin_tracking_depth(7)">>,
                   <<"__import__('sys').get_coroutine_origin_tracking_depth()">>).
 
-%% Since 3.12: set by one thread for all others.
+%% Python 3.12 and later have such functions, which one thread sets for all others.
 trace_functions_of_all_threads(_Config) ->
     case py:eval(<<"hasattr(__import__('threading'), 'settrace_all_threads')">>) of
         {ok, false} ->
@@ -117,7 +118,8 @@ threading.settrace(None), threading.setprofile(None)
                                       "(__import__('sys'))">>)
     end.
 
-%% While the namespace is emptied, and once more when that one is taken off.
+%% The finalizer sets the function while the namespace is emptied, and once more when that is taken
+%% off.
 a_trace_function_of_a_finalizer(_Config) ->
     Setup = <<"
 import sys
@@ -135,7 +137,7 @@ last = start(sys.settrace, 5)
         py:eval(<<"(lambda s: s.gettrace() is s.getprofile() is None)(__import__('sys'))">>)
     end).
 
-%% Until the hook ends, with its context.
+%% The hook ends with its context.
 a_trace_function_that_an_audit_hook_keeps(_Config) ->
     ok = py:with_context(fun() -> py:exec(<<"
 import sys
@@ -159,7 +161,7 @@ class Mine(types.ModuleType):
 sys.modules['__main__'].__class__ = Mine
 ">>, <<"__import__('__main__').__class__.__name__">>).
 
-%% Past what the entry itself does with an assignment.
+%% The change gets past the entry, which notes assignments.
 the_entry_of_the_main_module(_Config) ->
     Setup = <<"
 import sys, types

@@ -1,4 +1,5 @@
-%% What do the threads see that code of a context starts, and are they counted when they outlive it?
+%% Do threads that code of a context starts see its `__main__', and are they counted when they
+%% outlive it?
 -module(py_threads_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -65,7 +66,7 @@ async def dump():
     {ok, Size} = py:ctx_call(context(Config), '__main__', dump, []),
     true = Size > 0.
 
-%% Its feeder is a thread, which lost what it could not pickle.
+%% Regression: the feeder of a queue is a thread, which lost the objects that it could not pickle.
 a_queue_of_processes_pickles_what_the_context_defines(Config) ->
     ok = py:ctx_exec(context(Config), <<"
 import multiprocessing
@@ -117,7 +118,7 @@ def in_thread(function):
     return answer.get(timeout=20)
 ">>),
     {ok, true} = py:ctx_eval(Other, <<"in_thread(look)">>),
-    %% A function of another context, in this one.
+    %% A function of another context, called in this one.
     {ok, false} = py:ctx_eval(Other, <<"l()">>, #{l => Look}),
     ok = py:unbind(Other).
 

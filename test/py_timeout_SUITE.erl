@@ -49,7 +49,7 @@ no_message_comes_after_a_timeout(_Config) ->
     {ok, Gate} = py:ctx_eval(Ctx, <<"gate">>),
     {error, timeout} = py:ctx_eval(Ctx, <<"gate.wait(30)">>, #{}, 10),
     {ok, none} = py:eval(<<"gate.set()">>, #{gate => Gate}),
-    %% Runs after the other one has ended.
+    %% The call runs after the other one has ended.
     {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
     py_test:assert_empty_mailbox(),
     ok = py:unbind(Ctx).
@@ -84,7 +84,7 @@ timeouts_of_zero_and_one_leave_nothing(_Config) ->
     [] = [R || R <- Results, R =/= {ok, 1}, R =/= {error, timeout}],
     {ok, 2} = py:eval(<<"1 + 1">>).
 
-%% The reply and the end of the timeout fall together as often as they can.
+%% Makes the reply and the end of the timeout fall together as often as possible.
 replies_and_timeouts_race_without_a_loss(_Config) ->
     Race = fun() ->
         [begin
@@ -104,7 +104,7 @@ replies_and_timeouts_race_without_a_loss(_Config) ->
 infinity_waits(_Config) ->
     {ok, none} = py:eval(<<"__import__('time').sleep(0.02)">>, #{}, infinity).
 
-%% It is looked at when the call is under way.
+%% The default is looked up when the call is under way.
 a_default_that_is_none_leaves_nothing(_Config) ->
     ok = application:set_env(erlang_python, default_timeout, soon),
     [{'EXIT', {badarg, _}} = (catch py:eval(<<"1">>)) || _ <- lists:seq(1, 100)],
@@ -126,7 +126,7 @@ pending_requests_count_every_job(_Config) ->
     ok = py_test:wait_pending(10),
     ok = py_test:open_gate(Gate, Blocker),
     [receive {Caller, {ok, 1}} -> ok end || Caller <- Callers],
-    %% Whoever has its reply no longer counts.
+    %% A call whose caller has the reply does not count any more.
     #{pending_requests := 0} = py_pool:get_stats(),
     ok = py:unbind(Ctx).
 
@@ -138,7 +138,7 @@ a_sleeping_worker_delays_nobody(_Config) ->
     end) || Event <- Events],
     ok = py_test:wait_pending(3),
     [{ok, N} = py:eval(<<"n">>, #{n => N}) || N <- lists:seq(1, 100)],
-    %% They still sleep.
+    %% The calls still sleep.
     #{pending_requests := 3} = py_pool:get_stats(),
     [{ok, none} = py:eval(<<"event.set()">>, #{event => Event}) || Event <- Events],
     [receive {Sleeper, {ok, true}} -> ok end || Sleeper <- Sleepers].

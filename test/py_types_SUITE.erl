@@ -30,7 +30,7 @@ end_per_testcase(_Case, _Config) ->
     ok = py_test:wait_available(4),
     py_test:assert_empty_mailbox().
 
-%% The name of its Python type, its repr, and the term again.
+%% Returns the name of the Python type, the repr, and the term again.
 there(Term) ->
     {ok, {Type, Repr, Back}} = py:eval(<<"(type(x).__name__, repr(x), x)">>, #{x => Term}),
     {Type, Repr, Back}.
@@ -87,7 +87,7 @@ other_binaries(_Config) ->
 tagged_bytes(_Config) ->
     {<<"bytes">>, <<"b'abc'">>, <<"abc">>} = there({bytes, <<"abc">>}),
     {<<"bytes">>, <<"b''">>, <<>>} = there({bytes, <<>>}),
-    %% Only a binary makes the tag a tag.
+    %% The tag is a tag with a binary only.
     {<<"tuple">>, <<"('bytes', 1)">>, {<<"bytes">>, 1}} = there({bytes, 1}).
 
 views(_Config) ->
@@ -158,7 +158,7 @@ maps(_Config) ->
     Map = #{1 => [2], {3, 4} => <<"x">>, <<"k">> => #{<<"n">> => none}},
     {<<"dict">>, _, Map} = there(Map).
 
-%% From 129 keys on the BEAM's own function may not be used off a scheduler.
+%% The BEAM's own function may not be used off a scheduler from 129 keys on.
 big_maps(_Config) ->
     [begin
          Map = maps:from_list([{N, N * N} || N <- lists:seq(1, Size)]),
@@ -271,7 +271,7 @@ class Counted:
     ok = make_and_forget(100),
     true = erlang:garbage_collect(),
     ok = py:unbind(),
-    %% Nobody uses Python meanwhile: an idle VM releases them, too.
+    %% Python is not used meanwhile: an idle VM releases the objects, too.
     ok = py_test:wait_until(fun() ->
         case py:eval(<<"__import__('sys')._alive">>) of
             {ok, 0} -> true;
@@ -341,7 +341,7 @@ big_binaries_arrive_whole(_Config) ->
     {ok, {67108864, 255}} = py:eval(<<"(v.nbytes, v[-1])">>, #{v => {view, Bytes}}, 60000),
     {ok, true} = py:eval(<<"b == v">>, #{b => {bytes, Bytes}, v => {view, Bytes}}, 60000).
 
-%% Each of these as the odd one among many that are plain.
+%% Lists with each of these as the odd one among many plain elements.
 big_containers(_Config) ->
     py:with_context(fun(Ctx) ->
         ok = py:ctx_exec(Ctx, <<"from collections import namedtuple, OrderedDict

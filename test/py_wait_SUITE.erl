@@ -1,5 +1,5 @@
-%% Does a `bind' that waits for a worker end on time, in order, and at a cost that does not grow with
-%% the line?
+%% Does a `bind' that waits for a worker end on time, in order, and at a cost that does not grow
+%% with the line?
 -module(py_wait_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -44,7 +44,7 @@ the_line_is_as_a_list_is(_Config) ->
 command() ->
     frequency([{3, in}, {1, first}, {2, {take, range(1, 30)}}]).
 
-%% A key for each that comes.
+%% Returns a key for each arrival.
 number(Commands) ->
     lists:zip(lists:seq(1, length(Commands)), Commands).
 
@@ -117,7 +117,7 @@ bind_in_a_hurry(N) ->
     end,
     bind_in_a_hurry(N - 1).
 
-%% No worker comes to the context, since each runs the code of an unbound call.
+%% The context gets no worker, since each runs the code of an unbound call.
 a_context_forgotten_in_the_queue_serves_who_waits(_Config) ->
     Self = self(),
     ok = py:register_function(gate, fun([]) -> Self ! {at_gate, self()},
@@ -206,7 +206,7 @@ reductions() ->
     {reductions, Reductions} = process_info(whereis(py_pool), reductions),
     Reductions.
 
-%% This many processes wait in the pool, which has made this many leases.
+%% Waits until this many processes wait in the pool, and it has made this many leases.
 wait_for_waiters(Count, Leases) ->
     py_test:wait_until(fun() ->
         {monitors, Monitors} = process_info(whereis(py_pool), monitors),
