@@ -19,7 +19,8 @@ all() ->
      an_iterator_of_c_code_is_stopped, a_finally_that_hangs_costs_the_context,
      close_that_fails_is_no_harm, the_application_stops_under_it, the_youngest_is_closed_first,
      a_callback_within_a_stream, a_stream_within_a_callback,
-     the_code_of_a_stream_cannot_ask_it, close_cancels_an_open_demand, another_process_closes_it,
+     a_demand_after_the_end_of_a_callback_ends_it, the_code_of_a_stream_cannot_ask_it,
+     close_cancels_an_open_demand, another_process_closes_it,
      no_stream_is_left].
 
 init_per_suite(Config) ->
@@ -386,6 +387,28 @@ erlang.endless()
     {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
     %% The registered functions hold the context.
     [ok = py:unregister_function(Name) || Name <- [within, endless]],
+    ok = py:unbind(Ctx).
+
+%% Regression: the iterator stayed open for as long as its context.
+a_demand_after_the_end_of_a_callback_ends_it(_Config) ->
+    Self = self(),
+    {ok, Ctx} = py:bind(new),
+    ok = py:ctx_exec(Ctx, noting()),
+    ok = py:register_function(outlive, fun([]) ->
+        _ = process_flag(trap_exit, true),
+        {ok, S} = py:ctx_stream(Ctx, '__main__', make, [10]),
+        {items, [0]} = next(S, 1),
+        receive {'EXIT', _, shutdown} -> ok end,
+        Self ! {told, self(), [next(S, 1) || _ <- [1, 2]]},
+        receive finish -> S end
+    end),
+    {error, timeout} = py:ctx_exec(Ctx, <<"__import__('erlang').outlive()">>, #{}, 500),
+    {Pid, Told} = receive {told, P, Messages} -> {P, Messages} after 5000 -> error(not_told) end,
+    [{error, context_not_bound}, done] = Told,
+    ok = wait_closed(),
+    {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
+    Pid ! finish,
+    ok = py:unregister_function(outlive),
     ok = py:unbind(Ctx).
 
 %% The process of a function that the code of a stream calls is not the consumer of that stream.

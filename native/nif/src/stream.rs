@@ -105,8 +105,8 @@ impl Stream {
         let request = (atoms::undefined(), (atoms::next(), count), callers).encode(env);
         match Self::submit(this, env, request, within) {
             Ok(()) => Ok(atoms::ok()),
-            // The consumer is told once that the context has ended.
-            Err(Error::ContextNotBound) if !this.finish() => Ok(atoms::done()),
+            // The lease has ended, or the callback: the consumer is told once.
+            Err(Error::ContextNotBound) if !this.fail() => Ok(atoms::done()),
             Err(error) => Err(error),
         }
     }
@@ -178,9 +178,10 @@ impl Stream {
     }
 
     /// As `finish`, with an error: the worker closes the iterator after the message.
-    pub(crate) fn fail(&self) {
-        self.finish();
+    pub(crate) fn fail(&self) -> bool {
+        let is_first = self.finish();
         self.lease.close_iterator(self.id);
+        is_first
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -29,7 +29,4 @@ def compile_closure(source: str, names: list, file: str) -> types.CodeType | Non
     except (SyntaxError, ValueError):
         return None
     found = next(part for part in code.co_consts if isinstance(part, types.CodeType))
-    named = {"co_name": "<module>"}
-    if hasattr(found, "co_qualname"):
-        named["co_qualname"] = "<module>"
-    return found.replace(**named)
+    return found.replace(co_name="<module>", co_qualname="<module>")
