@@ -15,7 +15,7 @@ all() ->
      the_bounds_of_the_environment_work,
      every_error_reason_is_documented,
      every_unconvertible_reason_is_documented,
-     every_room_is_in_the_architecture,
+     every_part_is_in_the_overview,
      every_case_that_proves_a_promise_exists,
      nif_stubs_and_table_are_the_same].
 
@@ -122,11 +122,19 @@ every_unconvertible_reason_is_documented(_Config) ->
     Page = read("docs/types.md"),
     [] = [Reason || [Reason] <- Reasons, not mentions(Page, ["`", Reason, "`"])].
 
-every_room_is_in_the_architecture(_Config) ->
-    Page = read("docs/architecture.md"),
-    Rust = filelib:wildcard("*.rs", filename:join(root(), "native/nif/src")) -- ["lib.rs", "atoms.rs"],
+%% The Erlang modules, the crates, and the files on the path of a call. The modules of a crate are in its lib.rs, which
+%% a test of the engine compares with the sources.
+every_part_is_in_the_overview(_Config) ->
+    Page = read("docs/internals/overview.md"),
     Erlang = filelib:wildcard("py*.erl", filename:join(root(), "src")),
-    [] = [File || File <- Rust ++ Erlang, not mentions(Page, [filename:rootname(File)])].
+    Crates = [filename:dirname(filename:dirname(File))
+              || File <- filelib:wildcard("native/*/src/lib.rs", root())],
+    3 = length(Crates),
+    [] = [File || File <- Erlang ++ Crates, not mentions(Page, [filename:rootname(File)])],
+    {match, Steps} = re:run(Page, "`((?:nif|engine|codec)/src/[a-z_/]+\\.rs)`", [global, {capture, [1], list}]),
+    Files = lists:usort(lists:append(Steps)),
+    true = length(Files) > 8 andalso length(Files) =< 14,
+    [] = [File || File <- Files, not filelib:is_regular(filename:join([root(), "native", File]))].
 
 every_case_that_proves_a_promise_exists(_Config) ->
     {match, Cells} = re:run(read("docs/reliability.md"), "\\| ([^|\n]*) \\|\n",

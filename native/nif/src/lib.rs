@@ -21,7 +21,7 @@
 //! - [`nif`]: every NIF, in the order of `src/py_nif.erl`.
 //!
 //! No thread holds a lock while it attaches to Python, attaches while it holds one, or keeps
-//! one across Python code. See `docs/architecture.md` for the threads and what each may do.
+//! one across Python code. See `docs/internals/overview.md` for the threads and what each may do.
 
 mod atoms;
 mod convert;
