@@ -71,6 +71,7 @@ lint: setup native
 	PYO3_PYTHON="$(PYTHON_EXE)" PYO3_BUILD_EXTENSION_MODULE=1 $(CARGO) clippy --locked \
 		--manifest-path native/Cargo.toml --target-dir native/target/lint --features abi3 -- -D warnings
 	$(CC) $(C_FLAGS) -fsyntax-only -I"$(ERTS_INCLUDE)" c_src/*.c
+	scripts/openers
 	$(REBAR3) xref
 	$(REBAR3) dialyzer
 

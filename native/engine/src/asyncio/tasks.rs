@@ -13,6 +13,7 @@ use crate::call_stack;
 use crate::host::{Host, TaskOutcome};
 use crate::interpreter;
 use crate::loop_waker::LoopWaker;
+use crate::namespace::Task;
 
 /// The host of a task, where code of the task finds it: see `event_loop.py`.
 #[pyclass(frozen, module = "erlang")]
@@ -52,7 +53,7 @@ impl DoneCallback {
     fn __call__(&self, py: Python<'_>, task: &Bound<'_, PyAny>) {
         if let Some(call) = call_stack::innermost() {
             let tasks = &call.namespace.tasks;
-            let is_own = |(host, _): &(Arc<dyn Host>, Py<PyAny>)| Arc::ptr_eq(host, &self.host);
+            let is_own = |(host, _): &Task| Arc::ptr_eq(host, &self.host);
             let index = tasks.borrow().iter().position(is_own);
             // Dropped after the borrow.
             let ended = index.map(|index| tasks.borrow_mut().swap_remove(index));
@@ -90,9 +91,7 @@ pub fn cancel(py: Python<'_>, host: &Arc<dyn Host>) {
     let Some(call) = call_stack::innermost() else {
         return;
     };
-    let find = |(other, task): &(Arc<dyn Host>, Py<PyAny>)| {
-        Arc::ptr_eq(other, host).then(|| task.clone_ref(py))
-    };
+    let find = |(other, task): &Task| Arc::ptr_eq(other, host).then(|| task.clone_ref(py));
     let task = call.namespace.tasks.borrow().iter().find_map(find);
     if let Some(task) = task {
         cancel_task(py, &task);

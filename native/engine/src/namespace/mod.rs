@@ -54,12 +54,15 @@ pub(crate) fn set_main_of_thread(module: &Bound<'_, PyAny>) -> PyResult<()> {
     current(module.py())?.setattr(intern!(module.py(), "module"), module)
 }
 
+/// An asyncio task, and the host of its job.
+pub(crate) type Task = (Arc<dyn Host>, Py<PyAny>);
+
 /// A fresh module named `__main__`, its dict, and what else a context has of its own.
 pub struct Namespace<'py> {
     pub module: Bound<'py, PyModule>,
     pub globals: Bound<'py, PyDict>,
     /// The asyncio tasks of jobs that have returned a coroutine, and whose hosts wait for its end.
-    pub(crate) tasks: RefCell<Vec<(Arc<dyn Host>, Py<PyAny>)>>,
+    pub(crate) tasks: RefCell<Vec<Task>>,
     /// The iterators of its streams.
     pub(crate) iterators: IteratorTable,
     /// The `contextvars.Context` that its jobs run in.

@@ -61,14 +61,15 @@ pub struct FullCollections {
     not_before: Instant,
 }
 
-impl FullCollections {
-    #[must_use]
-    pub fn new() -> Self {
+impl Default for FullCollections {
+    fn default() -> Self {
         Self {
             not_before: Instant::now(),
         }
     }
+}
 
+impl FullCollections {
     /// Whether one is due now.
     #[must_use]
     pub fn is_due(&self) -> bool {

@@ -41,7 +41,7 @@ fn run() {
 
 /// Returns when the thread is abandoned.
 fn serve(py: Python<'_>, watched: &WatchedThread) {
-    let mut collections = FullCollections::new();
+    let mut collections = FullCollections::default();
     loop {
         while let Some(object) = released::take() {
             watched.begin(Task::Cleaning(None));
