@@ -25,7 +25,8 @@ groups() ->
                      a_monitor_of_a_name, a_monitor_of_another_node,
                      waiting_for_a_process, waiting_has_a_timeout,
                      waiting_is_interrupted, demonitor_ends_it,
-                     a_monitor_that_is_gone_is_no_burden]},
+                     a_monitor_that_is_gone_is_no_burden,
+                     monitors_and_calls_are_told_apart]},
      {terms, [], [terms_compare_as_in_erlang, terms_hash_as_they_compare, terms_show_themselves,
                   terms_come_back_identical]}].
 
@@ -269,6 +270,19 @@ a_monitor_of_a_dead_process(_Config) ->
     {ok, {true, <<"noproc">>}} =
         py:eval(<<"(lambda m: (m.wait(), m.reason))(__import__('erlang').monitor(p))">>,
                 #{p => Pid}).
+
+%% `py_callback' knows both by numbers, which must not be the same. Contexts have numbers as well.
+monitors_and_calls_are_told_apart(_Config) ->
+    [begin {ok, Ctx} = py:bind(new), ok = py:unbind(Ctx) end || _ <- lists:seq(1, 200)],
+    ok = py:bind(),
+    Process = spawn(fun() -> receive stop -> ok end end),
+    ok = exec(<<"ms = [erlang.monitor(p) for _ in range(100)]">>, #{p => Process}),
+    ok = py:register_function(told_apart, fun([N]) -> N end),
+    ok = exec(<<"assert all(erlang.call('told_apart', n) == n for n in range(500))">>),
+    _ = erlang:send_after(300, Process, stop),
+    ok = exec(<<"assert all(m.wait(5) and m.reason == 'normal' for m in ms)">>),
+    ok = py:unregister_function(told_apart),
+    ok = py:unbind().
 
 a_monitor_of_a_name(_Config) ->
     ok = py:bind(),

@@ -72,8 +72,11 @@ fn ask<'py>(
     answer?.value(py, function, host)
 }
 
-/// A number for the next call: calls are told apart by it in the whole program.
-pub(super) fn next_id(py: Python<'_>) -> PyResult<u64> {
+/// A number for a call or a monitor: the host tells all of them apart by it.
+///
+/// # Errors
+/// Python has not been set up.
+pub fn next_id(py: Python<'_>) -> PyResult<u64> {
     let next_call = &interpreter::find(py)?.next_call;
     Ok(next_call.fetch_add(1, Ordering::Relaxed))
 }

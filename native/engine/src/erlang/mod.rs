@@ -15,7 +15,7 @@ use crate::interrupt::Interrupted;
 use crate::python::code_cache::load;
 use crate::{asyncio, host::Host};
 
-pub use call::not_registered;
+pub use call::{next_id, not_registered};
 
 /// Makes the module. Called once.
 pub(crate) fn install(py: Python<'_>) -> PyResult<ErlangClasses> {

@@ -13,7 +13,7 @@ use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Arc;
 
-use py_engine::erlang::{not_registered, overloaded};
+use py_engine::erlang::{next_id, not_registered, overloaded};
 use py_engine::host::callback::{Answer, Callback};
 use py_engine::host::{Host, Wake};
 
@@ -24,7 +24,6 @@ use crate::convert::{self, to_message, to_object};
 use crate::error::Error;
 use crate::job::{CallbackHandle, CallbackQueue, Outcome, Pending, ReplyBuffer};
 use crate::term::{ErlangTerm, OfBeam};
-use crate::vm::next_id;
 
 /// `erlang.send`.
 pub(super) fn send(
@@ -194,7 +193,7 @@ pub(super) fn watch<'py>(host: &dyn Host, dest: &Bound<'py, PyAny>) -> PyResult<
         Destination::Unknown => return Err(unknown(dest)),
     };
     let server = server::pid().ok_or_else(not_running)?;
-    let callback = Callback::new(next_id(), Arc::new(NotAwaited));
+    let callback = Callback::new(next_id(py)?, Arc::new(NotAwaited));
     let sent = ReplyBuffer::new().send_to(&server, |env| {
         let pending = Pending::new(usize::MAX);
         let queue = CallbackQueue::new(&callback, None, pending, nested);
