@@ -1,4 +1,4 @@
-//! What ends a conversion.
+//! Errors of a conversion. Made on the thread that converts.
 
 use pyo3::PyErr;
 use std::fmt;
@@ -14,7 +14,7 @@ pub enum Error {
     Python(PyErr),
     /// Bytes that are no term in the external term format.
     Malformed {
-        /// Where in the input.
+        /// Place in the input.
         at: usize,
         what: &'static str,
     },

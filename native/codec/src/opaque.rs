@@ -1,4 +1,4 @@
-//! `erlang.Term`: what Python holds of a term with no Python form: a pid, a reference, a port, a
+//! `erlang.Term`: the Python object for a term with no Python form: a pid, a reference, a port, a
 //! fun, a bit string. Back in Erlang it is the very same term.
 //!
 //! Made and used attached; dropped by whichever thread drops the last reference to it.
@@ -54,8 +54,8 @@ impl Term {
         self.0.hash()
     }
 
-    /// As `=:=` and hashes do, Python must tell `1` from `1.0` in a term: it calls equal what has
-    /// one hash. `<` and `>` are the order of terms.
+    /// `==` is `=:=`: Python must tell `1` from `1.0` in a term, as hashes do, since equal objects
+    /// have one hash. `<` and `>` are the order of terms.
     fn __richcmp__(&self, other: &Self, op: CompareOp) -> bool {
         match op {
             CompareOp::Eq => self.0.is_identical(other.opaque()),

@@ -14,7 +14,7 @@ use std::{panic, thread};
 use crate::etf::{Decoder, Encoder, decode};
 use crate::{Error, Stop, write};
 
-/// As much as a thread of Python has: a debug build needs some KiB for each container.
+/// The stack of a thread of Python in the VM: a debug build needs some KiB for each container.
 const STACK_SIZE: usize = 64 << 20;
 
 /// Runs `test` attached.

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyMemoryView;
 use std::ffi::c_int;
 
-/// What keeps bytes alive, and in their place, for as long as Python looks at them.
+/// Keeps bytes alive, and in their place, for as long as Python looks at them.
 pub trait ByteOwner: Send + Sync {
     /// The same immutable bytes at each call.
     fn bytes(&self) -> &[u8];
@@ -23,7 +23,7 @@ pub(crate) fn over<'py>(py: Python<'py>, owner: Box<dyn ByteOwner>) -> PyResult<
     Ok(PyMemoryView::from(exporter.as_any())?.into_any())
 }
 
-/// What the memoryview asks for its bytes.
+/// The exporter behind the memoryview, which is asked for the bytes once for each view.
 #[pyclass(frozen, module = "erlang")]
 struct BinaryView {
     owner: Box<dyn ByteOwner>,

@@ -10,50 +10,17 @@
 //! in use.
 
 mod rare;
+mod writer;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::{ptr, slice};
 
 use crate::error::{Error, Stop, Why};
-use crate::limits::{CHECK_INTERVAL, MAX_ARITY, MAX_BYTES, MAX_DEPTH, MAX_TERMS};
-use crate::opaque::Term;
+use crate::limits::{CHECK_INTERVAL, MAX_ARITY, MAX_BYTES, MAX_DEPTH};
 use crate::python_ffi::{float_value, list_item, list_size, tuple_item, type_name};
 
-pub type Written = Result<(), Stop>;
-
-/// What a walk is told to. Each call adds one term, or begins or ends a container, whose elements
-/// come in between; keys and values of a map alternate. No method may run Python code.
-pub trait Writer {
-    fn none(&mut self) -> Written;
-    fn boolean(&mut self, value: bool) -> Written;
-    fn integer(&mut self, value: i64) -> Written;
-    /// An integer that is no `i64`: its magnitude, little-endian, with no zero at the end.
-    fn big_integer(&mut self, is_negative: bool, magnitude: &[u8]) -> Written;
-    fn float(&mut self, value: f64) -> Written;
-    /// The bytes live and stay unchanged as long as `owner`, if there is one.
-    fn binary(&mut self, bytes: &[u8], owner: Option<&Bound<'_, PyAny>>) -> Written;
-    fn opaque(&mut self, term: &Term) -> Written;
-    /// Anything without a form of its own.
-    fn object(&mut self, object: &Bound<'_, PyAny>) -> Written;
-    /// There will be about `length` items.
-    fn begin_list(&mut self, length: usize) -> Written;
-    fn end_list(&mut self, length: usize) -> Written;
-    fn begin_tuple(&mut self, arity: usize) -> Written;
-    fn end_tuple(&mut self, arity: usize) -> Written;
-    fn begin_map(&mut self, size: usize) -> Written;
-    /// Fails with `KeyCollision` if two keys are one term.
-    fn end_map(&mut self, size: usize, keys: Keys) -> Written;
-}
-
-/// What the walk knows of the keys of a dict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keys {
-    /// Two keys never become one term.
-    Distinct,
-    /// They may: `'a'` and `b'a'` do.
-    Unknown,
-}
+pub use writer::{Keys, Writer, Written};
 
 /// Writes `object`. Calls `must_stop` now and then, and ends with `Interrupted` if that returns
 /// `true`. After an error the writer holds a part, and is of no use.
@@ -82,12 +49,12 @@ struct Walk<'w, 'py, W> {
     must_stop: &'w dyn Fn() -> bool,
     /// The containers around the object at hand, outermost first.
     path: Vec<Bound<'py, PyAny>>,
-    /// Of the dicts among them, the keys and values that have not been written, outermost first.
+    /// Keys and values of these dicts that have not been written, outermost first.
     entries: Vec<Bound<'py, PyAny>>,
     terms: usize,
     /// The number of terms at which to look at the limits.
     next_check: usize,
-    /// Of the binaries.
+    /// Bytes of the binaries so far.
     bytes: usize,
 }
 
@@ -184,35 +151,6 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         unsafe { self.check(object) }
     }
 
-    #[cold]
-    unsafe fn check(&mut self, object: *mut ffi::PyObject) -> Written {
-        if self.terms > MAX_TERMS {
-            // SAFETY: the caller's.
-            let object = unsafe { self.hold(object) };
-            return unconvertible(Why::TooLarge, type_name(&object));
-        }
-        self.next_check = (self.terms + CHECK_INTERVAL).min(MAX_TERMS + 1);
-        if (self.must_stop)() {
-            return Err(Error::Interrupted.into());
-        }
-        Ok(())
-    }
-
-    /// # Safety
-    /// Attached, and a live `int`.
-    unsafe fn integer(&mut self, number: *mut ffi::PyObject) -> Written {
-        let mut overflow = 0;
-        // SAFETY: an int: no conversion is called.
-        unsafe {
-            let small = ffi::PyLong_AsLongLongAndOverflow(number, &mut overflow);
-            if overflow == 0 {
-                self.writer.integer(small)
-            } else {
-                self.big_integer(&self.hold(number), overflow < 0)
-            }
-        }
-    }
-
     /// # Safety
     /// Attached, and a live `str`.
     unsafe fn text(&mut self, text: *mut ffi::PyObject) -> Written {
@@ -230,7 +168,7 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         }
     }
 
-    /// One big object, found a million times in a list, is a million binaries.
+    /// Counts the bytes: one big object, found a million times in a list, is a million binaries.
     fn binary(&mut self, bytes: &[u8], owner: Option<&Bound<'py, PyAny>>) -> Written {
         self.bytes = self.bytes.saturating_add(bytes.len());
         if self.bytes > MAX_BYTES {
@@ -293,8 +231,9 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         self.writer.end_tuple(arity)
     }
 
-    /// Once an object is not plain, it and all that come after it are held first: code that runs
-    /// meanwhile may change the dict, which would be read in part, or twice.
+    /// Entries are written at once while they are plain. The first object that is not, and all after
+    /// it, are held before one of them is written: code that runs meanwhile may change the dict,
+    /// which would be read in part, or twice.
     unsafe fn dict(&mut self, dict: *mut ffi::PyObject) -> Written {
         let first = self.entries.len();
         let (mut position, mut key, mut value) = (0, ptr::null_mut(), ptr::null_mut());

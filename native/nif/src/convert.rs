@@ -45,7 +45,7 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// What tells its receiver the form of it.
+    /// The atom that tells the receiver which form the term has.
     pub(crate) fn tag(&self) -> Atom {
         if self.is_external {
             atoms::external()
@@ -89,7 +89,7 @@ pub(crate) fn to_term<'a>(
     }
 }
 
-/// As `to_term`, for a receiver that decodes nothing.
+/// The Erlang form of an object as terms, for a receiver that decodes nothing.
 pub(crate) fn to_message<'a>(
     env: Env<'a>,
     object: &Bound<'_, PyAny>,

@@ -18,7 +18,7 @@ const TYPICAL_SIZE: usize = 10;
 /// binaries that are too big to be copied.
 pub struct Encoder {
     bytes: Vec<u8>,
-    /// Where the lists and maps begin that have not ended.
+    /// Places at which lists and maps begin that have not ended.
     open: Vec<usize>,
     max_binary: usize,
 }
@@ -54,14 +54,14 @@ impl Encoder {
         Ok(())
     }
 
-    /// Its length may be another one at its end.
+    /// Begins a list or a map; `end` replaces the number of elements by the true one.
     fn begin(&mut self, tag: u8, elements: usize) -> Written {
         self.bytes.reserve(elements.saturating_mul(TYPICAL_SIZE));
         self.open.push(self.bytes.len());
         self.head(tag, elements)
     }
 
-    /// Gives the place of the first element.
+    /// Ends the innermost list or map; returns the place of its first element.
     fn end(&mut self, length: usize) -> Result<usize, Stop> {
         let start = self.open.pop().ok_or(Stop::Refused)?;
         let length = u32::try_from(length).map_err(|_| Stop::Refused)?;

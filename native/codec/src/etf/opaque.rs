@@ -13,7 +13,7 @@ use super::tags::{
 use crate::opaque::Opaque;
 use crate::read::Fallible;
 
-/// One whole term, without the version. Two of them are identical if their bytes are: a node of the
+/// A whole term, without the version. Two of them are identical if their bytes are: a node of the
 /// BEAM encodes a term in one way.
 pub(super) struct External {
     bytes: Box<[u8]>,
@@ -38,7 +38,7 @@ impl External {
         self.bytes.first().copied().unwrap_or(0)
     }
 
-    /// As Erlang orders the kinds of terms.
+    /// The place of the kind of the term in Erlang's order.
     fn rank(&self) -> u8 {
         match self.tag() {
             REFERENCE | NEW_REFERENCE | NEWER_REFERENCE => 0,

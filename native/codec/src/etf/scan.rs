@@ -12,7 +12,7 @@ use crate::read::Fallible;
 /// Characters of an atom.
 const MAX_ATOM: usize = 255;
 
-/// A place in the input. Each method that takes bytes fails if there are fewer.
+/// A place in the input. A method that takes bytes fails if there are fewer.
 #[derive(Clone, Copy)]
 pub(super) struct Cursor<'a> {
     pub(super) input: &'a [u8],
@@ -131,7 +131,7 @@ impl<'a> Cursor<'a> {
         Ok((is_negative, self.slice(size)?))
     }
 
-    /// Takes a term but the terms in it, which come next: how many those are.
+    /// Takes a term but the terms in it, which come next; returns how many those are.
     fn skip_head(&mut self) -> Fallible<usize> {
         let tag = self.peek()?;
         let mut fixed = |size: usize| self.slice(1 + size).map(|_| 0);
@@ -165,7 +165,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// As `skip_head`, for pids and the like.
+    /// Does the same for pids, ports, references and funs.
     fn skip_other(&mut self, tag: u8) -> Fallible<usize> {
         self.unsupported(tag)?;
         self.at += 1;
@@ -216,7 +216,7 @@ pub(super) fn skip(input: &[u8], at: usize) -> Fallible<usize> {
     let mut cursor = Cursor { input, at };
     let mut terms = 1_usize;
     while terms > 0 {
-        // Each is a byte at least: no loop longer than the input.
+        // A term is a byte at least: no loop longer than the input.
         if terms > cursor.left() {
             return cursor.malformed("the input is shorter than a length in it");
         }

@@ -1,4 +1,4 @@
-//! What terms are read from: a cursor, which each method that takes a term moves past it.
+//! The side of a conversion that terms are read from. Called by `read`, attached.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -10,7 +10,7 @@ use crate::view::ByteOwner;
 /// Boxed: on the way of every element, and returned in registers.
 pub type Fallible<T> = Result<T, Box<Error>>;
 
-/// What a term is.
+/// The kind of a term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Integer,
@@ -43,7 +43,7 @@ pub enum Tag {
     View,
 }
 
-/// A cursor, which stands at a term. A container is opened, which gives a cursor of its own; each
+/// A cursor, which stands at a term; a method that takes a term moves past it. A container is opened, which gives a cursor of its own; each
 /// of its elements is come to by a method, and then read before the next. Only `other` may run
 /// Python code.
 pub trait Reader {

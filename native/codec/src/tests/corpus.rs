@@ -55,7 +55,7 @@ fn each_input_has_an_outcome_written_down() {
     assert_eq!(files, names);
 }
 
-/// Each beginning of an input is an error, and no beginning is read beyond its end.
+/// A beginning of an input is an error, and is not read beyond its end.
 #[test]
 fn no_beginning_of_an_input_is_a_term() {
     attached(|py| {
@@ -71,7 +71,7 @@ fn no_beginning_of_an_input_is_a_term() {
     });
 }
 
-/// What has been decoded is encoded and decoded to the same, but for `bytes` that are text.
+/// Decoded objects are encoded and decoded to the same, but for `bytes` that are text.
 #[test]
 fn what_is_read_is_written_back() {
     attached(|py| {

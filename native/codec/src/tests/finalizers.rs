@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use super::{attached, encode, eval, exec};
 
-/// Each cycle that is left behind has a finalizer, which runs `change` and leaves another one.
+/// Python code: a cycle that is left behind has a finalizer, which runs `change` and leaves another one.
 /// Collections come as often as they can.
 const CHANGER: &str = "
 import gc
@@ -24,7 +24,7 @@ runs = 0
 /// The collector has one threshold. Taken before the GIL, which a thread with it releases.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// What is walked takes many allocations: each set becomes a list.
+/// Encodes `x`, which takes many allocations if there are sets in it: each becomes a list.
 fn walk(globals: &Bound<'_, PyDict>, py: Python<'_>) -> bool {
     py.run(c"gc.set_threshold(1, 1, 1); Changer()", Some(globals), None)
         .unwrap();
@@ -90,7 +90,7 @@ fn text_that_is_an_error_may_go() {
     );
 }
 
-/// What has been encoded before and after a change is a term all the same.
+/// Parts from before and after a change are one term all the same.
 #[test]
 fn what_was_written_is_a_term() {
     let _turn = TURN.lock();

@@ -1,4 +1,4 @@
-//! What is too much, in both directions, and how soon a conversion stops.
+//! Limits of both directions, and how soon a conversion stops.
 
 use pyo3::prelude::*;
 use std::cell::Cell;

@@ -1,4 +1,4 @@
-//! What a reader is asked for beside one value: arguments, keyword arguments, names, views; and
+//! Reads of other things than one value: arguments, keyword arguments, names, views; and
 //! the text of a term in an error.
 
 use pyo3::prelude::*;

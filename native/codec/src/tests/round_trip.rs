@@ -104,7 +104,7 @@ fn a_value_with_another_form_comes_back_in_it() {
     });
 }
 
-/// As `term_to_binary` writes them.
+/// The same as `term_to_binary` writes.
 #[test]
 fn the_bytes_of_a_value_are_those_of_the_beam() {
     let values: [(&str, &[u8]); 16] = [

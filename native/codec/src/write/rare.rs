@@ -1,4 +1,4 @@
-//! The conversions that make Python objects on the way, or that are rare. Called by the walk,
+//! The parts of the walk that are rare, or make Python objects on the way. Called by the walk,
 //! attached, with an object that is held. A garbage collection may run here.
 
 use pyo3::ffi;
@@ -10,11 +10,43 @@ use pyo3::types::{
 
 use super::{Walk, Writer, Written, unconvertible};
 use crate::error::{Error, Stop, Why};
-use crate::limits::{LIST_CELL, MAX_INTEGER};
+use crate::limits::{CHECK_INTERVAL, LIST_CELL, MAX_INTEGER, MAX_TERMS};
 use crate::opaque::Term;
+use crate::python_ffi::type_name;
 
 impl<'py, W: Writer> Walk<'_, 'py, W> {
-    /// What is none of the types of the walk itself.
+    /// # Safety
+    /// Attached, and a live object.
+    #[cold]
+    pub(super) unsafe fn check(&mut self, object: *mut ffi::PyObject) -> Written {
+        if self.terms > MAX_TERMS {
+            // SAFETY: the caller's.
+            let object = unsafe { self.hold(object) };
+            return unconvertible(Why::TooLarge, type_name(&object));
+        }
+        self.next_check = (self.terms + CHECK_INTERVAL).min(MAX_TERMS + 1);
+        if (self.must_stop)() {
+            return Err(Error::Interrupted.into());
+        }
+        Ok(())
+    }
+
+    /// # Safety
+    /// Attached, and a live `int`.
+    pub(super) unsafe fn integer(&mut self, number: *mut ffi::PyObject) -> Written {
+        let mut overflow = 0;
+        // SAFETY: an int: no conversion is called.
+        unsafe {
+            let small = ffi::PyLong_AsLongLongAndOverflow(number, &mut overflow);
+            if overflow == 0 {
+                self.writer.integer(small)
+            } else {
+                self.big_integer(&self.hold(number), overflow < 0)
+            }
+        }
+    }
+
+    /// Writes an object of any other type than those of the walk itself.
     pub(super) fn rare(&mut self, object: &Bound<'py, PyAny>) -> Written {
         if object.is_instance_of::<PySet>() || object.is_instance_of::<PyFrozenSet>() {
             // SAFETY: attached, and held.
@@ -52,7 +84,7 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
     pub(super) fn big_integer(&mut self, number: &Bound<'py, PyAny>, negative: bool) -> Written {
         let digits = magnitude(number)?;
         let digits = digits.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes();
-        // It stands on the heap of the BEAM, among the other terms.
+        // A big integer stands on the heap of the BEAM, among the other terms.
         self.terms += digits.len() / LIST_CELL;
         self.writer.big_integer(negative, digits)
     }

@@ -1,5 +1,5 @@
-//! Terms of the BEAM, for the codec: what reads and writes them, and what one side holds of the
-//! other. Used on workers, attached, by `convert`.
+//! Terms of the BEAM, for the codec: their reader and writer, and the handles that one side holds
+//! on things of the other. Used on workers, attached, by `convert`.
 
 mod atom_cache;
 mod choose_encoding;

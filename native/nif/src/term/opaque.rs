@@ -1,4 +1,4 @@
-//! Terms of the BEAM that Python holds: what is behind an `erlang.Term` here. Made and used on
+//! Terms of the BEAM that Python holds: the `Opaque` behind an `erlang.Term` here. Made and used on
 //! threads that are attached; dropped by whichever thread drops the last reference.
 
 use py_codec::Opaque;
@@ -38,7 +38,7 @@ impl Held {
 pub(crate) trait OfBeam: Sized {
     fn wrap<'py>(py: Python<'py>, term: Term<'_>) -> PyResult<Bound<'py, PyAny>>;
 
-    /// Of what `make` makes in an environment of its own.
+    /// Keeps the term that `make` makes in an environment of its own.
     fn make(make: impl for<'a> FnOnce(Env<'a>) -> Option<Term<'a>>) -> Option<Self>;
 
     fn copy(&self) -> Self;

@@ -41,13 +41,13 @@ impl<'a> TermReader<'a> {
 /// The entries of a map that have not been come to.
 pub(crate) struct Entries<'a> {
     entries: Option<MapIterator<'a>>,
-    /// Of the key that was come to last.
+    /// The value of the key that was come to last.
     value: ErlNifTerm,
     size: usize,
 }
 
 impl<'a> Reader for TermReader<'a> {
-    /// The rest of it.
+    /// The items that have not been come to.
     type List = ErlNifTerm;
     type Tuple = slice::Iter<'a, ErlNifTerm>;
     type Map = Entries<'a>;
