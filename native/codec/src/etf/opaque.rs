@@ -70,16 +70,7 @@ fn print(cursor: &mut Cursor<'_>) -> Fallible<String> {
             format!("#Port<{node}.{}>", u64::from_be_bytes(after.array()?))
         }
         REFERENCE => format!("#Ref<{}.{}>", atom(&mut after)?, after.word()?),
-        NEW_REFERENCE | NEWER_REFERENCE => {
-            let words = after.short()?;
-            let node = atom(&mut after)?;
-            after.slice(if tag == NEW_REFERENCE { 1 } else { 4 })?;
-            let mut text = String::new();
-            for _ in 0..words {
-                text = format!(".{}{text}", after.word()?);
-            }
-            format!("#Ref<{node}{text}>")
-        }
+        NEW_REFERENCE | NEWER_REFERENCE => words_of_reference(tag, &mut after)?,
         EXPORT => {
             let (module, function) = (atom(&mut after)?, atom(&mut after)?);
             let [_, arity] = after.array()?;
@@ -96,6 +87,19 @@ fn print(cursor: &mut Cursor<'_>) -> Fallible<String> {
             text_of(text, is_latin1).into_owned()
         }
     })
+}
+
+/// The words of a reference, the last one first.
+fn words_of_reference(tag: u8, after: &mut Cursor<'_>) -> Fallible<String> {
+    let words = after.short()?;
+    let node = atom(after)?;
+    after.slice(if tag == NEW_REFERENCE { 1 } else { 4 })?;
+    let mut text = Vec::with_capacity(words);
+    for _ in 0..words {
+        text.push(format!(".{}", after.word()?));
+    }
+    text.reverse();
+    Ok(format!("#Ref<{node}{}>", text.concat()))
 }
 
 fn atom(cursor: &mut Cursor<'_>) -> Fallible<String> {

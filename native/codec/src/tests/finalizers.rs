@@ -80,6 +80,11 @@ def change():
         item.clear()
         item.update({('k', runs): {3}, 'b': 2**71, b'b%d' % runs: 'x'})",
     );
+    walk_with(
+        "x = [{frozenset({n}): ['v%d' % n, str(n) * 40]} for n in range(500)]
+def change():
+    for item in x: item.clear()",
+    );
     walk_with("x = {n: {n} for n in range(500)}\ndef change(): x[runs + 1000] = x.pop(runs, {1})");
 }
 
