@@ -2,19 +2,21 @@
 //!
 //! # Layout
 //!
-//! - [`write()`] walks a Python object once, and tells a [`Writer`] what it finds. The order of
+//! A module uses only those above it in this list.
+//!
+//! - `limits`, `error`: how much is converted, and what ends a conversion.
+//! - `python_ffi`: containers of Python through the C level.
+//! - `opaque`: [`Term`], what Python holds of a term without a form of its own; an [`Opaque`] is behind it.
+//! - `view`, `text`: the memoryview of `{view, Binary}`, which keeps a [`ByteOwner`] alive; binaries as text.
+//! - `read`: [`read()`] reads a [`Reader`] once, and builds objects.
+//! - `write`: [`write()`] walks a Python object once, and tells a [`Writer`] what it finds. The order of
 //!   types and every limit stand there.
-//! - [`read()`] reads what a [`Reader`] stands at once, and builds objects.
-//! - [`etf`] is the external term format: an encoder, which is a `Writer`, and a decoder, which
-//!   is a `Reader`.
-//! - [`Term`] is what Python holds of a term without a Python form; an [`Opaque`] is behind it.
-//! - [`ByteOwner`] is what the memoryview of `{view, Binary}` keeps alive.
+//! - [`etf`]: the external term format: an encoder, which is a `Writer`, and a decoder, which is a `Reader`.
 //!
 //! Everything here runs on a thread that is attached to Python, and blocks on nothing. Code of a
 //! program may run in the middle: a garbage collection runs finalizers, and a key of a dict has
 //! a hash of its own. Each function that can start such code says so.
 
-mod describe;
 mod error;
 pub mod etf;
 mod limits;

@@ -1,18 +1,19 @@
 //! Terms to Python objects: what a [`Reader`] stands at is read once. Called attached; blocks on
 //! nothing. The keys of a map are hashed and compared, which may run code of a program.
 
+mod describe;
 mod reader;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyNone, PyString, PyTuple};
 
-use crate::describe::describe;
 use crate::error::{Error, Why};
 use crate::limits::{CHECK_INTERVAL, MAX_DEPTH};
 use crate::python_ffi::{new_dict, set_list_item};
 use crate::{text, view};
 
+use describe::describe;
 pub use reader::{Constant, Fallible, Kind, Reader, Tag, integer};
 
 /// The object that the next term of `reader` becomes. Calls `must_stop` now and then, and ends

@@ -1,7 +1,7 @@
 //! A term as a person reads it in an error: the beginning of it. What the BEAM prints would be the
 //! whole, and takes a time quadratic in the size of an integer.
 
-use crate::read::{Fallible, Kind, Reader};
+use super::{Fallible, Kind, Reader};
 
 /// Characters, give or take the last item.
 const LIMIT: usize = 200;
