@@ -88,7 +88,7 @@ behind_rows() ->
     Computing = behind(2, fun() -> ok = py:exec(Loop) end),
     [py_bench_row:row(#{name => "unbound eval, every ms", unit => ms, stats => Alone}),
      py_bench_row:row(#{name => "unbound eval, while 4 others sleep", unit => ms, stats => Sleeping,
-                        judge => p99, floor => {"p99 with nobody else", maps:get(p99, Alone)},
+                        judge => p99, floor => {"p99 of one caller alone", maps:get(p99, Alone)},
                         target => {most, 1}}),
      py_bench_row:row(#{name => "unbound eval, while 2 others compute", unit => ms,
                         stats => Computing, judge => p99,

@@ -16,7 +16,7 @@
 -type pending() :: {py_pending, Owner :: pid(), reference(),
                       py_nif:ticket() | {error, py:error_reason()}}.
 
--type target() :: py_nif:pool() | py_nif:lease() | py_nif:context() | py_nif:callback().
+-type target() :: py_nif:target().
 
 %% Milliseconds to wait for a message that is about to be sent.
 -define(GRACE_MS, 1000).
@@ -55,12 +55,13 @@ run_in(Context, Job, Timeout) ->
     submit(within(Context), Job, Timeout).
 
 %% @doc Returns the target of a job for this context: the callback that the calling process answers,
-%% if code of the context waits for that; else the context.
+%% if code of the context waits for that; else the context, with a mark by which the native side
+%% refuses every other target.
 -spec within(py:context() | py_nif:lease()) -> target().
 within(Context) ->
     case py_callback:current() of
         undefined ->
-            Context;
+            {context, Context};
         {Callback, Lease} ->
             case py_nif:lease_id(Context) of
                 Lease -> Callback;

@@ -13,7 +13,7 @@
          stream_next/4, stream_close/1]).
 
 -export_type([pool/0, lease/0, context/0, ticket/0, callback/0, stream/0, outgoing/0,
-              job/0, source/0, outcome/0, refusal/0,
+              target/0, job/0, source/0, outcome/0, refusal/0,
               load_error/0]).
 
 -type pool() :: reference().
@@ -23,6 +23,8 @@
 -type callback() :: reference().
 -type stream() :: reference().
 -type outgoing() :: reference().
+%% The queue that a job goes to. With the mark, the handle is nothing but a context or a lease.
+-type target() :: pool() | lease() | callback() | {context, context() | lease()}.
 -type name() :: atom() | binary().
 -type source() :: {call, name(), name(), [term()], #{name() => term()}}
                 | {eval | exec, binary(), #{name() => term()}}.
@@ -114,7 +116,7 @@ end_idle(_Lease, _Submitted) ->
 context(_Lease) ->
     erlang:nif_error(not_loaded).
 
--spec submit(pool() | lease() | context() | callback(), reference(), job(),
+-spec submit(target(), reference(), job(),
              Callers :: [pid()] | undefined) -> {ok, ticket()} | {error, refusal()}.
 submit(_Target, _Ref, _Job, _Callers) ->
     erlang:nif_error(not_loaded).

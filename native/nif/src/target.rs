@@ -1,8 +1,9 @@
 //! Where a job goes, by what Erlang names for it. Runs on scheduler threads.
 
-use rustler::{NifResult, ResourceArc, Term};
+use rustler::{Error as NifError, NifResult, ResourceArc, Term};
 use std::sync::{Arc, Mutex, Weak};
 
+use crate::atoms;
 use crate::error::Error;
 use crate::job::{CallbackHandle, CallbackQueue, Job, Placement, Ticket};
 use crate::pool::{Context, JobQueue, Lease, LeaseHandle, Pool, PoolHandle, Submission};
@@ -17,18 +18,30 @@ pub(crate) enum Target {
 }
 
 impl Target {
+    /// `{context, Handle}` is nothing but a context or a lease; a handle alone may be any target.
     pub(crate) fn decode(term: Term<'_>) -> NifResult<Self> {
-        if let Ok(context) = term.decode() {
-            return Ok(Self::Context(context));
+        if let Ok((mark, handle)) = term.decode::<(Term<'_>, Term<'_>)>() {
+            return if atoms::context() == mark {
+                Self::lease(handle)
+            } else {
+                Err(NifError::BadArg)
+            };
         }
-        if let Ok(lease) = lease_of(term) {
-            return Ok(Self::Lease(lease));
+        if let Ok(target) = Self::lease(term) {
+            return Ok(target);
         }
         if let Ok(callback) = term.decode::<ResourceArc<CallbackHandle>>() {
             return Ok(Self::Callback(Arc::clone(&callback.0)));
         }
         let pool: ResourceArc<PoolHandle> = term.decode()?;
         Ok(Self::Pool(Arc::clone(&pool.0)))
+    }
+
+    fn lease(term: Term<'_>) -> NifResult<Self> {
+        match term.decode() {
+            Ok(context) => Ok(Self::Context(context)),
+            Err(_) => lease_of(term).map(Self::Lease),
+        }
     }
 
     pub(crate) fn placement(&self) -> Placement {
