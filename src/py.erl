@@ -352,21 +352,7 @@ stream_start(Module, Function, Args) ->
 %% {@link stream_next/2} asks for it, and in between the context does other work.
 -spec stream_start(name(), name(), args(), kwargs()) -> result(stream()).
 stream_start(Module, Function, Args, Kwargs) ->
-    Source = py_call:job(Module, Function, Args, Kwargs),
-    case is_bound() andalso py_pool:binding(self()) of
-        {ok, Lease} ->
-            %% A process that has just lost its binding has none.
-            try open_stream(Lease, false, Source)
-            catch error:context_not_bound -> open_own_stream(Source)
-            end;
-        _ -> open_own_stream(Source)
-    end.
-
-open_own_stream(Source) ->
-    case bind(new) of
-        {ok, Context} -> open_stream(Context, true, Source);
-        {error, Reason} -> {error, Reason}
-    end.
+    py_stream:start(py_call:job(Module, Function, Args, Kwargs)).
 
 %% @equiv ctx_stream(Context, Module, Function, Args, #{})
 -spec ctx_stream(context(), name(), name(), args()) -> result(stream()).
@@ -377,16 +363,7 @@ ctx_stream(Context, Module, Function, Args) ->
 %% the stream.
 -spec ctx_stream(context(), name(), name(), args(), kwargs()) -> result(stream()).
 ctx_stream(Context, Module, Function, Args, Kwargs) ->
-    open_stream(Context, false, py_call:job(Module, Function, Args, Kwargs)).
-
-open_stream(Target, Own, Source) ->
-    Stream = py_nif:stream(Target, Own),
-    try py_call:submit(py_call:within(Target), {open, Stream, Source}, ?DEFAULT) of
-        ok -> {ok, Stream};
-        {error, Reason} -> ok = stream_close(Stream), {error, Reason}
-    catch
-        error:Reason -> ok = stream_close(Stream), error(Reason)
-    end.
+    py_stream:start_in(Context, py_call:job(Module, Function, Args, Kwargs)).
 
 %% @doc Returns `ok' when one {@type stream_message()} will come for this demand: with Count items,
 %% or with fewer, if there are no more.
@@ -397,22 +374,9 @@ open_stream(Target, Own, Source) ->
 %% either no message comes, and the stream goes on.
 -spec stream_next(stream(), Count :: pos_integer()) -> ok | {error, busy | overloaded}.
 stream_next(Stream, Count) when is_integer(Count), Count > 0 ->
-    case py_nif:stream_next(Stream, Count, get('$callers'), py_callback:current()) of
-        {ok, ok} -> ok;
-        {ok, done} -> tell(Stream, done);
-        {ok, sending} ->
-            %% The message of the demand before is about to be sent: a few instructions.
-            erlang:yield(),
-            stream_next(Stream, Count);
-        {error, context_not_bound} -> tell(Stream, {error, context_not_bound});
-        {error, Reason} -> {error, Reason}
-    end;
+    py_stream:next(Stream, Count);
 stream_next(_Stream, _Count) ->
     error(badarg).
-
-tell(Stream, What) ->
-    self() ! {py_stream, Stream, What},
-    ok.
 
 %% @doc Returns `ok' when the stream is over, and none of its messages is, or will be, in the
 %% mailbox of the calling process.
@@ -421,17 +385,7 @@ tell(Stream, What) ->
 %% demand is cancelled, and its code interrupted.
 -spec stream_close(stream()) -> ok.
 stream_close(Stream) ->
-    case py_nif:stream_close(Stream) of
-        ok ->
-            forget_messages(Stream);
-        sending ->
-            %% A message is about to be sent: a few instructions.
-            erlang:yield(),
-            stream_close(Stream)
-    end.
-
-forget_messages(Stream) ->
-    receive {py_stream, Stream, _} -> forget_messages(Stream) after 0 -> ok end.
+    py_stream:close(Stream).
 
 %%% Calls under way
 
