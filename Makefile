@@ -65,7 +65,7 @@ asan: setup all
 	@PYTHON="$(PYTHON_EXE)" scripts/asan
 
 lint: setup native
-	$(CARGO) fmt --manifest-path native/Cargo.toml --check
+	$(CARGO) fmt --all --manifest-path native/Cargo.toml --check
 	PYO3_PYTHON="$(PYTHON_EXE)" PYO3_BUILD_EXTENSION_MODULE=1 $(CARGO) clippy --locked \
 		--manifest-path native/Cargo.toml --target-dir native/target/lint -- -D warnings
 	PYO3_PYTHON="$(PYTHON_EXE)" PYO3_BUILD_EXTENSION_MODULE=1 $(CARGO) clippy --locked \
@@ -76,7 +76,7 @@ lint: setup native
 	$(REBAR3) dialyzer
 
 format:
-	$(CARGO) fmt --manifest-path native/Cargo.toml
+	$(CARGO) fmt --all --manifest-path native/Cargo.toml
 
 docs: setup
 	@scripts/docs
