@@ -1,7 +1,8 @@
-//! The calls that a thread is in the middle of, innermost last. There are several when the process
-//! that answers a callback submits jobs itself.
+//! The call stack of a thread: the calls that it is in the middle of, innermost last. There are
+//! several while the process of a callback submits jobs itself.
 //!
-//! Thread-local, since the code of a call comes back here through Python. Used attached.
+//! Thread-local, since code of a call reaches the engine again through Python, which passes no value
+//! of the engine on. Used by the thread itself, attached; blocks on nothing.
 
 use std::cell::{Cell, RefCell};
 use std::mem;
@@ -20,12 +21,12 @@ struct Calls {
     next_id: Cell<u64>,
 }
 
-/// One call under way, or the event loop of a lease.
+/// One call under way, or one run of the event loop of a lease.
 #[derive(Clone)]
 pub struct ActiveCall {
     pub host: Arc<dyn Host>,
     pub namespace: Rc<Namespace<'static>>,
-    /// Tells the calls of a thread apart.
+    /// Different from the id of every other call of the thread.
     id: u64,
 }
 
@@ -38,28 +39,28 @@ impl Calls {
     }
 }
 
-/// The innermost call of the calling thread. `None` between two calls, while the worker cleans up,
-/// and on a thread that serves no jobs.
+/// Returns the innermost call of the calling thread; `None` between two calls, while the worker
+/// cleans up, and on a thread that serves no jobs.
 #[must_use]
 pub fn innermost() -> Option<ActiveCall> {
     let last = |calls: &Calls| calls.stack.borrow().last().cloned();
-    // Fails while the thread ends.
+    // Fails while the thread ends, when its thread-locals are gone.
     CALLS.try_with(last).ok().flatten()
 }
 
-/// The calling thread is in exactly one call. An asyncio task of the lease makes no progress during
-/// a nested one.
+/// Whether the calling thread is in exactly one call. During a nested call no asyncio task of the
+/// lease makes progress.
 #[must_use]
 pub fn is_outermost() -> bool {
     CALLS.with(|calls| calls.stack.borrow().len() == 1)
 }
 
-/// Runs `body`, whose code finds its call by the call stack. Returns also whether the call was still on
-/// the stack at the end.
+/// Pushes a call, runs `body`, and pops the call. Returns the result of `body`, and whether the call
+/// was still on the stack then. Called by the host on the thread that serves the job.
 ///
 /// Calls end in the order of the stack, unless code switches C stacks: with `greenlet`, a call may
-/// end while one that is nested in it is suspended on another stack. The nested call goes from the
-/// stack with the outer one, and finds out here when it goes on.
+/// end while one that is nested in it is suspended on another stack. The nested call is popped with
+/// the outer one, and gets `false` when it is resumed and returns.
 pub fn with_call<T>(
     host: &Arc<dyn Host>,
     namespace: &Rc<Namespace<'_>>,
@@ -68,8 +69,8 @@ pub fn with_call<T>(
     CALLS.with(|calls| {
         let id = calls.next_id.get();
         calls.next_id.set(id + 1);
-        // SAFETY: the lifetime is that of the attachment of this thread, which lasts as long as
-        // anything that uses its call stack.
+        // SAFETY: `'py` is the attachment of this thread; the call is popped before `with_call`
+        // returns, and only attached code of this thread reads the stack.
         let namespace = unsafe {
             mem::transmute::<Rc<Namespace<'_>>, Rc<Namespace<'static>>>(Rc::clone(namespace))
         };
@@ -78,20 +79,20 @@ pub fn with_call<T>(
             namespace,
             id,
         });
-        let pop = Pop { calls, id };
+        let pop = PopGuard { calls, id };
         let done = body();
-        (done, pop.is_there())
+        (done, pop.is_on_stack())
     })
 }
 
-/// Takes a call from the stack, and what is nested in it, also when `body` panics.
-struct Pop<'a> {
+/// Pops a call, and the calls that are nested in it, also when `body` panics.
+struct PopGuard<'a> {
     calls: &'a Calls,
     id: u64,
 }
 
-impl Pop<'_> {
-    fn is_there(&self) -> bool {
+impl PopGuard<'_> {
+    fn is_on_stack(&self) -> bool {
         self.calls
             .stack
             .borrow()
@@ -100,12 +101,12 @@ impl Pop<'_> {
     }
 }
 
-impl Drop for Pop<'_> {
+impl Drop for PopGuard<'_> {
     fn drop(&mut self) {
         let mut stack = self.calls.stack.borrow_mut();
-        let own = stack.iter().rposition(|call| call.id == self.id);
-        let ended = own.map(|index| stack.split_off(index));
-        // What the calls refer to is dropped after the borrow.
+        let index = stack.iter().rposition(|call| call.id == self.id);
+        let ended = index.map(|index| stack.split_off(index));
+        // The calls are dropped after the borrow: a finalizer may run, and look at the stack.
         drop(stack);
         drop(ended);
     }

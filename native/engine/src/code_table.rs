@@ -1,18 +1,19 @@
-//! Compiled code by its source, with a bound: what [`crate::python::code_cache`] keeps for all workers.
-//! Called attached, under the lock of the cache.
+//! The table of compiled code by its source, bounded: the data of [`crate::python::code_cache`], which
+//! all workers share. Called attached, under the lock of the cache; blocks on nothing.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// More than a program's distinct snippets, few enough to scan.
+/// Most entries: more than a program has distinct snippets, few enough to scan.
 const MAX_ENTRIES: usize = 512;
-/// Bytes of source.
+/// Most bytes of source in all entries.
 const MAX_BYTES: usize = 1 << 21;
-/// When that is too much, one part in so many goes at once: the releaser is woken once for many.
-const GOES: usize = 5;
+/// An overflow evicts one fifth of the table, so that the releaser is woken once for many entries.
+const EVICTED_SHARE: usize = 5;
 
+/// How source is compiled: as one expression, or as statements.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Mode {
     Eval,
@@ -21,8 +22,10 @@ pub enum Mode {
 
 pub(crate) struct Entry {
     pub(crate) code: Py<PyAny>,
+    /// The value of `CodeTable::clock` at the last use.
     last_use: u64,
-    /// Where in `homes` it is: nowhere until an error asks.
+    /// The keys of the entry in `sources`; empty until `source_of` is first called with the entry in
+    /// the table.
     parts: Vec<usize>,
 }
 
@@ -30,16 +33,17 @@ pub(crate) struct Entry {
 pub(crate) struct CodeTable {
     eval: HashMap<Arc<str>, Entry>,
     exec: HashMap<Arc<str>, Entry>,
-    /// By the address of a code object, which its entry keeps alive.
-    homes: HashMap<usize, Arc<str>>,
+    /// The source by the address of a code object, which its entry keeps alive.
+    sources: HashMap<usize, Arc<str>>,
     bytes: usize,
+    /// Counts the calls of `find`.
     clock: u64,
 }
 
 impl CodeTable {
-    /// The source of which `code` is a part. Runs no code of a program: it asks nothing but code
-    /// objects.
-    pub(crate) fn home(
+    /// Returns the source that `code` was compiled from, as a whole or as a part. `name` is
+    /// `co_consts`. Runs no code of a program: reads attributes of code objects only.
+    pub(crate) fn source_of(
         &mut self,
         code: &Bound<'_, PyAny>,
         name: &Bound<'_, PyString>,
@@ -47,10 +51,10 @@ impl CodeTable {
         let entries = self.exec.iter_mut().chain(self.eval.iter_mut());
         for (source, entry) in entries.filter(|(_, entry)| entry.parts.is_empty()) {
             parts(entry.code.bind(code.py()), name, &mut entry.parts);
-            let homes = entry.parts.iter().map(|part| (*part, Arc::clone(source)));
-            self.homes.extend(homes);
+            let parts = entry.parts.iter().map(|part| (*part, Arc::clone(source)));
+            self.sources.extend(parts);
         }
-        self.homes.get(&(code.as_ptr() as usize)).cloned()
+        self.sources.get(&(code.as_ptr() as usize)).cloned()
     }
 
     fn entries(&mut self, mode: Mode) -> &mut HashMap<Arc<str>, Entry> {
@@ -60,6 +64,7 @@ impl CodeTable {
         }
     }
 
+    /// Returns the code of `source`, and counts a use of it.
     pub(crate) fn find<'py>(
         &mut self,
         py: Python<'py>,
@@ -73,6 +78,8 @@ impl CodeTable {
         Some(entry.code.bind(py).clone())
     }
 
+    /// Adds an entry. Returns the entries that were replaced or evicted, which the caller drops after
+    /// the lock: a weak reference to a code object may have a callback.
     pub(crate) fn insert(
         &mut self,
         mode: Mode,
@@ -95,8 +102,8 @@ impl CodeTable {
         dropped.extend(old.map(|old| self.forget(source, old)));
         if self.exceeds(MAX_ENTRIES, MAX_BYTES) {
             while self.exceeds(
-                MAX_ENTRIES - MAX_ENTRIES / GOES,
-                MAX_BYTES - MAX_BYTES / GOES,
+                MAX_ENTRIES - MAX_ENTRIES / EVICTED_SHARE,
+                MAX_BYTES - MAX_BYTES / EVICTED_SHARE,
             ) {
                 dropped.extend(self.evict());
             }
@@ -108,6 +115,7 @@ impl CodeTable {
         self.eval.len() + self.exec.len() > entries || self.bytes > bytes
     }
 
+    /// Removes the entry that was not used for the longest time.
     fn evict(&mut self) -> Option<Entry> {
         let oldest = |entries: &HashMap<Arc<str>, Entry>| {
             let oldest = entries.iter().min_by_key(|(_, entry)| entry.last_use);
@@ -123,16 +131,17 @@ impl CodeTable {
         entry.map(|entry| self.forget(&mode.1, entry))
     }
 
+    /// Uncounts an entry that was removed.
     fn forget(&mut self, source: &str, entry: Entry) -> Entry {
         self.bytes -= source.len();
         for part in &entry.parts {
-            self.homes.remove(part);
+            self.sources.remove(part);
         }
         entry
     }
 }
 
-/// The addresses of `code`, and of the functions, classes and comprehensions in it.
+/// Appends the addresses of `code`, and of the functions, classes and comprehensions in it.
 fn parts(code: &Bound<'_, PyAny>, name: &Bound<'_, PyString>, found: &mut Vec<usize>) {
     found.push(code.as_ptr() as usize);
     let constants = code.getattr(name);

@@ -1,4 +1,5 @@
-//! Runs a request in a namespace. Runs on the thread that serves the job, attached.
+//! Runs a request in a namespace. Called by the host on the thread that serves the job, attached;
+//! blocks as long as the code of the request does.
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -7,7 +8,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use crate::namespace::Namespace;
 use crate::python::code_cache::{self, Mode, evaluate};
 
-/// What a job asks for, as Python objects.
+/// A request whose terms have become Python objects.
 pub enum Request<'py, 'a> {
     /// Calls a function of a module.
     Call {
@@ -23,10 +24,11 @@ pub enum Request<'py, 'a> {
     },
 }
 
-/// Runs `request`, and calls `finish` with its value while the locals of the request are there.
+/// Runs `request`, and returns what `finish` makes of its value. `finish` is called while the locals
+/// of the request are still globals.
 ///
 /// # Errors
-/// What the code has raised, or what `finish` returned.
+/// The exception that the code has raised, or the error of `finish`.
 pub fn execute<'py, T, E: From<PyErr>>(
     namespace: &Namespace<'py>,
     request: Request<'py, '_>,
@@ -54,7 +56,7 @@ pub fn execute<'py, T, E: From<PyErr>>(
     }
 }
 
-/// Finds a function of a module, which is imported if need be; `__main__` is the namespace.
+/// Returns a function of a module, which is imported if need be; `__main__` is the namespace.
 /// `function` may be dotted: `path.join` of `os`.
 ///
 /// # Errors
@@ -64,7 +66,7 @@ pub fn resolve<'py>(
     module: &Bound<'py, PyString>,
     function: &Bound<'py, PyString>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let home = if module == "__main__" {
+    let found = if module == "__main__" {
         namespace.module.clone().into_any()
     } else if let Some(imported) = find_module(module)? {
         imported
@@ -73,12 +75,14 @@ pub fn resolve<'py>(
     };
     let path = function.to_cow()?;
     if !path.contains('.') {
-        return home.getattr(function);
+        return found.getattr(function);
     }
     path.split('.')
-        .try_fold(home, |object, name| object.getattr(name))
+        .try_fold(found, |object, name| object.getattr(name))
 }
 
+/// Evaluates an expression or runs statements. The locals of an expression become arguments of a
+/// function where that can be; else they are globals for the time of the run.
 fn run<'py, T, E: From<PyErr>>(
     namespace: &Namespace<'py>,
     mode: Mode,
@@ -101,26 +105,26 @@ fn run<'py, T, E: From<PyErr>>(
     namespace.with_locals(&locals, || finish(evaluate(&code, globals)?))
 }
 
-/// A module that has been imported; waits for one that another thread is importing.
+/// Returns a module of `sys.modules`, or `None`. Waits, detached, while another thread imports it.
 fn find_module<'py>(name: &Bound<'py, PyString>) -> PyResult<Option<Bound<'py, PyAny>>> {
     // SAFETY: attached; a new reference, or null with or without an exception set.
     let module = unsafe { ffi::PyImport_GetModule(name.as_ptr()) };
-    // SAFETY: as above.
+    // SAFETY: attached, and the call has passed its reference on.
     let module = unsafe { Bound::from_owned_ptr_or_opt(name.py(), module) };
     match PyErr::take(name.py()) {
         Some(error) => Err(error),
-        // `None` there means that it must not be imported: the import says so.
+        // `None` in `sys.modules` forbids the import, which raises the error for it.
         None => Ok(module.filter(|module| !module.is_none())),
     }
 }
 
-/// Calls with positional arguments only.
+/// Calls `callable` with positional arguments only, which the vector call passes without a tuple.
 #[cfg(not(feature = "abi3"))]
 fn apply<'py>(
     callable: &Bound<'py, PyAny>,
     args: Vec<Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: a `Bound` is a pointer to a live object, and `args` holds as many.
+    // SAFETY: attached; a `Bound` is a pointer to a live object, and `args` has `args.len()` of them.
     unsafe {
         let first = args.as_ptr().cast::<*mut ffi::PyObject>();
         let none = std::ptr::null_mut();
@@ -129,6 +133,7 @@ fn apply<'py>(
     }
 }
 
+/// Calls `callable` with positional arguments only.
 #[cfg(feature = "abi3")]
 fn apply<'py>(
     callable: &Bound<'py, PyAny>,

@@ -1,8 +1,8 @@
-//! What is looked up in the interpreter once, when Python has started, before any code of a program
-//! can put something else in its place.
+//! The objects that are looked up in the interpreter once, when Python has started, before any code
+//! of a program can replace them; and the state that the interpreter has once.
 //!
-//! Filled by [`crate::start`], read on every thread that runs Python. The types are those of PyO3
-//! only: the modules that use them know what each one is for.
+//! Set by [`crate::start`] on Python's main thread, read on every thread that runs Python. The modules
+//! above this one document the use of each field.
 
 use once_cell::sync::OnceCell;
 use pyo3::exceptions::PyRuntimeError;
@@ -20,45 +20,50 @@ use crate::notify::Notify;
 
 static INTERPRETER: OnceCell<Interpreter> = OnceCell::new();
 
+/// The engine's data of the one interpreter.
 pub(crate) struct Interpreter {
-    /// For code that belongs to no job.
+    /// The host of code that belongs to no job.
     pub(crate) host: Arc<dyn Host>,
     pub(crate) builtins: Py<PyModule>,
     pub(crate) sys: Py<PyModule>,
     /// `sys.modules`.
     pub(crate) modules: Py<PyDict>,
-    /// `collect`, `get_count` and `isenabled` of `gc`, in a module that no code replaces.
+    /// `collect`, `get_count` and `isenabled` of `gc`, in a module that code of a program cannot
+    /// reach.
     pub(crate) gc: Py<PyModule>,
     /// `threading._active`: the `Thread` objects by the identities of their threads.
     pub(crate) active_threads: Py<PyDict>,
     pub(crate) compiler: Compiler,
-    /// Locked for an operation, by a thread that has the GIL and keeps it meanwhile: so no thread ever
-    /// waits for this lock.
+    /// Compiled code. Locked for one operation, by a thread that has the GIL and keeps it meanwhile,
+    /// so no thread ever waits for this lock.
     pub(crate) code_table: Mutex<CodeTable>,
     /// Replacements of standard streams that are in force, oldest first; see `python/std_streams.rs`.
+    /// Locked for one operation, attached; no object is dropped under the lock.
     pub(crate) stream_changes: Mutex<Vec<StreamChange>>,
     pub(crate) getters: Getters,
     pub(crate) types: Types,
     pub(crate) main: MainModule,
     pub(crate) erlang: ErlangClasses,
     pub(crate) interrupts: Interrupts,
-    /// Called at the end of each namespace, after its thread was reset.
+    /// Functions that a worker calls, attached, at the end of each namespace, after it has reset its
+    /// thread.
     pub(crate) ends: Vec<fn(Python<'_>) -> PyResult<()>>,
-    /// `cleanup.py`.
+    /// The module of `cleanup.py`.
     pub(crate) cleanup: Py<PyModule>,
-    /// `event_loop.py`, which imports `asyncio`: loaded when there is a first coroutine.
+    /// The module of `event_loop.py`, which imports `asyncio`: loaded for the first coroutine, or when
+    /// code has imported `asyncio`.
     pub(crate) event_loop: PyOnceLock<Py<PyModule>>,
-    /// A thread loads `event_loop.py`, and so imports `asyncio`.
+    /// Set once a thread has begun to load `event_loop.py`, and so to import `asyncio`.
     pub(crate) is_loading_event_loop: AtomicBool,
-    /// Gives `event_loop.py` what lies above `asyncio` in this crate.
+    /// Adds the functions to `event_loop.py` that modules above `asyncio` define.
     pub(crate) complete_event_loop: fn(&Bound<'_, PyModule>) -> PyResult<()>,
-    /// The number of the next call of Erlang, see [`Callback::id`](crate::host::callback::Callback).
+    /// The id of the next call of Erlang, see [`Callback::id`](crate::host::callback::Callback).
     pub(crate) next_call: AtomicU64,
     pub(crate) switch_interval: SwitchInterval,
     pub(crate) audit: Audit,
 }
 
-/// What makes code objects.
+/// The functions of Python that make code objects, and functions of them.
 pub(crate) struct Compiler {
     pub(crate) compile: Py<PyAny>,
     /// `compile_closure` of `closure.py`.
@@ -67,48 +72,51 @@ pub(crate) struct Compiler {
     pub(crate) function: Py<PyAny>,
 }
 
-/// One context has put something else into `sys.stdout` or `sys.stderr`.
+/// A replacement of `sys.stdout` or `sys.stderr` by the code of a context.
 pub(crate) struct StreamChange {
-    /// The namespace whose code did.
+    /// The namespace of the context, see `Namespace::owner`.
     pub(crate) owner: usize,
-    /// The index of the stream.
+    /// 0 for `sys.stdout`, 1 for `sys.stderr`.
     pub(crate) stream: usize,
+    /// The object before the replacement, and the one after it.
     pub(crate) found: Py<PyAny>,
     pub(crate) put: Py<PyAny>,
 }
 
-/// `__get__` of the descriptors of built-in classes.
+/// The methods `__get__` of descriptors of built-in classes, see `python/fields.rs`.
 pub(crate) struct Getters {
     pub(crate) mro: Py<PyAny>,
     pub(crate) qualname: Py<PyAny>,
     pub(crate) module: Py<PyAny>,
     pub(crate) attributes: Py<PyAny>,
     pub(crate) suppress_context: Py<PyAny>,
-    /// Of `BaseExceptionGroup`.
+    /// `BaseExceptionGroup.exceptions`.
     pub(crate) exceptions: Py<PyAny>,
-    /// Of the fields of a `SyntaxError`.
+    /// The fields of `SyntaxError`, in the order of `fields::SYNTAX`.
     pub(crate) syntax: Vec<Py<PyAny>>,
 }
 
+/// Classes by which objects are recognized.
 pub(crate) struct Types {
-    /// `types.GeneratorType`, `CoroutineType`, `AsyncGeneratorType`.
+    /// `types.GeneratorType`, `types.CoroutineType`, `types.AsyncGeneratorType`.
     pub(crate) generator: Py<PyAny>,
     pub(crate) coroutine: Py<PyAny>,
     pub(crate) async_generator: Py<PyAny>,
-    /// Index of each built-in exception class in `exception_class::NAMES`, by its address.
+    /// The index of each built-in exception class in `exception_class::NAMES`, by the address of the
+    /// class.
     pub(crate) exceptions: HashMap<usize, usize>,
 }
 
-/// What `sys.modules['__main__']` needs, see `main_module.py`.
+/// The objects of `main_module.py`.
 pub(crate) struct MainModule {
     /// The thread-local whose `module` is the `__main__` of a thread.
     pub(crate) current: Py<PyAny>,
     /// `sys.modules['__main__']`, and its class.
     pub(crate) entry: Py<PyAny>,
     pub(crate) entry_class: Py<PyType>,
-    /// The class of the `__loader__` of a namespace.
+    /// `Loader`: the class of the `__loader__` of a namespace.
     pub(crate) loader: Py<PyAny>,
-    /// Gives the entry its class again.
+    /// `reset`: gives the entry its class again.
     pub(crate) reset_entry: Py<PyAny>,
 }
 
@@ -119,15 +127,17 @@ pub(crate) struct ErlangClasses {
     pub(crate) overloaded: Py<PyAny>,
 }
 
+/// The objects by which an exception is raised in a thread, see `interrupt/raise.rs`.
 pub(crate) struct Interrupts {
-    /// `Interrupted`.
+    /// `erlang.Interrupted`.
     pub(crate) class: Py<PyAny>,
-    /// A loop in which a pending exception is raised, and its globals.
+    /// The code of a short loop, in which Python raises a pending exception, and its globals.
     pub(crate) code: Py<PyAny>,
     pub(crate) globals: Py<PyDict>,
-    /// COMPAT(3.12): one flag of the interpreter says that an exception is pending in some thread.
+    /// COMPAT(3.12): whether the interpreter has one flag for exceptions that are pending in any
+    /// thread.
     pub(crate) has_one_flag: bool,
-    /// Wakes the interrupter.
+    /// Notified when the interrupter has to look at its threads.
     pub(crate) notify: Notify,
 }
 
@@ -135,32 +145,35 @@ pub(crate) struct Interrupts {
 pub(crate) struct SwitchInterval {
     /// `_PyEval_SetSwitchInterval`, which writes a word and needs no GIL.
     pub(crate) set: Option<unsafe extern "C" fn(c_ulong)>,
-    /// What `sys.setswitchinterval` was last given, in microseconds.
+    /// The last argument of `sys.setswitchinterval`, in microseconds.
     pub(crate) chosen: AtomicU64,
 }
 
-/// What the audit hook has seen.
+/// Events that the audit hook and the patches have counted.
 #[derive(Default)]
 pub(crate) struct Audit {
-    /// How often a thread has set a trace or profile function for all threads.
+    /// How often code has set a trace or profile function for all threads.
     pub(crate) traced_all: AtomicU64,
-    /// A module was imported by which Python code calls C functions, and so may raise an exception in
-    /// any thread.
+    /// Set once a module was imported by which Python code calls C functions, and so may raise an
+    /// exception in any thread.
     pub(crate) may_raise: AtomicBool,
 }
 
-/// Runs once, on Python's main thread.
+/// Stores the data. Called once, by [`crate::start`] on Python's main thread.
 pub(crate) fn set(interpreter: Interpreter) {
-    // Python is started once.
+    // Cannot fail: Python is started once.
     let _: Result<(), _> = INTERPRETER.set(interpreter);
 }
 
-/// `None` until Python has started.
+/// Returns the data; `None` until Python has started.
 pub(crate) fn get() -> Option<&'static Interpreter> {
     INTERPRETER.get()
 }
 
-/// As [`get`], for a caller that can fail.
+/// Returns the data like [`get`], for a caller that can raise.
+///
+/// # Errors
+/// Python has not been set up.
 pub(crate) fn find(_: Python<'_>) -> PyResult<&'static Interpreter> {
     get().ok_or_else(|| PyRuntimeError::new_err("Python has not been set up"))
 }

@@ -1,18 +1,19 @@
-//! What Python code runs in, without a BEAM.
+//! The engine: an interpreter, its namespaces and its threads, in which a host runs Python code.
+//! Nothing in this crate needs a BEAM.
 //!
 //! # Layout
 //!
 //! A module uses only those above it in this list.
 //!
-//! - [`lock`], [`notify`]: the one way to take a lock; what wakes a thread of our own.
-//! - [`released`]: objects that wait for the releaser.
-//! - [`host`]: what the engine asks of its surroundings; a [call of Erlang](host::callback).
+//! - [`lock`], [`notify`]: the one way to take a lock; wakes the watchdog, the interrupter, the releaser.
+//! - [`released`]: the objects that the releaser drops.
+//! - [`host`]: the questions that the engine asks its host; a [call of Erlang](host::callback).
 //! - [`loop_waker`], `code_table`: wakes an event loop; compiled code by its source.
-//! - `interpreter`: what is looked up once.
-//! - [`python`]: classes, code objects, what Python and the system keep for a thread.
+//! - `interpreter`: the objects that are looked up in Python once.
+//! - [`python`]: classes, code objects, the state that Python and the system keep for a thread.
 //! - [`interrupt`]: an exception that is raised in another thread, and the mask that puts it off.
 //! - [`exception`]: a Python exception as plain data.
-//! - [`namespace`]: the globals of a lease, its `__main__`, and what it leaves on its thread.
+//! - [`namespace`]: the globals of a lease, its `__main__`, and the clean-up of its thread.
 //! - [`call_stack`]: the calls that a thread is in the middle of.
 //! - [`asyncio`]: the event loop of a lease, tasks, iterators.
 //! - [`erlang`]: the module `erlang`.

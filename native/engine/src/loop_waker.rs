@@ -1,7 +1,7 @@
-//! Wakes an event loop: an eventfd that the loop watches.
+//! Wakes an event loop by an eventfd, for which the loop has a reader.
 //!
 //! `wake` is called by scheduler threads, the watchdog, the interrupter and other workers: it never
-//! blocks and never attaches.
+//! blocks and never attaches. `first` and `after` are called by the loop, attached.
 
 use pyo3::prelude::*;
 use std::collections::VecDeque;
@@ -13,32 +13,34 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::host::Wake;
 use crate::lock::lock;
 
+/// The waker of one event loop.
 pub struct LoopWaker {
-    /// An `eventfd`, which does not block.
+    /// A non-blocking eventfd: readable while a wake-up has not been handled.
     file: File,
-    /// The callbacks that have something for the loop, by their numbers.
+    /// The ids of callbacks with an event that the loop has not taken. Locked for a push or a pop.
     ready: Mutex<VecDeque<u64>>,
 }
 
 impl LoopWaker {
     fn new() -> io::Result<Arc<Self>> {
-        // SAFETY: makes a descriptor, or returns -1.
+        // SAFETY: takes no pointer; returns a descriptor, or -1.
         let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if descriptor < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: just made, and owned by nobody else.
+        // SAFETY: the descriptor is new, and this `File` is its only owner.
         let file = unsafe { File::from_raw_fd(descriptor) };
         let ready = Mutex::default();
         Ok(Arc::new(Self { file, ready }))
     }
 
+    /// Makes the eventfd readable, so that the loop calls its reader.
     pub fn wake(&self) {
-        // It fails only when it would overflow: rung often enough.
+        // Fails only if the counter is at its maximum: the eventfd is readable then.
         let _: io::Result<usize> = (&self.file).write(&1_u64.to_ne_bytes());
     }
 
-    /// This callback has something for the loop.
+    /// Wakes the loop for an event of the callback with this id.
     fn wake_for(&self, callback: u64) {
         self.ready().push_back(callback);
         self.wake();
@@ -61,7 +63,7 @@ impl Wake for CallbackWaker {
     }
 }
 
-/// For Python code.
+/// A [`LoopWaker`] as `event_loop.py` has it.
 #[pyclass(frozen, name = "LoopWaker", module = "erlang")]
 pub(crate) struct PyLoopWaker(pub(crate) Arc<LoopWaker>);
 
@@ -76,24 +78,26 @@ impl PyLoopWaker {
         self.0.file.as_raw_fd()
     }
 
-    /// The first callback that has something for the loop. The bell is silent once there is none.
+    /// Returns the id of the first callback that is ready. Resets the eventfd, and returns `None`, if
+    /// there is none.
     fn first(&self) -> Option<u64> {
         loop {
             let first = self.0.ready().front().copied();
             if first.is_some() {
                 return first;
             }
-            // Fails when it was silent.
+            // Fails with `EAGAIN` if the eventfd was not readable.
             let _: io::Result<usize> = (&self.0.file).read(&mut [0; 8]);
             if self.0.ready().is_empty() {
                 return None;
             }
-            // Came in between: an interruption of the loop must not make it wait for ever.
+            // A callback became ready before the read, which took its wake-up. An interrupt may hit
+            // the loop before it handles the callback, so the eventfd has to be readable again.
             self.0.wake();
         }
     }
 
-    /// The next, when `first` has got what there was for it.
+    /// Removes `first`, whose events the loop has taken, and returns the next id as `first` does.
     fn after(&self, first: u64) -> Option<u64> {
         let mut ready = self.0.ready();
         if ready.front() == Some(&first) {

@@ -1,13 +1,14 @@
 //! Wakes a thread that waits for work: the watchdog, the interrupter, the releaser.
 //!
-//! `notify` may be called on any thread, also in a destructor, and never blocks. One thread waits.
+//! `notify` may be called on any thread, also in a destructor, and never blocks. Only one thread
+//! calls `wait`, detached.
 
 use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, bounded};
 use std::sync::LazyLock;
 use std::time::Instant;
 
-/// A notification that is kept until the waiting thread takes it; a second one before that adds
-/// nothing, since one look serves everything that was added before it.
+/// A notification that is kept until the waiting thread takes it. A second one before that is
+/// dropped: the thread looks at all its work after each notification.
 pub struct Notify {
     channel: LazyLock<(Sender<()>, Receiver<()>)>,
 }
@@ -20,9 +21,9 @@ impl Notify {
         }
     }
 
-    /// Makes the current or the next `wait` return.
+    /// Makes the current `wait` return, or the next one.
     pub fn notify(&self) {
-        // Full: the waiting thread is about to look.
+        // Fails if the channel is full: the thread has a notification that it has not taken.
         let _: Result<(), _> = self.channel.0.try_send(());
     }
 

@@ -1,7 +1,8 @@
-//! Starts Python, once in the life of a program, on a thread of its own that is Python's main thread
-//! for ever. Never finalizes it: daemon threads and C extensions do not survive that.
+//! Starts Python, once in the life of a program. Never finalizes it: daemon threads and C extensions
+//! do not survive that.
 //!
-//! [`start`] waits for the main thread. That one attaches to start Python, and then sleeps: code that
+//! [`start`] is called by the host, detached, and blocks until the interpreter is set up by a new
+//! thread, `py_main`. That is Python's main thread for ever: it parks, detached, since code that
 //! insists on the main thread must find it alive.
 
 use crossbeam_channel::{Sender, bounded};
@@ -23,16 +24,17 @@ use crate::python::{
 };
 use crate::{asyncio, erlang, interrupt};
 
-/// The stack of a thread that runs Python: what a recursion of [`patches::MAX_RECURSION`] calls needs
-/// in the worst case that was measured, 23.6 KB a call: numpy's functions on arrays of Python objects
-/// that call such functions (CPython 3.10). Address space only: pages are used as they are touched.
+/// Bytes of the stack of a thread that runs Python. A recursion of [`patches::MAX_RECURSION`] calls
+/// fits in the worst case that was measured, 23.6 KB a call: numpy's functions on arrays of Python
+/// objects that call such functions (CPython 3.10). Address space only: pages are used as they are
+/// touched.
 pub const STACK_SIZE: usize = 256 << 20;
 
-/// Starts Python as `executable` would, and blocks until it has started. `host` stands for code that
-/// belongs to no job. Called once.
+/// Starts Python as `executable` would, and blocks until it has started. `host` is the host of code
+/// that belongs to no job. Called once, detached.
 ///
 /// # Errors
-/// The text of what went wrong. Python cannot be started again in this program.
+/// A text with the cause. Python cannot be started again in this program.
 pub fn start(executable: &str, host: Arc<dyn Host>) -> Result<(), String> {
     let executable = CString::new(executable).map_err(|e| e.to_string())?;
     let (started, outcome) = bounded(1);
@@ -47,22 +49,25 @@ pub fn start(executable: &str, host: Arc<dyn Host>) -> Result<(), String> {
         .unwrap_or_else(|_| Err("Python's main thread panicked".to_owned()))
 }
 
+/// The body of Python's main thread: initializes the interpreter, sends the outcome to `start`, and
+/// parks for ever; returns after a failure.
 fn main_thread(executable: &CString, host: Arc<dyn Host>, started: &Sender<Result<(), String>>) {
     let setup = |py: Python<'_>| setup(py, host).map_err(|error| error.to_string());
     let outcome = initialize(executable).and_then(|()| Python::attach(setup));
     let running = outcome.is_ok();
-    // The starter waits for this message; it cannot have gone away.
+    // Cannot fail: `start` holds the receiver until the message has come.
     let _: Result<(), _> = started.send(outcome);
     if !running {
         return;
     }
-    // SAFETY: this thread is attached since it initialised Python, and does nothing from here on.
+    // SAFETY: this thread is attached since it has initialized Python, and never runs Python again.
     unsafe { ffi::PyEval_SaveThread() };
     loop {
         thread::park();
     }
 }
 
+/// Initializes the interpreter without signal handlers, which are the BEAM's. Returns attached.
 #[cfg(not(feature = "abi3"))]
 fn initialize(executable: &CString) -> Result<(), String> {
     use std::ffi::CStr;
@@ -79,8 +84,8 @@ fn initialize(executable: &CString) -> Result<(), String> {
     };
     let mut config = MaybeUninit::<ffi::PyConfig>::uninit();
     let config = config.as_mut_ptr();
-    // SAFETY: `config` is initialised by the first call, used by this thread only, and cleared
-    // by the last; nothing of Python runs before.
+    // SAFETY: `config` is initialized by the first call, used by this thread only, and cleared by the
+    // last call; no other thread uses Python before it is initialized.
     let status = unsafe {
         ffi::PyConfig_InitPythonConfig(config);
         (*config).install_signal_handlers = 0;
@@ -97,7 +102,7 @@ fn initialize(executable: &CString) -> Result<(), String> {
         ffi::PyConfig_Clear(config);
         status
     };
-    // SAFETY: reads a value.
+    // SAFETY: takes the status by value.
     if unsafe { ffi::PyStatus_Exception(status) } == 0 {
         Ok(())
     } else {
@@ -105,25 +110,26 @@ fn initialize(executable: &CString) -> Result<(), String> {
     }
 }
 
-/// The limited API has no `PyConfig`.
+/// Initializes the interpreter without signal handlers. The limited API has no `PyConfig`.
 #[cfg(feature = "abi3")]
 #[allow(deprecated, reason = "the one way that the limited API has")]
 fn initialize(executable: &CString) -> Result<(), String> {
-    // SAFETY: Python is not running yet, and keeps the name, which is never freed.
+    // SAFETY: Python is not initialized yet; it keeps the pointer to the name, which is never freed.
     unsafe {
         let name = ffi::Py_DecodeLocale(executable.as_ptr(), std::ptr::null_mut());
         if name.is_null() {
             return Err("the path of the executable cannot be decoded".to_owned());
         }
         ffi::Py_SetProgramName(name);
-        // No signal handlers: they are the BEAM's.
+        // 0: no signal handlers.
         ffi::Py_InitializeEx(0);
     }
     Ok(())
 }
 
-/// The order: first what is looked up, before any replacement; then the interpreter's data, which the
-/// replacements use; then what hooks into the interpreter, each hook before the code that it is for.
+/// Sets the interpreter up, on Python's main thread, attached, before any code of a program runs. The
+/// order matters: `look_up` must find the functions that `patches` replaces; the replacements and the
+/// hooks use the [`Interpreter`]; each hook is installed before the imports that it has to see.
 fn setup(py: Python<'_>, host: Arc<dyn Host>) -> PyResult<()> {
     arena_cache::init();
     interpreter::set(look_up(py, host)?);
@@ -132,16 +138,17 @@ fn setup(py: Python<'_>, host: Arc<dyn Host>) -> PyResult<()> {
     audit_hook::install(py)?;
     faulthandler::enable(py)?;
     interrupt::install_handler()?;
-    leave_signals_alone(py)?;
+    restore_sigint(py)?;
     buffer_lines(py)
 }
 
+/// Looks up the objects that the engine keeps, and makes its Python modules.
 fn look_up(py: Python<'_>, host: Arc<dyn Host>) -> PyResult<Interpreter> {
     let sys = py.import("sys")?;
     let types = py.import("types")?;
     let kind = |name: &str| types.getattr(name).map(Bound::unbind);
     let compiler = code_cache::find_compiler(py)?;
-    // The thread that imports `threading` first is the main thread for it.
+    // `threading` takes the thread that imports it first for the main thread.
     let active = py.import("threading")?.getattr("_active")?;
     Ok(Interpreter {
         getters: fields::find_getters(py)?,
@@ -174,7 +181,8 @@ fn look_up(py: Python<'_>, host: Arc<dyn Host>) -> PyResult<Interpreter> {
     })
 }
 
-/// Nothing flushes the standard streams at an exit, since Python is never finalized.
+/// Makes the standard streams flush after each line: nothing flushes them at an exit, since Python is
+/// never finalized.
 fn buffer_lines(py: Python<'_>) -> PyResult<()> {
     for name in ["stdout", "stderr"] {
         let stream = py.import("sys")?.getattr(name)?;
@@ -187,10 +195,10 @@ fn buffer_lines(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// The first import of `_signal` installs a handler for SIGINT where that has the default action,
-/// whatever the configuration says (`signal_get_set_handlers` in CPython's signalmodule.c). Only
-/// the main thread can take it off again, so the import happens here.
-fn leave_signals_alone(py: Python<'_>) -> PyResult<()> {
+/// Gives SIGINT its default action again. The first import of `_signal` installs a handler where the
+/// signal has the default action, whatever the configuration says (`signal_get_set_handlers` in
+/// CPython's signalmodule.c). Only Python's main thread can remove it, so the import happens here.
+fn restore_sigint(py: Python<'_>) -> PyResult<()> {
     let signal = py.import("_signal")?;
     let interrupt = signal.getattr("SIGINT")?;
     let handler = signal.call_method1("getsignal", (&interrupt,))?;

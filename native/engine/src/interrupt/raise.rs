@@ -80,7 +80,7 @@ impl ThreadId {
     /// calling thread raises and swallows, in a task. Exceptions that are pending in other threads are
     /// raised again at their next turn.
     pub(super) fn absorb(&self, py: Attached<'_>) {
-        if released::take_stale_flag() {
+        if released::take_flag_clearing() {
             self.raise(py);
             flush(py);
         }
@@ -103,7 +103,7 @@ impl ThreadId {
 /// COMPAT(3.12): the interpreter's flag may stay set, until the releaser takes an exception.
 pub(super) fn forget_raised() {
     if interpreter::get().is_some_and(|interpreter| interpreter.interrupts.has_one_flag) {
-        released::note_stale_flag();
+        released::request_flag_clearing();
     }
 }
 

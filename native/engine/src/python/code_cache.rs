@@ -133,7 +133,7 @@ pub(crate) fn source_line(code: &Bound<'_, PyAny>, line: u32) -> Option<String> 
     let index = usize::try_from(line).ok()?.checked_sub(1)?;
     // Made first: at its first use it gives the GIL away, which whoever locks must not.
     let constants = intern!(code.py(), "co_consts");
-    let source = cache(code.py()).ok()?.home(code, constants)?;
+    let source = cache(code.py()).ok()?.source_of(code, constants)?;
     if !source.contains('\r') {
         return source.lines().nth(index).map(str::to_owned);
     }
