@@ -1,8 +1,12 @@
 """The event loop of a context, and coroutines in it.
 
-A context has one loop of the standard library from its first coroutine to its end, so that what is
-bound to a loop stays valid from call to call. It is the current loop of the worker's thread, which
-``cleanup`` closes. Code may run loops of its own, on other threads: ``acall`` works in any.
+A context has one loop of the standard library from its first coroutine to its end, so that objects
+that are bound to a loop stay valid from call to call. The loop is the current one of the worker's
+thread, and ``close_context_loop`` closes it. Code may run other loops, on other threads: ``acall``
+works in any loop.
+
+Every function runs attached. Those of ``Stream`` and the functions for the context are called by
+Rust on the worker of the context; ``acall`` and the patches by code of a program, on any thread.
 """
 
 import asyncio
@@ -14,31 +18,32 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 
-#: ``loop``: the loop of the context; ``pumping``: the same while the worker waits in it; ``waiting``:
-#: the task that a call waits for; ``was_hit``: whether what is in flight may never land.
-_here = threading.local()
-#: The job that a task belongs to.
-_job = contextvars.ContextVar("erlang_job", default=None)
-#: What wakes a loop: one bell each.
+#: ``loop``: the loop of the context; ``serving``: the same loop while the worker runs it between
+#: jobs; ``awaited``: the task that a blocking call waits for; ``was_interrupted``: whether an
+#: interrupt has hit the loop, so that its tasks may never end.
+_local = threading.local()
+#: The host of the job whose task runs: a ``TaskHost``.
+_host = contextvars.ContextVar("erlang_job", default=None)
+#: The ``LoopWaker`` of each loop that has one.
 _wakers = weakref.WeakKeyDictionary()
-#: Calls of Erlang that some loop waits for, by their numbers: as long as they are awaited.
+#: Calls of Erlang that coroutines await, in any loop, by their ids.
 _pending = weakref.WeakValueDictionary()
 
 
 class _Call:
-    """A call of Erlang, and the future that gets its answer."""
+    """A call of Erlang, and the future that its answer completes."""
 
     __slots__ = ("__weakref__", "context", "future", "native")
 
     def __init__(self, native: object, future: asyncio.Future):
-        """Kept by the coroutine that awaits it only."""
+        """Registers the call. Only the coroutine that awaits the call holds a reference to it."""
         self.native = native
         self.future = future
         self.context = contextvars.copy_context()
         _pending[native.number] = self
 
     def end(self) -> None:
-        """Nobody awaits it any more."""
+        """Ends the call, when its coroutine has the answer or does not wait for it any more."""
         del _pending[self.native.number]
         self.native.end(self.future.done() and not self.future.cancelled())
         # An exception of the future refers to the frame that awaited it.
@@ -46,43 +51,48 @@ class _Call:
 
 
 def loop() -> asyncio.AbstractEventLoop:
-    """The loop of the calling thread, made if there is none."""
-    found = getattr(_here, "loop", None)
+    """Returns the loop of the calling thread; makes one if there is none."""
+    found = getattr(_local, "loop", None)
     if found is None or found.is_closed():
-        # Code has closed it: what was in flight there never lands.
-        _here.was_hit = found is not None
-        found = _here.loop = _Loop()
+        # Code has closed the loop: its tasks never end.
+        _local.was_interrupted = found is not None
+        found = _local.loop = _Loop()
         asyncio.set_event_loop(found)
     return found
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """The loop of a context, whatever the policy says: one that can be woken to be interrupted."""
+    """The loop of a context, whatever the policy is: a loop that a waker can wake."""
 
     def call_exception_handler(self, context: dict) -> None:
-        """Called for an error in a callback of the loop. What an interruption has hit is lost."""
+        """Called by the loop for an error in a callback.
+
+        An interrupt that was raised in a callback leaves the loop broken: it is stopped, and
+        ``run_until_woken`` raises.
+        """
         if not isinstance(context.get("exception"), _Interrupted):
             super().call_exception_handler(context)
-        elif getattr(_here, "loop", None) is self:
-            _here.was_hit = True
-            if getattr(_here, "pumping", None) is self:
+        elif getattr(_local, "loop", None) is self:
+            _local.was_interrupted = True
+            if getattr(_local, "serving", None) is self:
                 self.stop()
 
 
-def forget() -> None:
-    """The context ends: the next one here has a loop of its own, whatever became of this one."""
-    left = getattr(_here, "loop", None)
-    _here.__dict__.clear()
+def close_context_loop() -> None:
+    """Closes the loop of the context that ends on the calling thread."""
+    left = getattr(_local, "loop", None)
+    _local.__dict__.clear()
     if left is not None:
-        # It may be set for nobody any more: ``asyncio.run`` leaves none.
+        # ``cleanup.close_loop`` misses a loop that is no longer the current one: ``asyncio.run``
+        # leaves the thread without a current loop.
         _close(left)
 
 
 def watch_loops() -> None:
-    """Has the bell of each loop rung when its thread is to be interrupted.
+    """Makes each loop register its waker, by which an interrupt of its thread wakes it.
 
-    An interruption breaks system calls, but a loop goes back to waiting for its descriptors (PEP
-    475), and never looks whether an exception is pending.
+    The signal of an interrupt breaks the system call of a loop, but the loop repeats the call (PEP
+    475) without a look for a pending exception.
     """
     run_forever = asyncio.BaseEventLoop.run_forever
 
@@ -91,21 +101,22 @@ def watch_loops() -> None:
         try:
             found = loop_waker(self)
         except NotImplementedError:
-            # A loop of somebody's own, which watches nothing.
+            # A loop of another implementation, without readers: it cannot be woken.
             return run_forever(self)
-        before = _run_loop(found)
+        before = _set_running_waker(found)
         try:
             run_forever(self)
         finally:
-            _run_loop(before)
+            _set_running_waker(before)
 
     asyncio.BaseEventLoop.run_forever = watched_run_forever
 
 
-def give_loops(has_context: Callable[[], bool]) -> None:
-    """Has ``asyncio.get_event_loop`` give a context its loop, as it gives Python's main thread one.
+def provide_context_loops(has_context: Callable[[], bool]) -> None:
+    """Makes ``asyncio.get_event_loop`` return the loop of a context on its worker.
 
-    COMPAT(3.13): from 3.14 on it raises on every thread that has none.
+    The function makes a loop on Python's main thread only. COMPAT(3.13): from 3.14 on it raises on
+    every thread without a loop.
     """
     policy = getattr(asyncio.events, "BaseDefaultEventLoopPolicy", None)
     if policy is None or sys.version_info >= (3, 14):
@@ -123,28 +134,29 @@ def give_loops(has_context: Callable[[], bool]) -> None:
 
 
 def loop_waker(of: asyncio.AbstractEventLoop | None = None) -> object:
-    """What wakes a loop, that of the calling thread by default."""
+    """Returns the waker of a loop, by default of the loop of the calling thread."""
     of = of or loop()
     found = _wakers.get(of)
     if found is None:
         made = _LoopWaker()
-        of.add_reader(made.fileno(), _woken, of, made)
-        # Not before: a bell that nobody watches would ring in vain.
+        of.add_reader(made.fileno(), _on_wake, of, made)
+        # Registered only once the reader is installed, or wake-ups would be lost.
         found = _wakers[of] = made
     return found
 
 
-def _woken(of: asyncio.AbstractEventLoop, waker: object) -> None:
-    # First of all: whatever comes up in here, the worker looks what it was called for.
-    if getattr(_here, "pumping", None) is of:
+def _on_wake(of: asyncio.AbstractEventLoop, waker: object) -> None:
+    """Called by the loop when its eventfd is readable."""
+    # First of all, so that an exception below does not keep the worker from its jobs.
+    if getattr(_local, "serving", None) is of:
         of.stop()
     else:
-        # A call waits in the loop, and whatever is in flight there goes on meanwhile.
-        is_unwanted = _cancel_unwanted()
-        waiting = getattr(_here, "waiting", None)
-        if is_unwanted and waiting is not None and waiting.get_loop() is of:
-            _here.waiting = None
-            waiting.cancel()
+        # A blocking call runs the loop, and other tasks make progress meanwhile.
+        must_stop = _cancel_unwanted()
+        awaited = getattr(_local, "awaited", None)
+        if must_stop and awaited is not None and awaited.get_loop() is of:
+            _local.awaited = None
+            awaited.cancel()
     number = waker.first()
     while number is not None:
         call = _pending.get(number)
@@ -154,25 +166,25 @@ def _woken(of: asyncio.AbstractEventLoop, waker: object) -> None:
 
 
 def complete(awaitable: Awaitable) -> object:
-    """The result of an awaitable, once it has run to its end."""
+    """Runs the loop of the calling thread until the awaitable is done, and returns its result."""
     running = asyncio._get_running_loop()
     if running is None:
         return _run(loop(), awaitable)
-    # In the middle of a coroutine, which has called Erlang and waits for it: its loop goes on after,
-    # whatever comes up in here.
+    # A coroutine has called Erlang by a blocking call, whose process runs this job. The loop of the
+    # coroutine cannot run here, and must be the running one again afterwards.
     try:
         asyncio._set_running_loop(None)
-        own = asyncio.new_event_loop()
+        nested = asyncio.new_event_loop()
         try:
-            return _run(own, awaitable)
+            return _run(nested, awaitable)
         finally:
-            _close(own)
+            _close(nested)
     finally:
         asyncio._set_running_loop(running)
 
 
 def _run(where: asyncio.AbstractEventLoop, awaitable: Awaitable) -> object:
-    # Not by the loop, whose factory may be code of the context.
+    # The loop makes no task itself: its task factory may be code of the context.
     task = asyncio.Task(_coroutine(awaitable), loop=where)
     return _run_until(where, task, task)
 
@@ -180,21 +192,24 @@ def _run(where: asyncio.AbstractEventLoop, awaitable: Awaitable) -> object:
 def _run_until(
     where: asyncio.AbstractEventLoop, task: asyncio.Task, result: asyncio.Future
 ) -> object:
-    """The result that a task brings; the task is cancelled if the wait ends before."""
-    before = getattr(_here, "waiting", None)
-    _here.waiting = task
+    """Runs the loop until ``result`` is done, and returns its value.
+
+    If the wait is interrupted before, cancels the task and waits for its end.
+    """
+    before = getattr(_local, "awaited", None)
+    _local.awaited = task
     try:
         return _wait(where, result)
     except BaseException as error:
         if not result.done():
-            if isinstance(error, _Interrupted) and where is getattr(_here, "loop", None):
-                _here.was_hit = True
-            # What it has to undo is undone.
+            if isinstance(error, _Interrupted) and where is getattr(_local, "loop", None):
+                _local.was_interrupted = True
+            # The ``finally`` blocks of the task run.
             task.cancel()
             where.run_until_complete(asyncio.gather(result, return_exceptions=True))
         raise
     finally:
-        _here.waiting = before
+        _local.awaited = before
 
 
 def _wait(where: asyncio.AbstractEventLoop, result: asyncio.Future) -> object:
@@ -202,7 +217,7 @@ def _wait(where: asyncio.AbstractEventLoop, result: asyncio.Future) -> object:
         try:
             return where.run_until_complete(result)
         except (SystemExit, KeyboardInterrupt):
-            # A loop ends by those of any task: it may be that of another.
+            # These end the loop, whichever task has raised them.
             if result.done():
                 return result.result()
 
@@ -215,64 +230,65 @@ def _coroutine(awaitable: Awaitable) -> Coroutine:
 
 
 class Stream:
-    """An asynchronous iterator that is asked on demand, in one task and one context.
+    """An asynchronous iterator whose items are taken on demand, in one task and one context.
 
     As in an ``async for``: a timeout around a ``yield`` fires, and a context variable that was set
     before an item can be reset after it.
     """
 
     def __init__(self, iterator: object):
-        """Called on the worker that keeps the iterator."""
+        """Makes the stream, which has no task until the first demand."""
         self._iterator = iterator
         self._task = None
         self._context = None
-        #: What the task has to do next, and the future of its result.
+        #: The next piece of work of the task, and the future of its result.
         self._demand = None
-        #: The task waits for that.
+        #: The future that the task waits for while there is no demand.
         self._waiter = None
-        #: The loop of demands that are made in the middle of a coroutine.
-        self._own = None
+        #: The loop for demands of jobs that run in the middle of a coroutine.
+        self._private_loop = None
         self._is_over = False
 
     def next_items(self, items: list, count: int) -> bool:
-        """Appends ``count`` items, or fewer at the end; ``True`` then."""
-        return self._do(lambda error: self._take(items, count, error))
+        """Appends ``count`` items, or fewer at the end; returns ``True`` at the end."""
+        return self._request(lambda error: self._collect(items, count, error))
 
     def close(self) -> None:
-        """Ends a generator, whose ``finally`` runs, and the task. Called between two demands."""
+        """Closes a generator, whose ``finally`` runs, and ends the task. Called between demands."""
         self._is_over = True
         if hasattr(self._iterator, "aclose"):
-            self._do(lambda _: self._iterator.aclose())
+            self._request(lambda _: self._iterator.aclose())
         elif self._task is not None and not self._task.get_loop().is_closed():
             self._task.cancel()
-        self._end_own()
+        self._close_private_loop()
 
-    def _end_own(self) -> None:
-        own, self._own = self._own, None
-        if own is not None:
-            _close(own)
+    def _close_private_loop(self) -> None:
+        private, self._private_loop = self._private_loop, None
+        if private is not None:
+            _close(private)
 
-    def _do(self, work: Callable[[object], Awaitable]) -> object:
+    def _request(self, work: Callable[[object], Awaitable]) -> object:
         running = asyncio._get_running_loop()
         if running is None:
-            return self._do_in(loop(), work)
-        # In the middle of a coroutine, whose loop cannot go on: in a loop of the stream's own. That
-        # stays as long as the task does, since a loop closes the generators that were begun in it.
+            return self._request_in(loop(), work)
+        # A coroutine of the thread has called Erlang by a blocking call, so its loop cannot run: the
+        # stream has a loop of its own. That loop stays open as long as the task lives, since the end
+        # of a loop closes the generators that were begun in it.
         asyncio._set_running_loop(None)
         try:
-            self._own = self._own or asyncio.new_event_loop()
+            self._private_loop = self._private_loop or asyncio.new_event_loop()
             try:
-                return self._do_in(self._own, work)
+                return self._request_in(self._private_loop, work)
             finally:
                 if self._task is None or self._task.done():
-                    self._end_own()
+                    self._close_private_loop()
         finally:
             asyncio._set_running_loop(running)
 
-    def _do_in(self, where: asyncio.AbstractEventLoop, work: Callable) -> object:
+    def _request_in(self, where: asyncio.AbstractEventLoop, work: Callable) -> object:
         if self._task is None or self._task.done() or self._task.get_loop() is not where:
             if self._task is not None:
-                # Code has closed its loop: the task stays where it is.
+                # Code has closed the loop of the task, which never ends.
                 self._task._log_destroy_pending = False
                 self._waiter = None
             self._context = self._context or contextvars.copy_context()
@@ -290,31 +306,34 @@ class Stream:
                 try:
                     await waiter
                 except asyncio.CancelledError as cancelled:
-                    # By a timeout that the iterator has set: raised in it, where it stands.
+                    # A timeout that the iterator has set: raised in the iterator at its ``yield``.
                     error = cancelled
                     if self._is_over:
                         return
                 finally:
                     if self._waiter is waiter:
                         self._waiter = None
-            if not await self._meet(error) or self._is_over:
+            if not await self._answer(error) or self._is_over:
                 return
             error = None
 
-    async def _meet(self, error: object) -> bool:
-        """Meets a demand, and keeps nothing of it; ``False`` if the iterator has failed."""
-        (work, met), self._demand = self._demand, None
+    async def _answer(self, error: object) -> bool:
+        """Does the work of a demand, and completes its future; ``False`` if the work has failed.
+
+        Keeps no reference to the demand, whose items the caller owns.
+        """
+        (work, future), self._demand = self._demand, None
         try:
             result = await work(error)
         except BaseException as raised:
-            if not met.done():
-                met.set_exception(raised)
+            if not future.done():
+                future.set_exception(raised)
             return False
-        if not met.done():
-            met.set_result(result)
+        if not future.done():
+            future.set_result(result)
         return True
 
-    async def _take(self, items: list, count: int, error: object) -> bool:
+    async def _collect(self, items: list, count: int, error: object) -> bool:
         for _ in range(count):
             try:
                 if error is None:
@@ -331,47 +350,53 @@ class Stream:
         return False
 
 
-def begin(coroutine: Coroutine, job: object, on_done: Callable, is_first: bool) -> asyncio.Task:
-    """Starts a task of a job, which calls ``on_done`` when it is done."""
+def begin(coroutine: Coroutine, host: object, on_done: Callable, is_first: bool) -> asyncio.Task:
+    """Starts the task of a job, and calls ``on_done`` when it is done.
+
+    ``is_first``: the context has no other task.
+    """
     where = loop()
     if is_first:
-        # Nothing was lost with a loop that was closed.
-        _here.was_hit = False
+        # A loop that was closed or interrupted had no task that could be lost.
+        _local.was_interrupted = False
     loop_waker(where)
     context = contextvars.copy_context()
-    context.run(_job.set, job)
-    # Not by the loop, whose factory may run code, while interrupts are masked here.
+    context.run(_host.set, host)
+    # The loop makes no task itself: its task factory may run code, and interrupts are masked.
     task = context.run(asyncio.Task, coroutine, loop=where)
     task.add_done_callback(on_done)
     return task
 
 
-def job() -> object:
-    """The job of the running task, if it belongs to one."""
-    return _job.get()
+def task_host() -> object:
+    """Returns the ``TaskHost`` of the running task; ``None`` if it is not the task of a job."""
+    return _host.get()
 
 
-def pump(once: bool) -> None:
-    """Runs the loop until its bell rings; or, ``once``, what is due in it."""
-    where = _here.pumping = loop()
+def run_until_woken(once: bool) -> None:
+    """Runs the loop until its waker wakes it; if ``once``, runs the callbacks that are due.
+
+    Called by the worker between jobs. Raises ``Interrupted`` if an interrupt has hit the loop.
+    """
+    where = _local.serving = loop()
     stop = where.call_soon(where.stop) if once else None
     try:
-        if not _here.was_hit:
+        if not _local.was_interrupted:
             where.run_forever()
     except (SystemExit, KeyboardInterrupt):
-        # A loop ends by those, but the task that has raised it has it as its result.
+        # The exception ends the loop; it is the result of the task that has raised it as well.
         pass
     finally:
-        _here.pumping = None
+        _local.serving = None
         if stop is not None:
             stop.cancel()
-    if _here.was_hit:
-        _here.was_hit = False
+    if _local.was_interrupted:
+        _local.was_interrupted = False
         raise _Interrupted
 
 
 async def acall(name: str, args: tuple) -> object:
-    """As ``erlang.call``, while the loop goes on."""
+    """Calls an Erlang function like ``erlang.call``, while the loop runs other tasks."""
     where = asyncio.get_running_loop()
     call = _Call(_start_call(name, args, loop_waker(where)), where.create_future())
     try:

@@ -1,4 +1,5 @@
-//! The event loop of a lease, which awaits what a call has returned. Runs on workers, attached.
+//! The event loop of a lease, from Rust: the functions of `event_loop.py`. Called on workers, attached;
+//! `run` and `complete` block in the loop.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -13,11 +14,11 @@ use crate::loop_waker::{LoopWaker, PyLoopWaker};
 use crate::namespace::cleanup;
 use crate::python::code_cache::load;
 
-/// `event_loop.py`, loaded at the first call.
+/// Returns the module of `event_loop.py`, which is loaded by the first call.
 pub(crate) fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     let interpreter = interpreter::find(py)?;
     let load = || {
-        // Half of the module is of no use.
+        // An interrupted load would leave a part of the module, and `asyncio` without the patches.
         let _mask = InterruptMask::new(py);
         interpreter
             .is_loading_event_loop
@@ -28,32 +29,38 @@ pub(crate) fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
         let cancel_unwanted = wrap_pyfunction!(tasks::cancel_unwanted, &module)?;
         module.setattr("_cancel_unwanted", cancel_unwanted)?;
         module.setattr("_Interrupted", py.get_type::<Interrupted>())?;
-        module.setattr("_run_loop", wrap_pyfunction!(run_loop, &module)?)?;
+        module.setattr(
+            "_set_running_waker",
+            wrap_pyfunction!(set_running_waker, &module)?,
+        )?;
         (interpreter.complete_event_loop)(&module)?;
         module.call_method0("watch_loops")?;
         let has_context = wrap_pyfunction!(has_context, &module)?;
-        module.call_method1("give_loops", (has_context,))?;
+        module.call_method1("provide_context_loops", (has_context,))?;
         Ok::<_, PyErr>(module.unbind())
     };
     Ok(interpreter.event_loop.get_or_try_init(py, load)?.bind(py))
 }
 
-/// Closes the loop of the context that ends on the calling thread, with the tasks in it.
+/// Closes the loop of the context that ends on the calling thread, and cancels its tasks. Called by
+/// the worker; code of the context runs.
 pub(crate) fn close_loops(py: Python<'_>) -> PyResult<()> {
     match interpreter::find(py)?.event_loop.get(py) {
-        Some(module) => module.call_method0(py, intern!(py, "forget")).map(|_| ()),
+        Some(module) => module
+            .call_method0(py, intern!(py, "close_context_loop"))
+            .map(|_| ()),
         None => Ok(()),
     }
 }
 
-/// Called at the end of each load of a module, on any thread: from the load of `asyncio` on, its
-/// loops are watched.
+/// Loads `event_loop.py` once code has loaded `asyncio`, so that all its loops can be interrupted.
+/// Called at the end of each load of a module, on any thread, attached, with interrupts masked.
 pub(crate) fn note_load(name: &Bound<'_, PyString>, loaded: &Bound<'_, PyAny>) {
     let py = name.py();
     let Some(interpreter) = interpreter::get().filter(|_| name == "asyncio") else {
         return;
     };
-    // One of the last names that it gets.
+    // One of the last names that the load of `asyncio` defines.
     let is_whole = || loaded.hasattr(intern!(py, "SelectorEventLoop"));
     if interpreter.event_loop.get(py).is_none()
         && !interpreter.is_loading_event_loop.load(Ordering::SeqCst)
@@ -64,16 +71,16 @@ pub(crate) fn note_load(name: &Bound<'_, PyString>, loaded: &Bound<'_, PyAny>) {
     }
 }
 
-/// Notes the loop that runs in the calling thread from now on, by its waker, or `None`. Returns the
-/// waker of the loop that ran before.
+/// Sets the waker of the loop that runs in the calling thread, or `None` if none runs any more.
+/// Returns the waker of the loop around it. Called by `event_loop.py`.
 #[pyfunction]
-fn run_loop(waker: Option<&Bound<'_, PyLoopWaker>>) -> Option<PyLoopWaker> {
+fn set_running_waker(waker: Option<&Bound<'_, PyLoopWaker>>) -> Option<PyLoopWaker> {
     let waker = waker.map(|waker| Arc::clone(&waker.get().0));
-    // A thread that is not known is not interrupted.
+    // A thread without a `Thread` is never interrupted.
     Thread::current()?.run_loop(waker).map(PyLoopWaker)
 }
 
-/// Wakes the loop of the calling thread.
+/// Returns the waker of the loop of the calling thread; the loop is made if there is none.
 ///
 /// # Errors
 /// The loop could not be made.
@@ -83,24 +90,28 @@ pub fn loop_waker(py: Python<'_>) -> PyResult<Arc<LoopWaker>> {
     Ok(Arc::clone(&waker.get().0))
 }
 
-/// Runs the loop of the calling thread until it is woken; or, `once`, what is due in it.
+/// Runs the loop of the calling thread until its waker wakes it; if `once`, runs the callbacks that
+/// are due, and returns.
 ///
 /// # Errors
-/// What ended the loop: `Interrupted` if an interrupt has hit the loop itself.
+/// The exception that has ended the loop: `Interrupted` if an interrupt has hit the loop itself.
 pub fn run(py: Python<'_>, once: bool) -> PyResult<()> {
     let module = module(py)?;
     module
-        .call_method1(intern!(py, "pump"), (once,))
+        .call_method1(intern!(py, "run_until_woken"), (once,))
         .map(|_| ())
 }
 
-/// The calling thread is a worker, which serves a context or a call without one.
+/// Whether the calling thread is a worker, and so serves a context or an unbound call.
 #[pyfunction]
 fn has_context() -> bool {
     interpreter::get().is_some_and(|interpreter| interpreter.host.is_worker())
 }
 
-/// A coroutine is awaited, anything else is itself.
+/// Awaits `value` if it is a coroutine, and returns the result; returns anything else as it is.
+///
+/// # Errors
+/// The exception of the coroutine.
 pub fn settle<'py>(value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     if is_coroutine(&value) {
         complete(&value)
@@ -109,18 +120,22 @@ pub fn settle<'py>(value: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     }
 }
 
+/// Whether `value` is a coroutine of an `async def`. Runs no code of a program.
 pub fn is_coroutine(value: &Bound<'_, PyAny>) -> bool {
     let py = value.py();
     interpreter::find(py).is_ok_and(|found| value.get_type().is(found.types.coroutine.bind(py)))
 }
 
-/// The result of an awaitable.
+/// Runs the loop of the calling thread until `awaitable` is done, and returns its result.
+///
+/// # Errors
+/// The exception of the awaitable, or `Interrupted`.
 pub fn complete<'py>(awaitable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = awaitable.py();
     module(py)?.call_method1(intern!(py, "complete"), (awaitable,))
 }
 
-/// The `Stream` of an asynchronous iterator, see `event_loop.py`.
+/// Makes the `Stream` of an asynchronous iterator, see `event_loop.py`.
 pub(super) fn stream<'py>(iterator: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = iterator.py();
     module(py)?.call_method1(intern!(py, "Stream"), (iterator,))

@@ -1,5 +1,6 @@
-//! The iterators behind streams: their items, and their ends. Runs on the worker of their lease, in
-//! whose namespace they are kept, attached. No borrow of the table lasts while Python code runs.
+//! The iterators of streams: makes them, takes their items, closes them. Called on the worker of
+//! their lease, attached; the namespace of the lease keeps them. Blocks as long as the code of an
+//! iterator does. The table is never borrowed while Python code runs.
 
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::ffi;
@@ -13,15 +14,18 @@ use crate::interrupt::Interrupted;
 use crate::namespace::Namespace;
 use crate::namespace::iterator_table::{Source, State};
 
-/// Items between two looks whether the job must stop.
+/// Items between two calls of `must_stop`.
 const CHECK_INTERVAL: usize = 1 << 14;
-/// Items of one batch: no reply has room for more.
+/// Most items of one batch: no reply has room for more.
 const MAX_ITEMS: usize = 1 << 25;
 
-/// The iterator of a value, asynchronous or not.
+/// Makes the iterator of a value, by `aiter` or `iter`.
+///
+/// # Errors
+/// The value is not iterable, or its code has raised an exception.
 pub fn iterate(value: &Bound<'_, PyAny>) -> PyResult<Source> {
     let py = value.py();
-    // Of the class, as Python does it.
+    // Python looks for special methods in the class, not in the instance.
     let is_asynchronous = value.get_type().hasattr(intern!(py, "__aiter__"))?;
     let object = if is_asynchronous {
         // SAFETY: attached; a new reference, or null with an exception set.
@@ -37,11 +41,16 @@ pub fn iterate(value: &Bound<'_, PyAny>) -> PyResult<Source> {
     })
 }
 
+/// Adds an iterator to the table of the namespace, under the number of its stream.
 pub fn keep(namespace: &Namespace<'_>, id: u64, source: Source) {
     namespace.iterators.keep(id, source);
 }
 
-/// At most `count` items; `None` at the end of the iterator, which is forgotten then.
+/// Returns at most `count` items; `None` at the end of the iterator, which is removed from the table
+/// then. An exception after the first item is kept for the next call.
+///
+/// # Errors
+/// The exception of the iterator; `Interrupted` if the job must stop.
 pub fn next_batch<'py>(
     namespace: &Namespace<'py>,
     id: u64,
@@ -54,7 +63,8 @@ pub fn next_batch<'py>(
         return Ok(None);
     }
     let source = match state {
-        // A demand that was cut off with its stack by `greenlet`, and was told so.
+        // An earlier demand is suspended on a C stack that `greenlet` has left; its job has been
+        // replied to.
         State::Running => return Ok(None),
         State::Failed(error) => {
             drop(iterators.take(id));
@@ -64,9 +74,10 @@ pub fn next_batch<'py>(
     };
     let items = PyList::empty(py);
     let ended = next_items(&source, &items, count, host);
-    let is_hit = |error: &PyErr| error.is_instance_of::<Interrupted>(py);
-    let (left, batch) = if host.must_stop() || ended.as_ref().is_err_and(is_hit) {
-        // Whatever it made of that, it is to be closed.
+    let is_interrupted = |error: &PyErr| error.is_instance_of::<Interrupted>(py);
+    let (left, batch) = if host.must_stop() || ended.as_ref().is_err_and(is_interrupted) {
+        // The iterator stays in the table, even at its end or after an exception of its own: the end
+        // of the stream closes it.
         let error = ended.err().unwrap_or_else(|| Interrupted::new_err(()));
         (Some(State::Live(source)), Err(error))
     } else {
@@ -85,7 +96,7 @@ pub fn next_batch<'py>(
     batch
 }
 
-/// Appends so many; `true` at the end.
+/// Appends at most `count` items; returns `true` at the end of the iterator.
 fn next_items(
     source: &Source,
     items: &Bound<'_, PyList>,
@@ -98,8 +109,7 @@ fn next_items(
         return iterator.call_method1(next_items, (items, count))?.extract();
     }
     for index in 0..count {
-        // An iterator of C code runs no Python code, which alone can be interrupted; and nobody
-        // can have so many.
+        // An iterator in C may run no Python code, and only that can be interrupted.
         if index.is_multiple_of(CHECK_INTERVAL) && host.must_stop() {
             return Err(Interrupted::new_err(()));
         }
@@ -114,20 +124,22 @@ fn next_items(
     Ok(false)
 }
 
+/// Closes a generator or a `Stream`, so that its `finally` runs; and any object with a `close`, as a
+/// file has, since its consumer has abandoned it.
 fn close_source(source: &Source, py: Python<'_>) -> PyResult<()> {
     let iterator = source.object.bind(py);
     if source.is_asynchronous || iterator.hasattr(intern!(py, "close"))? {
-        // A generator; or a file, which its consumer has given up as well.
         iterator.call_method0(intern!(py, "close"))?;
     }
     Ok(())
 }
 
+/// Returns the next item, or `None` at the end.
 fn next_item<'py>(iterator: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = iterator.py();
     // SAFETY: attached, and a live object.
     if unsafe { ffi::PyIter_Check(iterator.as_ptr()) } == 0 {
-        // It was one, and has been given another class.
+        // Code has assigned to the `__class__` of the object since `iterate`.
         return Err(PyTypeError::new_err("not an iterator any more"));
     }
     // SAFETY: attached, and an iterator; a new reference, or null with or without an exception set.
@@ -141,7 +153,11 @@ fn next_item<'py>(iterator: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, Py
     Ok(item)
 }
 
-/// All items of an iterable, asynchronous or not.
+/// Returns all items of an iterable, asynchronous or not.
+///
+/// # Errors
+/// The exception of the iterator; `Interrupted` if the job must stop; `OverflowError` if there are too
+/// many items.
 pub fn collect<'py>(value: &Bound<'py, PyAny>, host: &dyn Host) -> PyResult<Bound<'py, PyList>> {
     let source = iterate(value)?;
     let items = PyList::empty(value.py());
@@ -154,13 +170,14 @@ pub fn collect<'py>(value: &Bound<'py, PyAny>, host: &dyn Host) -> PyResult<Boun
     Ok(items)
 }
 
-/// Closes an iterator that is not asked any more, so that its `finally` runs.
+/// Closes the iterator of a stream that has ended, so that its `finally` runs. Does nothing if the
+/// iterator has ended, or is suspended further down the stack.
 pub fn close(namespace: &Namespace<'_>, id: u64) {
     let py = namespace.module.py();
     if let Some(State::Live(source)) = namespace.iterators.take(id)
         && let Err(error) = close_source(&source, py)
     {
-        // No caller waits for it: it goes where Python sends those of `__del__`.
+        // No caller waits for this error: Python reports it like an error of `__del__`.
         error.write_unraisable(py, Some(source.object.bind(py)));
     }
 }

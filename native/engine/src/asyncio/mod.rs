@@ -1,5 +1,8 @@
-//! The event loop of a lease: coroutines, the tasks of jobs that have returned one, and iterators.
-//! Runs on the worker, attached.
+//! The event loop of a lease: the tasks of jobs that have returned a coroutine, and iterators.
+//!
+//! The loop is made for the first coroutine of the lease and closed at its end. In between the worker
+//! runs it until a waker wakes it, or a blocking call runs it until its awaitable is done. Called on
+//! the worker of the lease, attached; blocks only in the loop, which detaches while it waits.
 
 mod event_loop;
 mod iterators;

@@ -1,8 +1,8 @@
 //! Asyncio tasks of jobs: a job that has returned a coroutine goes on as a task of the event loop of
 //! its lease, while the worker serves other jobs.
 //!
-//! The tasks are kept in the namespace of the lease. What others see of them, for cancels from other
-//! threads, is with the host. Runs on the worker, attached.
+//! The namespace of the lease keeps the tasks; the host keeps what other threads need in order to
+//! cancel them. Called on the worker, attached; blocks on nothing.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -15,22 +15,22 @@ use crate::interpreter;
 use crate::loop_waker::LoopWaker;
 use crate::namespace::Task;
 
-/// The host of a task, where code of the task finds it: see `event_loop.py`.
+/// The host of a task, as the context variable of `event_loop.py` keeps it.
 #[pyclass(frozen, module = "erlang")]
 struct TaskHost(Arc<dyn Host>);
 
-/// Called by the loop when a task is done.
+/// The callback of a task that is done, called by the loop.
 #[pyclass(frozen, module = "erlang")]
 struct DoneCallback {
     host: Arc<dyn Host>,
 }
 
-/// Starts `coroutine` as a task of the innermost call of this thread, whose `finish_task` is called at
-/// its end, maybe before this returns. Called with interrupts masked: a task that is not known to the
-/// host would go on for ever. Returns the waker of the loop.
+/// Starts `coroutine` as a task of the innermost call of this thread, and returns the waker of the
+/// loop. `finish_task` of `host` is called at the end of the task, perhaps before `begin` returns.
+/// Called with interrupts masked: a task that the host does not know would run for ever.
 ///
 /// # Errors
-/// There is no task.
+/// The task was not started.
 pub fn begin(coroutine: &Bound<'_, PyAny>, host: &Arc<dyn Host>) -> PyResult<Arc<LoopWaker>> {
     let py = coroutine.py();
     let call = call_stack::innermost();
@@ -50,12 +50,13 @@ pub fn begin(coroutine: &Bound<'_, PyAny>, host: &Arc<dyn Host>) -> PyResult<Arc
 
 #[pymethods]
 impl DoneCallback {
+    /// Removes the task from the namespace, and passes its outcome to the host.
     fn __call__(&self, py: Python<'_>, task: &Bound<'_, PyAny>) {
         if let Some(call) = call_stack::innermost() {
             let tasks = &call.namespace.tasks;
-            let is_own = |(host, _): &Task| Arc::ptr_eq(host, &self.host);
-            let index = tasks.borrow().iter().position(is_own);
-            // Dropped after the borrow.
+            let has_host = |(host, _): &Task| Arc::ptr_eq(host, &self.host);
+            let index = tasks.borrow().iter().position(has_host);
+            // The task is dropped after the borrow: a finalizer may run, and start a task.
             let ended = index.map(|index| tasks.borrow_mut().swap_remove(index));
             drop(ended);
         }
@@ -63,6 +64,7 @@ impl DoneCallback {
     }
 }
 
+/// Returns the outcome of a task that is done.
 fn outcome<'py>(task: &Bound<'py, PyAny>) -> TaskOutcome<'py> {
     let py = task.py();
     let is_cancelled = task
@@ -75,8 +77,8 @@ fn outcome<'py>(task: &Bound<'py, PyAny>) -> TaskOutcome<'py> {
     }
 }
 
-/// Called by the loop when it was woken while a call waits in it. Cancels the tasks that must stop;
-/// `true` if the call itself must stop.
+/// Cancels the tasks that must stop; returns `true` if the innermost call itself must stop. Called by
+/// the loop when its waker has woken it while a blocking call runs it.
 #[pyfunction]
 pub(super) fn cancel_unwanted(py: Python<'_>) -> bool {
     let Some(call) = call_stack::innermost() else {
@@ -86,7 +88,7 @@ pub(super) fn cancel_unwanted(py: Python<'_>) -> bool {
     call.host.must_stop()
 }
 
-/// Cancels the task of `host`, if it is one of the innermost call.
+/// Cancels the task of `host`, if the namespace of the innermost call has it.
 pub fn cancel(py: Python<'_>, host: &Arc<dyn Host>) {
     let Some(call) = call_stack::innermost() else {
         return;
@@ -98,7 +100,8 @@ pub fn cancel(py: Python<'_>, host: &Arc<dyn Host>) {
     }
 }
 
-/// Cancels every task of the innermost call, as far as their loop is whole.
+/// Cancels every task in the namespace of the innermost call. A task whose loop is broken makes no
+/// progress after that: the caller must not wait for its end.
 pub fn cancel_all(py: Python<'_>) {
     let call = call_stack::innermost();
     let tasks = call.map(|call| call.namespace.tasks.take());
@@ -107,14 +110,15 @@ pub fn cancel_all(py: Python<'_>) {
     }
 }
 
+/// Cancels a task. An error is reported to `sys.unraisablehook`.
 fn cancel_task(py: Python<'_>, task: &Py<PyAny>) {
     if let Err(error) = task.call_method0(py, intern!(py, "cancel")) {
         error.write_unraisable(py, None);
     }
 }
 
-/// The host of the running code: that of its asyncio task, if it is one, or of the innermost call of
-/// the calling thread, or the one that stands for no job.
+/// Returns the host of the running code: of its asyncio task, else of the innermost call of the
+/// calling thread, else the host of code that belongs to no job. Called on any thread, attached.
 ///
 /// # Errors
 /// Python has not been set up.
@@ -130,7 +134,11 @@ pub fn host(py: Python<'_>) -> PyResult<Arc<dyn Host>> {
     Ok(task.unwrap_or(call.host))
 }
 
+/// Returns the host of the running asyncio task, if it is the task of a job.
 fn task_host(py: Python<'_>) -> Option<Arc<dyn Host>> {
-    let host = module(py).ok()?.call_method0(intern!(py, "job")).ok()?;
+    let host = module(py)
+        .ok()?
+        .call_method0(intern!(py, "task_host"))
+        .ok()?;
     Some(Arc::clone(&host.cast::<TaskHost>().ok()?.get().0))
 }
