@@ -1,5 +1,7 @@
-//! `erlang.acall`: a call of an Erlang function that a coroutine awaits. The answer, and the jobs of
-//! the process that answers, come through the waker of the loop; see `event_loop.py`.
+//! `erlang.acall`: a call of an Erlang function that a coroutine awaits. An answer, or a job of the
+//! process of the callback, wakes the loop, which calls `deliver`; see `event_loop.py`.
+//!
+//! Called by `event_loop.py` on the thread of the loop, attached; blocks only as long as a job runs.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -15,7 +17,7 @@ use crate::host::{Function, Host};
 use crate::interrupt::Interrupted;
 use crate::loop_waker::{CallbackWaker, PyLoopWaker};
 
-/// A call under way.
+/// A call under way. Its end, by `end` or by the drop of the last reference, refuses later jobs.
 #[pyclass(frozen, module = "erlang")]
 pub(super) struct PendingCall {
     name: String,
@@ -24,7 +26,8 @@ pub(super) struct PendingCall {
     ended: AtomicBool,
 }
 
-/// Begins a call of an Erlang function.
+/// Begins a call of an Erlang function. Raises `NotRegistered`, or if the arguments have no form in
+/// Erlang.
 #[pyfunction]
 pub(super) fn start_call(
     py: Python<'_>,
@@ -51,13 +54,13 @@ pub(super) fn start_call(
 
 #[pymethods]
 impl PendingCall {
-    /// The number by which the loop is woken for this call.
+    /// The id of the callback, by which the waker of the loop names this call.
     #[getter]
     fn number(&self) -> u64 {
         self.callback.id
     }
 
-    /// Runs the jobs that have come, and sets the result of the future if the answer has come.
+    /// Runs the jobs that are queued, and completes the future if there is an answer.
     fn deliver(&self, future: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = future.py();
         while let Some(event) = self.callback.take() {
@@ -88,7 +91,7 @@ impl PendingCall {
         Ok(())
     }
 
-    /// Ends the call: the coroutine does not await it any more.
+    /// Ends the call, once. Called when the coroutine has the answer or does not await it any more.
     fn end(&self, is_answered: bool) {
         if !self.ended.swap(true, Ordering::SeqCst) {
             end(&*self.host, &self.callback, is_answered);
@@ -96,7 +99,8 @@ impl PendingCall {
     }
 }
 
-/// A coroutine that is interrupted before it awaits, or that is never run again, ends nothing.
+/// Ends the call of a coroutine that was interrupted before it awaited the answer, or that is never
+/// resumed: such a coroutine does not call `end`.
 impl Drop for PendingCall {
     fn drop(&mut self) {
         self.end(false);

@@ -1,5 +1,7 @@
 //! `erlang.call`: a call of an Erlang function, and the wait for the answer, during which the thread
-//! runs what the process that answers submits.
+//! runs the jobs of the process of the callback.
+//!
+//! Called on any thread that runs Python code, attached. The wait detaches, in [`Host::park`].
 
 use pyo3::prelude::*;
 use pyo3::types::{PyModule, PyTuple};
@@ -7,7 +9,7 @@ use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::raised;
+use super::new_error;
 use crate::asyncio;
 use crate::host::callback::{Answer, Callback, Ended, Event};
 use crate::host::{Function, Host};
@@ -19,7 +21,7 @@ pub(super) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.setattr("_wait_down", wrap_pyfunction!(wait_down, module)?)
 }
 
-/// What the Erlang function of this name returns for these arguments.
+/// Calls the Erlang function that is registered as `name`, and returns its value.
 #[pyfunction]
 #[pyo3(signature = (name, /, *args))]
 fn call<'py>(
@@ -29,16 +31,16 @@ fn call<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let host = asyncio::host(py)?;
     check_registered(py, &*host, name)?;
-    ask(&*host, Function::Registered(name), args)
+    call_and_wait(&*host, Function::Registered(name), args)
 }
 
-/// Waits until a monitored process has ended, or a number of milliseconds.
+/// Waits until a monitored process has ended, or for a number of milliseconds; see `module.py`.
 #[pyfunction]
 fn wait_down<'py>(py: Python<'py>, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
-    ask(&*asyncio::host(py)?, Function::WaitDown, args)
+    call_and_wait(&*asyncio::host(py)?, Function::WaitDown, args)
 }
 
-/// Raises `NotRegistered` for a name that no function has.
+/// Returns `NotRegistered` as an error if no function is registered as `name`.
 pub(super) fn check_registered(py: Python<'_>, host: &dyn Host, name: &str) -> PyResult<()> {
     if host.is_registered(name) {
         return Ok(());
@@ -47,13 +49,14 @@ pub(super) fn check_registered(py: Python<'_>, host: &dyn Host, name: &str) -> P
     Err(not_registered(py, &text))
 }
 
-/// An instance of `erlang.NotRegistered`.
+/// Makes an instance of `erlang.NotRegistered`.
 #[must_use]
 pub fn not_registered(py: Python<'_>, text: &str) -> PyErr {
-    raised(py, |classes| &classes.not_registered, (text,))
+    new_error(py, |classes| &classes.not_registered, (text,))
 }
 
-fn ask<'py>(
+/// Calls a function of Erlang, and waits for the answer.
+fn call_and_wait<'py>(
     host: &dyn Host,
     function: Function<'_>,
     args: &Bound<'py, PyTuple>,
@@ -61,7 +64,7 @@ fn ask<'py>(
     let py = args.py();
     let callback = Callback::new(next_id(py)?, host.waker());
     host.call(function, args, &callback)?;
-    let mut call = Call {
+    let mut call = EndGuard {
         host,
         callback: &callback,
         is_answered: false,
@@ -72,7 +75,7 @@ fn ask<'py>(
     answer?.value(py, function, host)
 }
 
-/// A number for a call or a monitor: the host tells all of them apart by it.
+/// Returns a number that no other call and no monitor of the program has.
 ///
 /// # Errors
 /// Python has not been set up.
@@ -81,20 +84,21 @@ pub fn next_id(py: Python<'_>) -> PyResult<u64> {
     Ok(next_call.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Ends the call when it is dropped, also by a panic.
-struct Call<'a> {
+/// Ends the call when the guard is dropped, also by a panic.
+struct EndGuard<'a> {
     host: &'a dyn Host,
     callback: &'a Callback,
     is_answered: bool,
 }
 
-impl Drop for Call<'_> {
+impl Drop for EndGuard<'_> {
     fn drop(&mut self) {
         end(self.host, self.callback, self.is_answered);
     }
 }
 
-/// Refuses the jobs that came too late, and has the host end the process, if it has not answered.
+/// Ends a call: refuses the jobs that were not run and all later ones; if the call has no answer, the
+/// host ends the process of the callback.
 pub(super) fn end(host: &dyn Host, callback: &Callback, is_answered: bool) {
     callback.end();
     if !is_answered {
@@ -102,7 +106,10 @@ pub(super) fn end(host: &dyn Host, callback: &Callback, is_answered: bool) {
     }
 }
 
-/// Returns the answer, or the exception that was raised in this thread.
+/// Waits for the answer, and runs the jobs that come before it.
+///
+/// # Errors
+/// The exception that was raised in this thread; `Interrupted` if the thread was abandoned.
 fn wait(py: Python<'_>, host: &dyn Host, callback: &Arc<Callback>) -> PyResult<Box<dyn Answer>> {
     let waiting = Waiting::begin(callback);
     loop {
@@ -118,7 +125,7 @@ fn wait(py: Python<'_>, host: &dyn Host, callback: &Arc<Callback>) -> PyResult<B
             }
             Some(Event::Job(job)) => match job.run(py) {
                 Ok(()) => {}
-                // The thread was replaced: the code that waits ends as well.
+                // Another thread has replaced this one, so the code that waits must end as well.
                 Err(Ended::Abandoned) => return Err(Interrupted::new_err(())),
                 Err(Ended::Crashed) => {
                     drop(waiting);
@@ -130,7 +137,8 @@ fn wait(py: Python<'_>, host: &dyn Host, callback: &Arc<Callback>) -> PyResult<B
     }
 }
 
-/// The thread waits for a call, until this is dropped: then for the one around it again, if any.
+/// Makes the callback known to the interrupter while the thread waits for it. Dropped, restores the
+/// callback of the wait around this one.
 struct Waiting {
     thread: Arc<Thread>,
     outer: Option<Arc<Callback>>,

@@ -1,5 +1,6 @@
-//! The Python module `erlang`: what Python code may ask of Erlang. Runs attached, on any thread that
-//! runs Python code; what is asked goes to the [`Host`](crate::host::Host) of the running code.
+//! The Python module `erlang`, by which Python code calls Erlang. Its functions run on any thread that
+//! runs Python code, attached, and call the [`Host`](crate::host::Host) of the running code. Only
+//! `call`, the wait of a monitor and `send` block, detached.
 
 mod acall;
 mod call;
@@ -17,10 +18,11 @@ use crate::{asyncio, host::Host};
 
 pub use call::{next_id, not_registered};
 
-/// Makes the module. Called once.
+/// Makes the module and puts it into `sys.modules`. Called once, by `start`.
 pub(crate) fn install(py: Python<'_>) -> PyResult<ErlangClasses> {
-    // PyO3 makes this class when it first looks at an error. At the recursion limit, which a callback
-    // may meet, the making fails, looks at an error itself, and waits for itself for ever.
+    // PyO3 makes this class when it first fetches an exception. At the recursion limit, which a
+    // callback may reach, the class cannot be made: PyO3 fetches the exception of that, needs the
+    // class for it, and waits for itself for ever.
     let _ = py.get_type::<PanicException>();
     let module = load(py, "erlang", include_str!("module.py"))?;
     module.setattr("__name__", "erlang")?;
@@ -44,24 +46,26 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<ErlangClasses> {
     Ok(classes)
 }
 
-/// Gives `event_loop.py` what it needs of this module.
+/// Adds `_start_call` to the module of `event_loop.py`. Called once, when that is loaded.
 pub(crate) fn complete_event_loop(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.setattr("_start_call", wrap_pyfunction!(acall::start_call, module)?)
 }
 
-/// An instance of `erlang.ErlangError`: `cls`, `reason`, `stacktrace`, and the whole of it as a term.
+/// Makes an instance of `erlang.ErlangError`. `args`: `cls`, `reason`, `stacktrace`, and optionally the
+/// `erlang.Term` of all three.
 #[must_use]
 pub fn erlang_error<'py>(py: Python<'py>, args: impl pyo3::call::PyCallArgs<'py>) -> PyErr {
-    raised(py, |classes| &classes.erlang_error, args)
+    new_error(py, |classes| &classes.erlang_error, args)
 }
 
-/// An instance of `erlang.Overloaded`.
+/// Makes an instance of `erlang.Overloaded`.
 #[must_use]
 pub fn overloaded(py: Python<'_>, text: &str) -> PyErr {
-    raised(py, |classes| &classes.overloaded, (text,))
+    new_error(py, |classes| &classes.overloaded, (text,))
 }
 
-fn raised<'py>(
+/// Makes an instance of an exception of the module; if that raises, returns the exception raised.
+fn new_error<'py>(
     py: Python<'py>,
     class: impl FnOnce(&ErlangClasses) -> &Py<PyAny>,
     args: impl pyo3::call::PyCallArgs<'py>,
@@ -70,7 +74,7 @@ fn raised<'py>(
     made().map_or_else(|error| error, PyErr::from_value)
 }
 
-/// `event_loop.py`.
+/// Returns the module of `event_loop.py`, for `acall`.
 #[pyfunction]
 #[pyo3(name = "_event_loop")]
 fn event_loop(py: Python<'_>) -> PyResult<Bound<'_, PyModule>> {

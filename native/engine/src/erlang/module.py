@@ -1,7 +1,7 @@
 """Erlang, for Python code that runs inside the BEAM.
 
 ``call`` calls a function that Erlang has registered; each such function is an attribute of this
-module as well. ``send`` sends a message, ``self`` is the process that the code runs for.
+module as well. ``send`` sends a message, ``self`` returns the process that the code runs for.
 """
 
 import functools
@@ -11,12 +11,12 @@ class ErlangError(Exception):
     """An Erlang function has failed.
 
     ``cls`` is ``'error'``, ``'exit'`` or ``'throw'``, ``reason`` the term it failed with,
-    ``stacktrace`` the list of its frames. If nothing catches it, the Erlang caller of the Python
-    code gets the three of them as they were.
+    ``stacktrace`` the list of its frames. If no Python code catches the error, the Erlang caller of
+    the Python code gets all three unchanged.
     """
 
     def __init__(self, cls: str, reason: object, stacktrace: object = (), _term: object = None):
-        """An error of one of the three classes."""
+        """Called by the engine, or by code that raises an error of its own without ``_term``."""
         super().__init__(cls, reason)
         self.cls = cls
         self.reason = reason
@@ -28,7 +28,7 @@ class ErlangError(Exception):
         return f"{self.cls}: {self.reason!r}"
 
     def __reduce__(self) -> tuple:
-        """For pickle: what the function failed with, as Python sees it.
+        """Pickles the class, the reason and the stack trace as Python objects.
 
         The Erlang term itself cannot leave the VM.
         """
@@ -37,7 +37,7 @@ class ErlangError(Exception):
         return make, args, state
 
     def __copy__(self) -> "ErlangError":
-        """The same, with its Erlang term."""
+        """Copies the error with its Erlang term, which ``__reduce__`` leaves out."""
         make, args, _ = self.__reduce__()
         copied = make(*args)
         vars(copied).update(vars(self))
@@ -49,36 +49,36 @@ class NotRegistered(LookupError, AttributeError):
 
 
 class Overloaded(RuntimeError):
-    """Too many messages to another node wait: it is slow, or does not answer."""
+    """Too many messages to another node wait: the node is slow, or does not answer."""
 
 
 class Monitor:
-    """A process that is watched for Python code, until ``demonitor``, or as long as this lives."""
+    """A monitored process. The monitor ends with ``demonitor``, or when this object is dropped."""
 
     def __init__(self, process: object):
-        """Watches a pid, a registered name, or a (name, node)."""
+        """Monitors a pid, a registered name, or a (name, node)."""
         self._process = process
         self._watch = _watch(process)
-        # The monitor is set when this returns.
+        # Returns when the monitor is set.
         _wait_down(())
 
     def __repr__(self) -> str:
-        """What is known."""
+        """Shows the process, and the reason for its end if it is down."""
         state = "watched" if self.reason is None else f"down: {self.reason!r}"
         return f"<erlang.Monitor of {self._process!r}, {state}>"
 
     @property
     def is_down(self) -> bool:
-        """Whether the process has ended, or its node is gone."""
+        """Whether the process has ended, or the connection to its node is lost."""
         return self._watch is not None and self._watch.reason() is not None
 
     @property
     def reason(self) -> object:
-        """Why it is down, or ``None`` while it is not, and after ``demonitor``."""
+        """The reason for the end of the process; ``None`` before that, and after ``demonitor``."""
         return self._watch.reason()[0] if self.is_down else None
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Waits until the process is down, so many seconds at most; tells whether it is."""
+        """Waits until the process is down, at most ``timeout`` seconds; returns ``is_down``."""
         watch = self._watch
         if watch is None:
             raise ValueError("the monitor has ended")
@@ -88,30 +88,30 @@ class Monitor:
 
 
 def monitor(process: object, /) -> Monitor:
-    """Watches a pid, a registered name, or a (name, node): see ``Monitor``.
+    """Monitors a pid, a registered name, or a (name, node): see ``Monitor``.
 
-    A process that is dead is down at once; a local name that nobody has raises ``NotRegistered``.
+    A dead process is down at once; a local name that no process has raises ``NotRegistered``.
     """
     return Monitor(process)
 
 
 def demonitor(watched: Monitor, /) -> None:
-    """Ends a monitor. It may have ended already."""
+    """Ends a monitor; does nothing if it has ended already."""
     watched._watch = None
 
 
 async def acall(name: str, /, *args: object) -> object:
-    """As ``call``, for coroutines: the event loop goes on meanwhile."""
+    """Calls an Erlang function like ``call``, while the event loop runs other tasks."""
     return await _event_loop().acall(name, args)
 
 
 def __getattr__(name: str) -> object:
-    """A registered function."""
+    """Returns a registered function; called for a name that the module itself does not have."""
     if not _is_registered(name):
         raise NotRegistered(f"no Erlang function is registered as {name!r}")
     return functools.partial(call, name)
 
 
 def __dir__() -> list:
-    """What the module has, and the names of registered functions."""
+    """Lists the public names of the module, and the names of registered functions."""
     return sorted({name for name in globals() if not name.startswith("_")} | set(_registered()))

@@ -1,8 +1,8 @@
-//! Reads an exception. Runs on workers, attached, while the watchdog watches the task.
+//! Reads an exception. Called on workers, attached, while the watchdog watches the task.
 //!
-//! The one code of a program that runs meanwhile is its `__str__`, which can be interrupted as any
-//! other; an interruption ends the capture. All else is read from the fields that C code keeps, and
-//! every walk is bounded.
+//! The only code of a program that runs meanwhile is `__str__` of the exceptions and their notes. It
+//! can be interrupted like any other code, and an interrupt ends the capture. All else is read from
+//! the fields that C code keeps, and every walk is bounded.
 
 use py_codec::Term;
 use pyo3::exceptions::PyBaseException;
@@ -18,32 +18,32 @@ use crate::python::{exception_class, fields};
 
 /// How deep causes and groups may nest.
 const MAX_DEPTH: usize = 32;
-/// Exceptions kept of one group, the first ones.
+/// Most exceptions kept of one group: the first ones.
 const MAX_GROUP: usize = 64;
-/// Exceptions kept of one error: those of all its groups and causes.
+/// Most exceptions kept of one error, with all its groups and causes.
 const MAX_EXCEPTIONS: usize = 256;
-/// Notes kept of an exception, the first ones.
+/// Most notes kept of an exception: the first ones.
 const MAX_NOTES: usize = 32;
-/// Characters of a message, of a note.
+/// Most characters of a message, and of a note.
 const MAX_TEXT: usize = 1 << 18;
-/// Characters of a name, of a line of source.
+/// Most characters of a name, and of a line of source.
 pub(crate) const MAX_NAME: usize = 1 << 12;
-/// Characters of all texts of one error.
+/// Most characters of all texts of one error.
 const MAX_TEXTS: usize = 1 << 20;
-/// Frames kept of one error: those of all its tracebacks.
+/// Most frames kept of one error, in all its tracebacks.
 const MAX_FRAMES: usize = 1 << 12;
 
-/// The capture of one error: how much may still be taken from it.
+/// The capture of one error, with what is left of each limit.
 pub(crate) struct Capture {
-    /// The addresses of the exceptions that lead to the one that is read, which each may come up
-    /// in once.
+    /// The addresses of the exception that is read and of those around it, outermost first: an
+    /// exception that leads to itself is read once.
     path: Vec<usize>,
     exceptions: usize,
     frames: usize,
     characters: usize,
 }
 
-/// The end of a text that was cut.
+/// The last character of a text that was cut.
 const CUT: char = '…';
 
 impl Capture {
@@ -56,7 +56,8 @@ impl Capture {
         }
     }
 
-    /// `None` for an exception that leads to itself, or is too much. The error is `Interrupted`.
+    /// Reads a cause, a context or a member of a group; `None` if the exception leads to itself, or
+    /// exceeds a limit. The error is `Interrupted`.
     fn next(&mut self, value: &Bound<'_, PyBaseException>) -> PyResult<Option<Exception>> {
         let address = value.as_ptr() as usize;
         if self.path.len() >= MAX_DEPTH || self.exceptions == 0 || self.path.contains(&address) {
@@ -66,7 +67,7 @@ impl Capture {
         self.exception(value).map(Some)
     }
 
-    /// The error is `Interrupted`.
+    /// Reads an exception. The error is `Interrupted`.
     pub(super) fn exception(&mut self, value: &Bound<'_, PyBaseException>) -> PyResult<Exception> {
         self.exceptions -= 1;
         self.path.push(value.as_ptr() as usize);
@@ -108,7 +109,7 @@ impl Capture {
         let next = match cause {
             Some(cause) => Some(cause),
             None if fields::suppresses_context(value) => None,
-            // SAFETY: as above.
+            // SAFETY: attached, and an exception; a new reference, or null if there is none.
             None => unsafe {
                 Bound::from_owned_ptr_or_opt(py, ffi::PyException_GetContext(value_ptr))
             },
@@ -127,7 +128,8 @@ impl Capture {
         let [message, file, line, offset, end_offset, text] = &*fields else {
             return None;
         };
-        // One that the program raised itself may say no place: it is printed like any other.
+        // A `SyntaxError` that the program has raised may have no line: then it is printed like any
+        // other exception.
         if line.is_none() {
             return None;
         }
@@ -135,7 +137,7 @@ impl Capture {
             let text = field.cast::<PyString>().ok()?;
             Some(self.text(text, MAX_NAME))
         };
-        // Anything else would be asked for its number, and might not answer.
+        // An object of another class would run its `__index__`, which may never return.
         let number = |field: &Bound<'_, PyAny>| {
             let number = field.cast::<PyInt>().ok();
             number.and_then(|n| n.extract().ok()).unwrap_or(0)
@@ -166,7 +168,7 @@ impl Capture {
         let Some(notes) = fields::attribute(value, intern!(value.py(), "__notes__")) else {
             return Ok(Vec::new());
         };
-        // The items of a list or a tuple itself: anything else has an iteration of its own.
+        // Only the items of lists and tuples can be read without code of a program.
         let notes: Vec<_> = if let Ok(list) = notes.cast::<PyList>() {
             list.iter().take(MAX_NOTES).collect()
         } else if let Ok(tuple) = notes.cast::<PyTuple>() {
@@ -178,7 +180,8 @@ impl Capture {
         notes.iter().map(print).collect()
     }
 
-    /// `str(object)`, which may run code of a program, or `failed`. The error is `Interrupted`.
+    /// Returns `str(object)`, or `failed` if that raises. Code of a program may run; the error is
+    /// `Interrupted`.
     fn printed(
         &mut self,
         object: &Bound<'_, PyAny>,
@@ -190,16 +193,16 @@ impl Capture {
         }
         match object.str() {
             Ok(text) => Ok(self.text(&text, limit)),
-            Err(error) if is_interruption(&error, object.py()) => Err(error),
+            Err(error) if is_interrupt(&error, object.py()) => Err(error),
             Err(_) => Ok(failed.to_owned()),
         }
     }
 
-    /// The beginning of a text, and a sign if there is more.
+    /// Returns the beginning of a text, with [`CUT`] at the end if there is more.
     pub(crate) fn text(&mut self, text: &Bound<'_, PyString>, limit: usize) -> String {
         let py = text.py();
         let limit = limit.min(self.characters);
-        // SAFETY: attached, and a str, whose own length this is.
+        // SAFETY: attached, and a str: the C level reads its length.
         let length = unsafe { ffi::PyUnicode_GetLength(text.as_ptr()) };
         let length = usize::try_from(length).unwrap_or(0);
         self.characters -= length.min(limit);
@@ -207,7 +210,7 @@ impl Capture {
             return lossy(text);
         }
         let end = ffi::Py_ssize_t::try_from(limit).unwrap_or(0);
-        // SAFETY: as above; a new reference to a str, or null with an exception set.
+        // SAFETY: attached, and a str; a new reference to a str, or null with an exception set.
         let start = unsafe {
             Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_Substring(text.as_ptr(), 0, end))
         };
@@ -220,7 +223,7 @@ impl Capture {
         start
     }
 
-    /// As `text`, of a line of source.
+    /// Cuts a line of source as `text` does.
     pub(crate) fn line(&mut self, mut line: String) -> String {
         let limit = MAX_NAME.min(self.characters);
         let cut = line.char_indices().nth(limit).map(|(index, _)| index);
@@ -232,7 +235,7 @@ impl Capture {
         line
     }
 
-    /// How many of so many frames may be kept.
+    /// Returns how many of `wanted` frames may be kept, and counts them.
     pub(crate) fn take_frames(&mut self, wanted: usize) -> usize {
         let taken = wanted.min(self.frames);
         self.frames -= taken;
@@ -240,7 +243,7 @@ impl Capture {
     }
 }
 
-/// The failure of an Erlang function, of an `erlang.ErlangError`.
+/// Returns the term of an `erlang.ErlangError`: the failure of an Erlang function.
 fn origin(value: &Bound<'_, PyBaseException>) -> Option<Py<Term>> {
     let py = value.py();
     let class = interpreter::find(py).ok()?.erlang.erlang_error.bind(py);
@@ -251,16 +254,16 @@ fn origin(value: &Bound<'_, PyBaseException>) -> Option<Py<Term>> {
     Some(term.cast_into::<Term>().ok()?.unbind())
 }
 
-/// An interruption that is pending ends the capture: no code runs for long in which it would come
-/// up.
+/// Returns a pending interrupt as an error. Between two calls of `check` the capture may run no Python
+/// code, which would raise it.
 pub(crate) fn check(py: Python<'_>) -> PyResult<()> {
     match interrupt::take(py) {
-        Some(error) if is_interruption(&error, py) => Err(error),
+        Some(error) if is_interrupt(&error, py) => Err(error),
         _ => Ok(()),
     }
 }
 
-fn is_interruption(error: &PyErr, py: Python<'_>) -> bool {
+fn is_interrupt(error: &PyErr, py: Python<'_>) -> bool {
     fields::is_instance(error.value(py), &py.get_type::<Interrupted>())
 }
 

@@ -1,5 +1,5 @@
-//! A Python exception as plain data: captured on the thread that has caught it, attached; written
-//! into the reply by the host.
+//! A Python exception as plain data. Captured on the thread that has caught the exception, attached;
+//! the host writes it into the reply. Blocks as long as `__str__` of the exception does.
 
 use py_codec::Term;
 use pyo3::ffi;
@@ -11,29 +11,32 @@ mod traceback;
 pub(crate) use capture::{Capture, MAX_NAME, check};
 pub use traceback::Frame;
 
+/// An exception, with its causes and its members.
 #[derive(Debug)]
 pub struct Exception {
-    /// The name of the nearest built-in class.
+    /// The name of the nearest built-in class, see `python/exception_class.rs`.
     pub kind: &'static str,
     pub class: String,
     pub message: String,
     pub notes: Vec<String>,
     pub frames: Vec<Frame>,
     pub syntax: Option<Syntax>,
-    /// The `_term` of an `erlang.ErlangError`: what the Erlang function has failed with.
+    /// The `_term` of an `erlang.ErlangError`: the failure of the Erlang function.
     pub origin: Option<Py<Term>>,
     /// The members of an exception group; `None` for another exception.
     pub exceptions: Option<Vec<Exception>>,
     pub cause: Option<Cause>,
 }
 
+/// The cause of an exception, or its context.
 #[derive(Debug)]
 pub struct Cause {
     pub exception: Box<Exception>,
-    /// `raise … from …`, or merely raised while the other was handled.
+    /// `true` for `raise … from …`; `false` if the exception was raised while this one was handled.
     pub explicit: bool,
 }
 
+/// The fields of a `SyntaxError`.
 #[derive(Debug)]
 pub struct Syntax {
     pub message: String,
@@ -45,15 +48,16 @@ pub struct Syntax {
 }
 
 impl Exception {
-    /// Reads an exception. Called on a watched thread, since `__str__` of the exception runs.
+    /// Reads an exception. Called on a watched thread, since `__str__` of the exception runs, and may
+    /// have to be interrupted.
     ///
     /// # Errors
-    /// `Interrupted`: the code of `__str__` had to stop.
+    /// `Interrupted`, if the job had to stop meanwhile.
     pub fn capture(py: Python<'_>, err: &PyErr) -> PyResult<Self> {
         let value = err.value(py);
-        // Before 3.12 an exception gets its traceback when an `except` catches it, as here.
+        // COMPAT(3.11): an exception gets its traceback when `except` catches it, or else here.
         if let Some(traceback) = err.traceback(py) {
-            // SAFETY: attached, an exception and a traceback. No error, since it is one.
+            // SAFETY: attached, an exception and a traceback, so the call cannot fail.
             unsafe { ffi::PyException_SetTraceback(value.as_ptr(), traceback.as_ptr()) };
         }
         Capture::new().exception(value)

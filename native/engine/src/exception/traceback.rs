@@ -1,4 +1,5 @@
-//! The frames of a traceback, as plain data. Runs on workers, attached.
+//! The frames of a traceback, as plain data. Called on workers, attached; runs no code of a program
+//! and blocks on nothing.
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
@@ -11,22 +12,25 @@ use std::collections::{HashMap, VecDeque};
 use super::{Capture, MAX_NAME, check};
 use crate::python::code_cache;
 
-/// Frames kept of a traceback, the innermost ones: a runaway recursion has a thousand alike.
+/// Most frames kept of a traceback: the innermost ones. A runaway recursion has a thousand like them.
 const MAX_FRAMES: usize = 256;
 
+/// One line of a traceback.
 #[derive(Clone, Debug)]
 pub struct Frame {
     pub file: String,
     pub line: u32,
     pub function: String,
-    /// Known for the code that Erlang passed in; files are read when an error is printed.
+    /// The line of source, if Erlang has passed the code in. Erlang reads the lines of files when it
+    /// prints the error.
     pub source: Option<String>,
 }
 
-/// Tracebacks between two looks whether the job must stop: some milliseconds.
+/// Frames between two looks for a pending interrupt: some milliseconds.
 const CHECK_INTERVAL: usize = 1 << 16;
 
-/// The innermost frames of an exception, as many as there is room for. The error is `Interrupted`.
+/// Returns the innermost frames of an exception, within the limits of `capture`. The error is
+/// `Interrupted`.
 pub(crate) fn frames(
     value: &Bound<'_, PyBaseException>,
     capture: &mut Capture,
@@ -52,7 +56,8 @@ pub(crate) fn frames(
     innermost.drain(..innermost.len() - kept);
     let mut known = HashMap::new();
     let frame = |traceback| frame(traceback, &mut known, capture);
-    // None is missing: the fields of tracebacks, frames and code are not to be overridden.
+    // No frame is left out in practice: no class can override the fields of tracebacks, frames and
+    // code objects.
     Ok(innermost.iter().flat_map(frame).collect())
 }
 
@@ -67,7 +72,8 @@ fn frame(
     let code = traceback
         .getattr(intern!(py, "tb_frame"))?
         .getattr(intern!(py, "f_code"))?;
-    // The frames of a recursion are alike, and a line of a long source is far.
+    // A recursion has many frames with the same code and line, and to find a line of a long source
+    // takes time.
     let frame = match known.entry((code.as_ptr().addr(), line)) {
         Entry::Occupied(entry) => entry.into_mut(),
         Entry::Vacant(entry) => entry.insert(Frame::at(&code, line, capture)?),
@@ -79,7 +85,7 @@ impl Frame {
     fn at(code: &Bound<'_, PyAny>, line: u32, capture: &mut Capture) -> PyResult<Self> {
         let py = code.py();
         let mut text = |name: &Bound<'_, PyString>| -> PyResult<String> {
-            // May be of a class of its own, which is not asked.
+            // The name may be of a subclass of `str`; none of its methods is called.
             let text = code.getattr(name)?.cast_into::<PyString>()?;
             Ok(capture.text(&text, MAX_NAME))
         };
