@@ -1,9 +1,10 @@
-//! One call of an Erlang function by Python code, for those on both sides of it.
+//! A callback: one call of an Erlang function by Python code.
 //!
-//! The thread that has called waits, detached. The process that runs the function answers, and may
-//! submit jobs meanwhile, which run on the waiting thread, in the middle of the code that has
-//! called. Scheduler threads, the interrupter and destructors come here: nothing blocks, nothing
-//! attaches.
+//! The thread that has called waits, detached. The process that runs the function answers once, and
+//! may submit jobs before that, which run on the waiting thread, in the middle of the code that has
+//! called. The states: waiting, with an answer that was not taken, over. Called on the waiting thread,
+//! on scheduler threads, on the interrupter and in destructors: nothing blocks but the short lock, and
+//! nothing attaches.
 
 use pyo3::prelude::*;
 use std::any::Any;
@@ -14,16 +15,19 @@ use super::fifo::Fifo;
 use super::{Function, Host, Wake};
 use crate::lock::lock;
 
-/// Jobs of the answering process that may wait in a call, as many as in a context.
+/// Most jobs that may be queued in a call, the same as in a context.
 const CAPACITY: usize = 256;
 
+/// A call, shared by the thread that waits and by the host.
 pub struct Callback {
-    /// The number by which the host, and an event loop, know the call.
+    /// Different from the id of every other call of the program; the host and the event loop find the
+    /// call by it.
     pub id: u64,
-    /// Wakes the thread that waits.
+    /// Wakes the thread that waits, or the event loop of a coroutine that does.
     waker: Arc<dyn Wake>,
+    /// Locked for an operation on it; nothing is dropped or called under the lock but `look` of `peek`.
     state: Mutex<State>,
-    /// An exception was raised in the waiting thread, which has not looked for it yet.
+    /// Set if an exception may be pending in the waiting thread, which has not looked for it yet.
     interrupted: AtomicBool,
 }
 
@@ -31,35 +35,36 @@ pub struct Callback {
 struct State {
     jobs: Fifo<Arc<dyn NestedJob>>,
     answer: Option<Box<dyn Answer>>,
-    /// The thread does not wait any more.
+    /// Set when the thread does not wait any more: jobs are refused, and an answer is dropped.
     is_over: bool,
 }
 
 /// A job that runs in the middle of a call.
 pub trait NestedJob: Send + Sync {
-    /// Runs the job on the calling thread, attached, and replies to it.
+    /// Runs the job on the calling thread, attached, and sends its reply.
     ///
     /// # Errors
-    /// The thread, or the code that waits, must end.
+    /// The code that waits must not go on.
     fn run(self: Arc<Self>, py: Python<'_>) -> Result<(), Ended>;
     /// Replies that the call has ended. Called on the thread that has waited.
     fn refuse(&self);
-    /// Notes that the job was cancelled and taken out. Called on a scheduler thread.
+    /// Called by the host after `withdraw` has removed the cancelled job, on a scheduler thread.
     fn withdrawn(&self);
 }
 
-/// Why code that waits for an answer must end after a nested job.
+/// The cause for which code that waits must not go on after a nested job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// The thread was abandoned during the job.
+    /// The thread was abandoned during the job: another has replaced it.
     Abandoned,
     /// The job panicked.
     Crashed,
 }
 
-/// How the function has ended.
+/// The end of the function: its value, or its failure.
 pub trait Answer: Send {
-    /// The value for the code that has called. Called once, attached.
+    /// Returns the value for the code that has called. Called once, on the thread that has waited,
+    /// attached.
     ///
     /// # Errors
     /// The exception for that code: the function failed, or its value has no form in Python.
@@ -70,25 +75,27 @@ pub trait Answer: Send {
         host: &dyn Host,
     ) -> PyResult<Bound<'py, PyAny>>;
 
+    /// Returns `self`, for the host to find its own type.
     fn as_any(&self) -> &dyn Any;
 }
 
-/// What there is for the thread that waits.
+/// An event for the thread that waits.
 pub enum Event {
     Job(Arc<dyn NestedJob>),
     Answer(Box<dyn Answer>),
 }
 
-/// Why a job was not accepted.
+/// The cause for which a job was not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The call has its answer, or does not wait any more.
+    /// The call has an answer, or the thread does not wait any more.
     Ended,
+    /// [`CAPACITY`] jobs are queued.
     Full,
 }
 
 impl Callback {
-    /// `id` is different from that of every other call of the program.
+    /// Makes a call that waits. `id` comes from [`crate::erlang::next_id`].
     #[must_use]
     pub fn new(id: u64, waker: Arc<dyn Wake>) -> Arc<Self> {
         Arc::new(Self {
@@ -99,10 +106,11 @@ impl Callback {
         })
     }
 
-    /// Queues a job for the thread that waits, and returns its key.
+    /// Queues a job for the thread that waits, and returns its key for `withdraw`. Called on a scheduler
+    /// thread.
     ///
     /// # Errors
-    /// The call is over, or too many jobs wait in it.
+    /// The call is over, or its queue is full.
     pub fn submit(&self, job: Arc<dyn NestedJob>) -> Result<u64, Refused> {
         let mut state = lock(&self.state);
         if state.is_over || state.answer.is_some() {
@@ -117,17 +125,18 @@ impl Callback {
         Ok(key)
     }
 
-    /// Takes out a job that was cancelled. `None` if the thread that waits has taken it, which finds
-    /// out by itself.
+    /// Removes a job that was cancelled from the queue, and returns it. `None` if the thread that waits
+    /// has taken the job: then its code is interrupted. Called on a scheduler thread.
     pub fn withdraw(&self, key: u64) -> Option<Arc<dyn NestedJob>> {
         lock(&self.state).jobs.remove(key)
     }
 
-    /// The first answer counts.
+    /// Sets the answer, and wakes the thread that waits. Drops every answer but the first, and an
+    /// answer to a call that is over. Called on any thread.
     pub fn answer(&self, answer: Box<dyn Answer>) {
         let mut state = lock(&self.state);
         if state.is_over || state.answer.is_some() {
-            // The terms of the answer are dropped after the lock.
+            // The caller's terms are dropped with `answer`, after the lock.
             drop(state);
             return;
         }
@@ -136,7 +145,8 @@ impl Callback {
         self.waker.wake();
     }
 
-    /// Takes the next event, jobs first: they were submitted before the answer.
+    /// Takes the next event: all jobs first, since they were submitted before the answer. Called on
+    /// the thread that waits.
     pub fn take(&self) -> Option<Event> {
         let mut state = lock(&self.state);
         if let Some(job) = state.jobs.pop() {
@@ -145,8 +155,8 @@ impl Callback {
         state.answer.take().map(Event::Answer)
     }
 
-    /// Calls `look` with the answer, if there is one, under the lock: `look` makes no Python object,
-    /// since a garbage collection, and so any finalizer, may run in that.
+    /// Returns what `look` makes of the answer, if there is one. Called under the lock: `look` must
+    /// make no Python object, since that may run a garbage collection, and so any finalizer.
     pub fn peek<T>(&self, look: impl FnOnce(&dyn Answer) -> T) -> Option<T> {
         lock(&self.state).answer.as_deref().map(look)
     }
@@ -156,29 +166,31 @@ impl Callback {
         !state.jobs.is_empty() || state.answer.is_some()
     }
 
-    /// Wakes the thread that waits, in which an exception is pending.
+    /// Wakes the thread that waits, in which an exception is pending. Called by the interrupter.
     pub(crate) fn interrupt(&self) {
         self.note_interrupt();
         self.waker.wake();
     }
 
-    /// Notes that an exception may be pending in the thread that is about to wait.
+    /// Makes the thread look for a pending exception before it waits.
     pub(crate) fn note_interrupt(&self) {
         self.interrupted.store(true, Ordering::SeqCst);
     }
 
-    /// There is an event, or an exception to look for.
+    /// Whether the thread has an event to take, or has to look for a pending exception. The condition
+    /// of [`Host::park`].
     #[must_use]
     pub fn is_woken(&self) -> bool {
         self.interrupted.load(Ordering::SeqCst) || self.has_event()
     }
 
-    /// Whether an exception may be pending; the thread looks for it after this.
+    /// Returns and resets whether an exception may be pending; the calling thread looks for it next.
     pub(crate) fn take_interrupt(&self) -> bool {
         self.interrupted.swap(false, Ordering::SeqCst)
     }
 
-    /// Ends the wait: jobs that came and did not run are refused. Called on the thread that waited.
+    /// Ends the wait: refuses the jobs that are queued, and all later ones. Called on the thread that
+    /// has waited.
     pub(crate) fn end(&self) {
         let mut state = lock(&self.state);
         state.is_over = true;

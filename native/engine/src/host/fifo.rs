@@ -1,16 +1,18 @@
-//! A queue whose items can be taken out by key, for a caller that has a lock of its own.
+//! A queue whose items can be removed by key. The caller locks it: nothing here blocks. Used for the
+//! jobs of a callback, and by the host for those of its pools and leases.
 
 use std::collections::VecDeque;
 
-/// Room for this many items is kept when a queue runs empty.
+/// The capacity that an empty queue keeps.
 const KEPT: usize = 64;
 
-/// First in, first out; an item that is not wanted any more is taken out by its key.
+/// First in, first out; `remove` takes an item from the middle.
 pub struct Fifo<T> {
-    /// In the order of their keys. An item that was removed leaves `None`, which goes when it comes
-    /// to the front, or when there are more of them than items.
+    /// Keys and items, in the order of the keys. A removed item leaves `None`, which is dropped when
+    /// it is at the front, or when there are more of them than items and [`KEPT`].
     entries: VecDeque<(u64, Option<T>)>,
     next_key: u64,
+    /// How many entries have an item.
     length: usize,
 }
 
@@ -35,7 +37,7 @@ impl<T> Fifo<T> {
         self.length == 0
     }
 
-    /// Returns the key of the item, for `remove`.
+    /// Adds an item at the back, and returns its key for `remove`.
     pub fn push(&mut self, item: T) -> u64 {
         let key = self.next_key;
         self.next_key += 1;
@@ -44,6 +46,7 @@ impl<T> Fifo<T> {
         key
     }
 
+    /// Takes the first item.
     pub fn pop(&mut self) -> Option<T> {
         let item = loop {
             let (_, item) = self.entries.pop_front()?;
@@ -55,14 +58,14 @@ impl<T> Fifo<T> {
         item
     }
 
-    /// The first item that `is_it` accepts.
-    pub fn pop_if(&mut self, is_it: impl Fn(&T) -> bool) -> Option<T> {
-        let accepts = |(_, item): &(u64, Option<T>)| item.as_ref().is_some_and(&is_it);
-        let (key, _) = self.entries.iter().find(|entry| accepts(entry))?;
+    /// Takes the first item for which `accepts` returns `true`.
+    pub fn pop_if(&mut self, accepts: impl Fn(&T) -> bool) -> Option<T> {
+        let is_accepted = |(_, item): &(u64, Option<T>)| item.as_ref().is_some_and(&accepts);
+        let (key, _) = self.entries.iter().find(|entry| is_accepted(entry))?;
         self.remove(*key)
     }
 
-    /// `None` if the item was popped or removed before.
+    /// Takes the item with this key; `None` if the item was popped or removed before.
     pub fn remove(&mut self, key: u64) -> Option<T> {
         let index = self.entries.binary_search_by_key(&key, |(key, _)| *key);
         let item = self.entries.get_mut(index.ok()?)?.1.take()?;
@@ -73,6 +76,7 @@ impl<T> Fifo<T> {
         Some(item)
     }
 
+    /// Counts an item less; frees the memory of a queue that is empty.
     fn shorten(&mut self) {
         self.length -= 1;
         if self.length == 0 {

@@ -1,10 +1,10 @@
-//! What the engine asks of its surroundings.
+//! The host: the trait by which the engine calls its surroundings.
 //!
-//! The NIF implements [`Host`] over the BEAM, the tests of this crate without one. One value stands
-//! for one job, and is known to the code of that job by the [call stack](crate::call_stack) or by the
-//! context of its asyncio task; the value that [`start`](crate::start::start) is given stands for code
-//! that belongs to no job. Every method is called attached, on the thread that runs the code, unless
-//! it says otherwise.
+//! The NIF implements [`Host`] over the BEAM, the tests of this crate without one. One value is the
+//! host of one job: the engine finds it by the [call stack](crate::call_stack), or by the context of
+//! the job's asyncio task. Another value, the argument of [`start`](crate::start::start), is the host
+//! of code that belongs to no job. Every method is called attached, on the thread that runs the code,
+//! and does not block, unless its documentation says otherwise.
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -16,81 +16,86 @@ pub mod fifo;
 
 use callback::Callback;
 
+/// The surroundings of the code of one job.
 pub trait Host: Send + Sync + 'static {
-    /// The code must stop: its job, or one around it, was cancelled or interrupted. Asked often, also
-    /// while a conversion or a batch of items goes on.
+    /// Whether the code must stop, since its job, or one around it, was cancelled or interrupted.
+    /// Called often, also during a conversion and during a batch of items.
     fn must_stop(&self) -> bool;
 
-    /// The module of the host's own classes gets these, see `erlang/module.py`.
+    /// Whether an Erlang function is registered as `name`.
     fn is_registered(&self, name: &str) -> bool;
-    /// The names for which `is_registered` is true.
+    /// Returns the names for which `is_registered` is true, for `dir(erlang)`.
     fn registered(&self) -> Vec<String>;
 
-    /// Begins a call of Erlang. The answer, and the jobs that run in the middle of the call, come
-    /// through `callback`.
+    /// Begins a call of Erlang. The host passes the answer, and the jobs that run in the middle of the
+    /// call, to `callback`.
     ///
     /// # Errors
-    /// The arguments have no form in Erlang, or nothing serves calls: no answer comes then.
+    /// The arguments have no form in Erlang, or no process serves calls. `callback` gets no answer
+    /// then.
     fn call(
         &self,
         function: Function<'_>,
         args: &Bound<'_, PyTuple>,
         callback: &Arc<Callback>,
     ) -> PyResult<()>;
-    /// Ends a call that has no answer: the code does not wait any more.
+    /// Ends a call that has no answer: the code does not wait for it any more. Called on the thread
+    /// that has waited, or that drops the last reference to the call, attached.
     fn end_call(&self, callback: &Callback);
 
-    /// Wakes the calling thread from `park`.
+    /// Returns the waker that ends a `park` of the calling thread.
     fn waker(&self) -> Arc<dyn Wake>;
-    /// Detaches the calling thread and blocks it until `is_woken`, which is looked at after each
-    /// `wake` of its waker.
+    /// Detaches the calling thread and blocks it until `is_woken` returns `true`. The host calls
+    /// `is_woken` first, and after each `wake` of the waker.
     fn park(&self, py: Python<'_>, is_woken: &(dyn Fn() -> bool + Send + Sync));
 
-    /// Sends a message to what `dest` names.
+    /// Sends a message to a pid, a registered name, or a pair of name and node. May block, detached,
+    /// while too many messages to another node wait.
     ///
     /// # Errors
-    /// No such name, a message without a form in Erlang, or no room for it.
+    /// No process has the name, the message has no form in Erlang, or the wait took too long.
     fn send(&self, dest: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>) -> PyResult<()>;
-    /// The process that the job runs for.
+    /// Returns the process that the job runs for.
     ///
     /// # Errors
     /// The code belongs to no job.
     fn caller<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>>;
-    /// The local process that is registered by a name, if there is one.
+    /// Returns the local process that is registered by a name, if there is one.
     ///
     /// # Errors
     /// `name` is neither text nor an atom.
     fn whereis<'py>(&self, name: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>>;
-    /// An atom; one that does not exist only if `create` is true.
+    /// Returns an atom, which is made if it does not exist and `create` is true.
     ///
     /// # Errors
     /// There is no such atom, or the name is too long for one.
     fn atom<'py>(&self, py: Python<'py>, name: &str, create: bool) -> PyResult<Bound<'py, PyAny>>;
-    /// Monitors a process: an object with an `id` and a method `reason`, as `erlang.Monitor` needs.
+    /// Monitors a process. Returns an object with an `id` and a method `reason`, as `erlang.Monitor`
+    /// needs it.
     ///
     /// # Errors
-    /// As for `send`.
+    /// No process has the name, or `dest` is none of the forms that `send` takes.
     fn watch<'py>(&self, dest: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>>;
 
-    /// The asyncio task of the job has ended.
+    /// Ends the job, whose asyncio task is done. Called by the event loop, on the worker.
     fn finish_task(&self, py: Python<'_>, outcome: TaskOutcome<'_>);
-    /// Cancels the tasks of the lease that must stop. Called by the event loop when it was woken
-    /// while a call of the job runs it.
+    /// Cancels the tasks of the lease that must stop. Called by the event loop when its waker has
+    /// woken it while a blocking call of the job runs it.
     fn cancel_unwanted_tasks(&self, py: Python<'_>);
 
-    /// The outermost load of a module on the calling thread is about to end, by which interrupts were
-    /// put off: code that must stop has as long for it as if that had been found out now.
+    /// Called before the outermost load of a module on the calling thread ends, which has masked
+    /// interrupts: the host restarts the time that code has to stop, for the code after the load.
     fn import_ends(&self);
-    /// That load has ended, and an exception that was put off was raised.
+    /// Called after that load has ended: a masked exception is pending in the thread by then.
     fn import_ended(&self);
-    /// The calling thread is one that serves jobs.
+    /// Whether the calling thread is a worker.
     fn is_worker(&self) -> bool;
 
-    /// For the host, which finds its own values on the call stack.
+    /// Returns `self`, for the host to find its own type of a value on the call stack.
     fn as_any(&self) -> &dyn Any;
 }
 
-/// What a call of Erlang runs.
+/// The function that a call of Erlang runs.
 #[derive(Clone, Copy, Debug)]
 pub enum Function<'a> {
     /// The function that is registered by a name.
@@ -99,15 +104,15 @@ pub enum Function<'a> {
     WaitDown,
 }
 
-/// How the task of a job has ended.
+/// The end of the task of a job.
 pub enum TaskOutcome<'py> {
     Value(Bound<'py, PyAny>),
     Raised(PyErr),
-    /// By a cancel, of the job or of what its code awaited; with the exception that says so.
+    /// The task was cancelled, by the host or by its own code; with the `CancelledError`.
     Cancelled(PyErr),
 }
 
-/// What wakes a thread that waits. Called on any thread; never blocks.
+/// Wakes a waiting thread or an event loop. Called on any thread; never blocks, never attaches.
 pub trait Wake: Send + Sync {
     fn wake(&self);
 }
