@@ -77,7 +77,7 @@ pub(crate) fn note_load(name: &Bound<'_, PyString>, loaded: &Bound<'_, PyAny>) {
 fn set_running_waker(waker: Option<&Bound<'_, PyLoopWaker>>) -> Option<PyLoopWaker> {
     let waker = waker.map(|waker| Arc::clone(&waker.get().0));
     // A thread without a `Thread` is never interrupted.
-    Thread::current()?.run_loop(waker).map(PyLoopWaker)
+    Thread::current()?.set_loop_waker(waker).map(PyLoopWaker)
 }
 
 /// Returns the waker of the loop of the calling thread; the loop is made if there is none.

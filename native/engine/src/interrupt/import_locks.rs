@@ -1,27 +1,28 @@
-//! An import that has begun is not interrupted: half a module stays broken for every context, and
-//! the locks of imports are shared by all. What loads modules in `importlib` runs with interrupts
-//! masked, until the outermost load in its thread ends; a module that is loaded already is not
-//! looked for there. Called on any thread, attached.
+//! Masks interrupts while a module is loaded. An interrupted load would leave a broken module for
+//! every context, and all contexts share the locks of imports.
 //!
-//! The caller of `install` is told of the end of each load.
+//! The functions of `importlib` that load modules are replaced by [`Masked`]: the mask lasts until the
+//! outermost load of the thread ends. An import of a loaded module does not call them. Called by
+//! Python code on any thread, attached; blocks as long as the load does.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule, PyString, PyTuple};
 
 use super::mask::InterruptMask;
 
-/// The functions that take locks in `importlib._bootstrap`: the loads of `import` and `import_module`, the wait
-/// for the load of another thread, and those of `importlib.reload` and of deprecated functions.
+/// The functions of `importlib._bootstrap` that take locks: the load of `import` and `import_module`,
+/// the wait for the load of another thread, the load of `importlib.reload` and of deprecated functions.
 const LOADERS: [&str; 4] = ["_find_and_load", "_lock_unlock_module", "_exec", "_load"];
 
-/// Called with the name of a module at the end of its load, also of a load that found it there.
+/// Called with a module and its name at the end of the load, also if another thread has loaded it.
 pub(crate) type Loaded = fn(name: &Bound<'_, PyString>, module: &Bound<'_, PyAny>);
 
-/// Masks interrupts in `importlib`. Runs once, before any code of a context.
+/// Replaces the functions. `loaded` is called at the end of each load. Called once, by `start`, before
+/// any code of a context runs.
 pub(crate) fn install(py: Python<'_>, loaded: Loaded) -> PyResult<()> {
     let importlib: Bound<'_, PyModule> = py.import("_frozen_importlib")?;
     for name in LOADERS {
-        // A later Python may lack one.
+        // A later Python may not have all of them.
         if let Some(function) = importlib.getattr_opt(name)? {
             let function = function.unbind();
             importlib.setattr(name, Masked { function, loaded })?;
@@ -30,7 +31,7 @@ pub(crate) fn install(py: Python<'_>, loaded: Loaded) -> PyResult<()> {
     Ok(())
 }
 
-/// A function that runs with interrupts masked.
+/// Calls a function of `importlib` with interrupts masked.
 #[pyclass(frozen, module = "erlang")]
 struct Masked {
     function: Py<PyAny>,
@@ -56,7 +57,7 @@ impl Masked {
         Ok(loaded)
     }
 
-    /// What else one asks of a function: its name, its code.
+    /// Returns an attribute of the function, as `__name__` or `__code__`.
     fn __getattr__<'py>(&self, py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyAny>> {
         self.function.bind(py).getattr(name)
     }

@@ -1,8 +1,9 @@
-//! The thread that raises exceptions in others.
+//! The interrupter: the thread `py_interrupter`, which raises exceptions in other threads.
 //!
-//! The interrupter attaches for the length of a round, and may wait for the GIL as long as some C
-//! code keeps that. It attaches without PyO3, which would release dropped objects first, and so run
-//! finalizers. It runs no Python code: a garbage collection, and so any finalizer, could run in it.
+//! The interrupter waits for a notification, detached, and attaches for the length of a round: that
+//! blocks as long as C code of another thread keeps the GIL. It attaches without PyO3, which would
+//! release dropped objects first, and so run finalizers. It runs no Python code, since that may run a
+//! garbage collection, and so any finalizer.
 
 use pyo3::ffi;
 use std::marker::PhantomData;
@@ -14,15 +15,16 @@ use super::raise::Attached;
 use super::thread::{Raised, Thread};
 use crate::interpreter::{self, Interpreter};
 
-/// How long an exception is pending in an abandoned thread, for each thread that may run Python
-/// code: two turns of all of them with the GIL, at the default switch interval of 5 ms.
-const MOMENT: Duration = Duration::from_millis(10);
+/// The time for which an exception stays pending in an abandoned thread, multiplied by the number of
+/// threads that may run Python: each has the GIL twice meanwhile, at the default switch interval of
+/// 5 ms.
+const PENDING_TIME: Duration = Duration::from_millis(10);
 
-/// Starts the interrupter, which looks at what `threads` returns in each round. Runs once, after
-/// [`crate::start::start`].
+/// Starts the interrupter, which looks at the result of `threads` in each round. Called once, by the
+/// host, after [`crate::start::start`].
 ///
 /// # Errors
-/// There is no thread to be had.
+/// The thread could not be started.
 pub fn start(threads: fn() -> Vec<Arc<Thread>>) -> io::Result<()> {
     let missing = || io::Error::other("Python has not been set up");
     let interpreter = interpreter::get().ok_or_else(missing)?;
@@ -32,6 +34,7 @@ pub fn start(threads: fn() -> Vec<Arc<Thread>>) -> io::Result<()> {
         .map(|_detached| ())
 }
 
+/// The loop of the interrupter; never returns.
 fn run(interpreter: &Interpreter, threads: fn() -> Vec<Arc<Thread>>) {
     // Abandoned threads in which an exception is pending, and when to withdraw it.
     let mut pending: Option<(Instant, Vec<Arc<Thread>>)> = None;
@@ -40,14 +43,15 @@ fn run(interpreter: &Interpreter, threads: fn() -> Vec<Arc<Thread>>) {
         interpreter.interrupts.notify.wait(deadline);
         let now = Instant::now();
         let threads = threads();
-        let moment = MOMENT.saturating_mul(u32::try_from(threads.len()).unwrap_or(u32::MAX));
+        let count = u32::try_from(threads.len()).unwrap_or(u32::MAX);
+        let pending_time = PENDING_TIME.saturating_mul(count);
         attached(|py| {
             if let Some((_, abandoned)) = pending.take_if(|(deadline, _)| *deadline <= now) {
                 abandoned.iter().for_each(|thread| thread.withdraw(py));
             }
             for thread in threads {
                 if thread.raise(py) == Raised::Abandoned {
-                    let new = || (now + moment, Vec::new());
+                    let new = || (now + pending_time, Vec::new());
                     pending.get_or_insert_with(new).1.push(thread);
                 }
             }
@@ -55,10 +59,11 @@ fn run(interpreter: &Interpreter, threads: fn() -> Vec<Arc<Thread>>) {
     }
 }
 
+/// Attaches the calling thread for the length of `body`.
 fn attached(body: impl FnOnce(Attached<'_>)) {
-    // SAFETY: Python runs, and is never finalized; released below, on this thread.
+    // SAFETY: Python runs and is never finalized; the state is released below, on this thread.
     let state = unsafe { ffi::PyGILState_Ensure() };
     body(Attached(PhantomData));
-    // SAFETY: what the call above returned.
+    // SAFETY: `state` is the result of `PyGILState_Ensure` on this thread, and is released once.
     unsafe { ffi::PyGILState_Release(state) };
 }

@@ -1,5 +1,5 @@
-//! Puts interrupts off while an exception would hit another thread, leave a lock taken, or leave half
-//! a module. Used by the thread itself, attached.
+//! Masks interrupts while an exception would hit another thread, or leave a lock taken or a module
+//! half loaded. Used by the thread itself, attached; blocks on nothing.
 
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -7,11 +7,13 @@ use std::sync::Arc;
 use super::thread::Thread;
 use crate::interpreter;
 
-/// Masks interrupts in the calling thread, as long as the value lives.
+/// Masks interrupts in the calling thread, as long as the guard lives. When the last guard is dropped,
+/// an exception that was masked is raised.
 pub struct InterruptMask<'py> {
     py: Python<'py>,
-    /// `None` for a thread that runs no job: no interrupt is meant for it.
+    /// `None` for a thread that runs no job, and so is never interrupted.
     thread: Option<Arc<Thread>>,
+    /// Whether the guard is that of the load of a module.
     is_import: bool,
 }
 
@@ -21,8 +23,8 @@ impl<'py> InterruptMask<'py> {
         Self::with(py, false)
     }
 
-    /// Masks interrupts while a module is loaded. The caller of a job that must stop has its answer
-    /// from the host meanwhile.
+    /// Masks interrupts while a module is loaded. The host replies to the caller of a job that must
+    /// stop before the load ends.
     pub(super) fn import(py: Python<'py>) -> Self {
         Self::with(py, true)
     }
@@ -61,9 +63,9 @@ impl Drop for InterruptMask<'_> {
     }
 }
 
-/// Called by `patches.py` before and after a thread is started, by the thread that starts it.
-/// COMPAT(3.11): the state of a thread that is about to begin bears the identity of the one that
-/// starts it, and `PyThreadState_SetAsyncExc` would find it first.
+/// Masks interrupts in the calling thread if `masked`, or unmasks them. Called by `patches.py` before
+/// and after the calling thread starts another one. COMPAT(3.11): the state of the new thread has the
+/// identity of the calling one until it begins, and `PyThreadState_SetAsyncExc` would find it first.
 #[pyfunction]
 pub(crate) fn mask_interrupts(py: Python<'_>, masked: bool) {
     if let Some(thread) = Thread::current() {

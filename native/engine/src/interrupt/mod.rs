@@ -1,10 +1,10 @@
 //! Interrupts: an exception that is raised in another thread, and the mask that puts it off.
 //!
-//! A [`Thread`] is what the engine knows of a thread that runs Python: whether an exception is due or
-//! was raised, how many masks are active, and what wakes the thread while it waits. The host decides
-//! which thread must stop, calls [`Thread::request`], and wakes the [interrupter]; the interrupter
-//! raises, attached; the thread itself masks, and withdraws at the end of a task what was raised too
-//! late.
+//! A [`Thread`] is the engine's record of a thread that runs Python: whether an exception is pending
+//! or was raised, how many masks are active, and the wakers of the thread. The host decides which
+//! thread must stop, calls [`Thread::request`], and notifies the [interrupter]; the interrupter
+//! raises, attached; the thread itself masks, and withdraws at the end of a task an exception that
+//! was not delivered. Only the interrupter waits here.
 
 mod import_locks;
 mod interrupter;
@@ -22,7 +22,7 @@ pub use thread::{Raised, Thread};
 
 use crate::interpreter;
 
-/// Wakes the interrupter, which looks at every thread. Never blocks.
+/// Makes the interrupter look at every thread. Called on any thread, attached or not; never blocks.
 pub fn notify_interrupter() {
     if let Some(interpreter) = interpreter::get() {
         interpreter.interrupts.notify.notify();

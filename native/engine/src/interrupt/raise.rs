@@ -1,12 +1,13 @@
-//! Raises an exception in a thread that runs Python, and breaks its system calls.
+//! Raises an exception in a thread that runs Python, and breaks its system calls. Called by the
+//! interrupter, the releaser and the thread itself, attached; blocks on nothing.
 //!
-//! COMPAT(3.12): a pending exception sets a flag of the whole interpreter, and only the delivery of
-//! one takes it back (`async_exc` in `struct _pending_calls`). While it is set every
-//! thread takes the slow path between its instructions, and one with a trace function makes no
-//! progress at all in 3.11, whose `DO_TRACING` starts over. So what was raised in vain is followed
-//! by an exception for a thread that takes it at once, the releaser, and a thread that may be
-//! blocked for hours has one pending for a moment only, now and then. The interrupter itself runs
-//! no Python code: a garbage collection, and so anybody's finalizer, could come up in it.
+//! COMPAT(3.12): a pending exception sets one flag of the whole interpreter, which only the delivery
+//! of an exception clears (`async_exc` in `struct _pending_calls`). While the flag is set every
+//! thread takes the slow path between its instructions; in 3.11 a thread with a trace function makes
+//! no progress at all, since `DO_TRACING` starts over. So after an exception was withdrawn, the
+//! releaser raises and swallows another; and in an abandoned thread, which may be blocked for hours,
+//! an exception is pending only for a short time, now and then. The interrupter cannot swallow the
+//! exception itself: it runs no Python code, in which a finalizer could run.
 
 use pyo3::exceptions::PyBaseException;
 use pyo3::ffi;
@@ -28,12 +29,12 @@ pyo3::create_exception!(
     "The call has timed out, was interrupted, or has lost its caller or its context."
 );
 
-/// Breaks system calls. Its default is to be ignored, nobody else in the BEAM or in Python uses
-/// it, and libraries expect it to come for no reason: why Go preempts with it, too (proposal
+/// The signal that breaks system calls. Its default is to be ignored, neither the BEAM nor Python
+/// uses it, and libraries expect it without a cause: for that Go preempts with it, too (proposal
 /// 24543, non-cooperative goroutine preemption).
 const SIGNAL: c_int = libc::SIGURG;
 
-/// Proof that the calling thread is attached, for those who cannot hold a `Python`.
+/// Proof that the calling thread is attached, for the interrupter, which has no `Python`.
 #[derive(Clone, Copy)]
 pub struct Attached<'a>(pub(super) PhantomData<&'a ()>);
 
@@ -43,42 +44,45 @@ impl<'py> From<Python<'py>> for Attached<'py> {
     }
 }
 
-/// How the system and Python know a thread. The thread is alive as long as it runs a task.
+/// The identities of a thread for the system and for Python. Used only while the thread runs a task,
+/// and so is alive.
 pub(super) struct ThreadId {
-    /// What `PyThreadState_SetAsyncExc` knows it by.
+    /// The identity for `PyThreadState_SetAsyncExc`.
     ident: c_long,
     handle: libc::pthread_t,
 }
 
 impl ThreadId {
+    /// Returns the identities of the calling thread, and unblocks the signal in it.
     pub(super) fn current() -> Self {
-        // SAFETY: both ask for a value, and need no attachment.
+        // SAFETY: both take no argument, and need no attachment.
         let (ident, handle) = unsafe { (ffi::PyThread_get_thread_ident(), libc::pthread_self()) };
         let ident = ident.cast_signed();
         unblock_signal();
         Self { ident, handle }
     }
 
-    /// The exception comes up in the thread when it next runs Python code. An earlier one that is
-    /// still pending is replaced.
+    /// Makes `Interrupted` pending in the thread, which raises it when it next runs Python code. A
+    /// pending exception is replaced.
     pub(super) fn raise(&self, _: Attached<'_>) {
         if let Some(interpreter) = interpreter::get() {
             let class = interpreter.interrupts.class.as_ptr();
-            // SAFETY: attached. A thread that is unknown to Python is no error here.
+            // SAFETY: attached, and a class; for an identity without a thread the call does nothing.
             unsafe { ffi::PyThreadState_SetAsyncExc(self.ident as _, class) };
         }
     }
 
-    /// Takes back what may be pending in the thread. Sets the flag all the same.
+    /// Withdraws an exception that may be pending in the thread. COMPAT(3.12): the call sets the
+    /// interpreter's flag even so.
     pub(super) fn unraise(&self, _: Attached<'_>) {
-        // SAFETY: attached.
+        // SAFETY: attached; null withdraws.
         unsafe { ffi::PyThreadState_SetAsyncExc(self.ident as _, ptr::null_mut()) };
         forget_raised();
     }
 
-    /// COMPAT(3.12): clears the interpreter's flag, if it is set for nothing, by an exception that the
-    /// calling thread raises and swallows, in a task. Exceptions that are pending in other threads are
-    /// raised again at their next turn.
+    /// COMPAT(3.12): clears the interpreter's flag after a withdrawal, by an exception that the calling
+    /// thread raises and swallows. Called by the releaser, in a task. Other threads find exceptions
+    /// that are pending in them when they next take the GIL.
     pub(super) fn absorb(&self, py: Attached<'_>) {
         if released::take_flag_clearing() {
             self.raise(py);
@@ -86,28 +90,30 @@ impl ThreadId {
         }
     }
 
-    /// A system call that can be interrupted returns `EINTR`. Python itself calls again.
+    /// Breaks a system call of the thread, which returns `EINTR`. Python repeats the call after a look
+    /// for pending exceptions. Called while the thread runs a task.
     pub(super) fn signal(&self) {
-        // SAFETY: the thread is alive, since its slot has a task; the signal has a handler.
+        // SAFETY: the thread is alive, since it runs a task; the signal has a handler.
         unsafe { libc::pthread_kill(self.handle, SIGNAL) };
     }
 
-    /// For whoever looks at the threads of the VM: at most 15 bytes.
+    /// Sets the name of the thread, at most 15 bytes, as `ps` and debuggers show it. Called while the
+    /// thread runs a task.
     pub(super) fn rename(&self, name: &CStr) {
-        // SAFETY: the thread is alive, since its slot has a task.
+        // SAFETY: the thread is alive, since it runs a task.
         unsafe { libc::pthread_setname_np(self.handle, name.as_ptr()) };
     }
 }
 
-/// Notes that what was raised in a thread will not be delivered.
-/// COMPAT(3.12): the interpreter's flag may stay set, until the releaser takes an exception.
+/// Called when a raised exception will never be delivered. COMPAT(3.12): has the releaser clear the
+/// interpreter's flag, which may be set.
 pub(super) fn forget_raised() {
     if interpreter::get().is_some_and(|interpreter| interpreter.interrupts.has_one_flag) {
         released::request_flag_clearing();
     }
 }
 
-/// Makes what a round of the interrupter needs. Called once.
+/// Makes the objects of [`Interrupts`]. Called once, by `start`.
 pub(crate) fn find(py: Python<'_>, compile: &Bound<'_, PyAny>) -> PyResult<Interrupts> {
     let code = compile.call1(("for _ in (0, 0, 0): pass", "<interrupt>", "exec", 0, true))?;
     Ok(Interrupts {
@@ -119,13 +125,14 @@ pub(crate) fn find(py: Python<'_>, compile: &Bound<'_, PyAny>) -> PyResult<Inter
     })
 }
 
-/// An exception that is pending in the calling thread comes up here, and is gone.
+/// Raises an exception that is pending in the calling thread, and swallows it. Runs Python code, so a
+/// garbage collection may run.
 pub fn flush(_: Attached<'_>) {
     if let Some(interpreter) = interpreter::get() {
         let interrupts = &interpreter.interrupts;
         let (code, globals) = (interrupts.code.as_ptr(), interrupts.globals.as_ptr());
-        // SAFETY: attached, `code` is a code object, `globals` a dict. The result is null with
-        // the exception set, or a new reference to `None`.
+        // SAFETY: attached, `code` is a code object, `globals` a dict; the result is null with an
+        // exception set, or a new reference.
         unsafe {
             ffi::Py_XDECREF(ffi::PyEval_EvalCode(code, globals, globals));
             ffi::PyErr_Clear();
@@ -133,7 +140,8 @@ pub fn flush(_: Attached<'_>) {
     }
 }
 
-/// An exception that is pending in the calling thread, which has it now.
+/// Takes an exception that is pending in the calling thread. Runs Python code, so a garbage collection
+/// may run.
 pub(crate) fn take(py: Python<'_>) -> Option<PyErr> {
     let interrupts = &interpreter::get()?.interrupts;
     evaluate(interrupts.code.bind(py), interrupts.globals.bind(py)).err()
@@ -141,11 +149,11 @@ pub(crate) fn take(py: Python<'_>) -> Option<PyErr> {
 
 extern "C" fn ignore(_signal: c_int) {}
 
-/// Without `SA_RESTART`, so that system calls return. A handler that somebody else has set up
-/// stays: he knows what the signal is for.
+/// Installs an empty handler without `SA_RESTART`, so that the signal breaks system calls. A handler
+/// that a library has installed before stays. Called once, by `start`.
 pub(crate) fn install_handler() -> io::Result<()> {
-    // SAFETY: plain data, of which zeroes are a valid value, and calls that read and write it.
-    // The handler does nothing, so it may run anywhere.
+    // SAFETY: zeroes are a valid `sigaction`, which the calls read and write; the handler does
+    // nothing, so it may run at any point of any thread.
     let failed = unsafe {
         let mut action: libc::sigaction = mem::zeroed();
         libc::sigaction(SIGNAL, ptr::null(), &raw mut action) != 0
@@ -161,10 +169,10 @@ pub(crate) fn install_handler() -> io::Result<()> {
     Ok(())
 }
 
-/// A thread inherits the mask of the one that starts it, and that may be anybody; and code of a
-/// context may have blocked the signal.
+/// Unblocks the signal in the calling thread. A thread inherits the signal mask of the thread that has
+/// started it, and code of a context may have blocked the signal.
 pub fn unblock_signal() {
-    // SAFETY: a signal set that is filled before it is read.
+    // SAFETY: `sigemptyset` fills the set before the other calls read it.
     unsafe {
         let mut set: libc::sigset_t = mem::zeroed();
         libc::sigemptyset(&raw mut set);

@@ -1,9 +1,10 @@
-//! A thread that runs Python, for those who interrupt it.
+//! The record of a thread that runs Python, by which it is interrupted.
 //!
-//! The thread itself begins and ends tasks, masks and waits, attached. The interrupter raises,
-//! attached. The host's watchdog requests and abandons, and never attaches. The lock is held for a
-//! few instructions, never across Python code and never while attaching; the host may hold a lock of
-//! its own while it takes this one, never the other way round.
+//! The states: idle, between `end` and `begin`; in a task; in a task and abandoned; left. The thread
+//! itself begins and ends tasks, masks and waits, attached. The interrupter raises and withdraws,
+//! attached. The host's watchdog requests and abandons, and never attaches. The lock is held for a few
+//! instructions, never across Python code and never while attaching; the host may hold the lock of a
+//! watched thread while it takes this one, never the other way round.
 
 use pyo3::prelude::*;
 use std::cell::RefCell;
@@ -20,6 +21,7 @@ thread_local! {
     static CURRENT: RefCell<Option<Arc<Thread>>> = const { RefCell::new(None) };
 }
 
+/// A thread that runs Python: a worker, the releaser, or a guest.
 pub struct Thread {
     id: ThreadId,
     state: Mutex<State>,
@@ -27,34 +29,36 @@ pub struct Thread {
 
 #[derive(Default)]
 struct State {
-    /// The interrupter is to raise an exception in the thread.
+    /// Set until the interrupter has raised the exception that was requested.
     pending: bool,
-    /// The interrupter has raised one, which may not be delivered yet.
+    /// Set from the raise of an exception until the thread or the interrupter has withdrawn it; it may
+    /// have been delivered meanwhile.
     raised: bool,
-    /// How many masks are active. While there is one, `raise` does nothing and `pending` stays set.
+    /// How many masks are active. While it is not 0, `raise` does nothing and `pending` stays set.
     masks: usize,
-    /// How many loads of modules the thread is in, each a mask as well.
+    /// How many loads of modules the thread is in. Each is a mask as well.
     imports: usize,
-    /// The thread was replaced, and ends when its task does.
+    /// Set once another thread has replaced this one, which ends after its task.
     abandoned: bool,
-    /// The call of Erlang that the code waits for, in the middle of its task.
+    /// The callback that the thread waits for: an interrupt wakes it.
     callback: Option<Arc<Callback>>,
-    /// Wakes the event loop that runs here, if one does.
+    /// The waker of the event loop that runs in the thread: an interrupt wakes it.
     loop_waker: Option<Arc<LoopWaker>>,
 }
 
-/// What a round of the interrupter has done to a thread.
+/// The result of `raise` in one round of the interrupter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Raised {
     Nothing,
-    /// An exception, in a thread that serves jobs.
+    /// An exception was raised in a thread that serves jobs.
     InTime,
-    /// An exception, in a thread that was abandoned.
+    /// An exception was raised in an abandoned thread, and has to be withdrawn after a while.
     Abandoned,
 }
 
 impl Thread {
-    /// The calling thread, which is known from now on until [`Thread::leave`].
+    /// Returns the record of the calling thread; makes one that lasts until [`Thread::leave`] if there
+    /// is none.
     #[must_use]
     pub fn enter() -> Arc<Self> {
         Self::current().unwrap_or_else(|| {
@@ -67,15 +71,14 @@ impl Thread {
         })
     }
 
-    /// The calling thread, if it is known and not about to end.
+    /// Returns the record of the calling thread, if it has one and is not about to end.
     #[must_use]
     pub fn current() -> Option<Arc<Self>> {
         let current = CURRENT.try_with(|current| current.borrow().clone());
         current.ok().flatten()
     }
 
-    /// Forgets what was requested and masked before. Called when the thread begins a task and runs
-    /// no other.
+    /// Resets requests and masks. Called by the thread when it begins a task and runs no other.
     pub fn begin(&self) {
         let mut state = lock(&self.state);
         state.pending = false;
@@ -83,8 +86,8 @@ impl Thread {
         state.imports = 0;
     }
 
-    /// Withdraws what was raised too late, and what was requested. Called, attached, when the thread
-    /// ends a task.
+    /// Withdraws an exception that was not delivered, and the request for one. Called by the thread,
+    /// attached, at the end of its task, or a late exception would hit the next one.
     pub fn end(&self, py: Attached<'_>) {
         let mut state = lock(&self.state);
         if std::mem::take(&mut state.raised) {
@@ -93,8 +96,9 @@ impl Thread {
         state.pending = false;
     }
 
-    /// As `end`, for a thread that Python does not know any more: its identity may be another's
-    /// soon, so nothing may be raised here from now on, or withdrawn.
+    /// Resets the record like `end`, and removes it from the calling thread. Called when the thread
+    /// has left Python: the system may give its identity to a new thread, so no exception may be
+    /// raised or withdrawn by it any more.
     pub fn leave(&self) {
         let mut state = lock(&self.state);
         state.pending = false;
@@ -102,16 +106,18 @@ impl Thread {
             forget_raised();
         }
         drop(state);
-        // Fails while the thread ends.
+        // Fails while the thread ends, when its thread-locals are gone.
         let _: Result<_, _> = CURRENT.try_with(RefCell::take);
     }
 
-    /// Has the interrupter raise an exception in the thread, in its next round. Does not attach.
+    /// Requests an exception in the thread, which the interrupter raises in its next round. Called by
+    /// the host, also detached; the caller notifies the interrupter.
     pub fn request(&self) {
         lock(&self.state).pending = true;
     }
 
-    /// Raises what was requested, unless a mask is active or the task has ended since.
+    /// Raises the exception that was requested, unless a mask is active or the task has ended since, and
+    /// wakes the thread. Called by the interrupter, or by the thread itself at the end of a mask.
     pub(super) fn raise(&self, py: Attached<'_>) -> Raised {
         let mut state = lock(&self.state);
         if state.masks > 0 || !std::mem::take(&mut state.pending) {
@@ -130,13 +136,14 @@ impl Thread {
             callback.interrupt();
         }
         if let Some(waker) = loop_waker {
-            // A loop that waits for its descriptors waits on after a signal (PEP 475).
+            // A signal does not end the wait of a loop for its descriptors (PEP 475).
             waker.wake();
         }
         raised
     }
 
-    /// Withdraws what was raised in an abandoned thread, if it was not delivered.
+    /// Withdraws the exception from an abandoned thread, if it was not delivered. Called by the
+    /// interrupter.
     pub(super) fn withdraw(&self, py: Attached<'_>) {
         let mut state = lock(&self.state);
         if std::mem::take(&mut state.raised) {
@@ -144,93 +151,103 @@ impl Thread {
         }
     }
 
-    /// COMPAT(3.12): clears the interpreter's flag, if it is set for nothing, by an exception that is
-    /// raised and swallowed here. Called by the thread itself, in a task.
+    /// COMPAT(3.12): clears the interpreter's flag after a withdrawal, by an exception that the calling
+    /// thread raises and swallows. Called by the releaser itself, in a task.
     pub fn absorb(&self, py: Attached<'_>) {
         self.id.absorb(py);
     }
 
-    /// Puts exceptions off, also one that is pending. Called by the thread itself.
+    /// Begins a mask, which puts off exceptions, also one that is pending. Called by the thread itself.
     pub(super) fn mask(&self, py: Python<'_>) {
         let mut state = lock(&self.state);
         state.masks += 1;
         let may_be_pending = std::mem::take(&mut state.raised);
         drop(state);
-        // One that was raised already must not be raised once more, while code cleans up.
-        let is_ours = |error: PyErr| error.is_instance_of::<Interrupted>(py);
-        if may_be_pending && raise::take(py).is_some_and(is_ours) {
+        // Only a pending exception is requested again: one that was delivered must not be raised once
+        // more, in code that cleans up.
+        let is_interrupt = |error: PyErr| error.is_instance_of::<Interrupted>(py);
+        if may_be_pending && raise::take(py).is_some_and(is_interrupt) {
             self.request();
         }
     }
 
-    /// Ends a mask. An exception that was put off is raised at once, if there is no other mask.
+    /// Ends a mask. If it was the last one, an exception that was put off is raised at once. Called by
+    /// the thread itself.
     pub(super) fn unmask(&self, py: Attached<'_>) {
         let mut state = lock(&self.state);
-        // A task may have begun, and reset the count, in the middle.
+        // A task may have begun since the mask did, and reset the count.
         state.masks = state.masks.saturating_sub(1);
         drop(state);
         self.raise(py);
     }
 
+    /// Counts a load of a module. Called by the thread itself, under a mask.
     pub(super) fn begin_import(&self) {
         lock(&self.state).imports += 1;
     }
 
-    /// Counts a load less; the caller has told the host before, if it is the outermost.
+    /// Ends a load of a module; before the outermost one the caller has called `import_ends` of the
+    /// host.
     pub(super) fn end_import(&self) {
         let mut state = lock(&self.state);
         state.imports = state.imports.saturating_sub(1);
     }
 
-    /// The load that is about to end is the outermost.
+    /// Whether the load that is about to end is the outermost of the thread.
     pub(super) fn is_outermost_import(&self) -> bool {
         lock(&self.state).imports == 1
     }
 
-    /// A module is loaded on the thread: exceptions are put off.
+    /// Whether the thread loads a module, and so masks interrupts. Called by the watchdog.
     pub fn is_importing(&self) -> bool {
         lock(&self.state).imports > 0
     }
 
-    /// The thread was replaced: it ends when its task does. Does not attach.
+    /// Marks the thread as replaced: it ends after its task. Called by the watchdog, detached, while the
+    /// thread runs a task.
     pub fn abandon(&self) {
         lock(&self.state).abandoned = true;
         self.id.rename(c"py_abandoned");
     }
 
+    /// Whether another thread has replaced this one.
     pub fn is_abandoned(&self) -> bool {
         lock(&self.state).abandoned
     }
 
-    /// Breaks a system call of the thread, which runs a task: the call returns `EINTR`, and Python
-    /// looks for a pending exception before it calls again.
+    /// Breaks a system call of the thread, which must run a task: the call returns `EINTR`, and Python
+    /// looks for a pending exception before it repeats the call. Called by the watchdog, detached.
     pub fn signal(&self) {
         self.id.signal();
     }
 
-    /// Names the thread for who looks at the threads of the VM. At most 15 bytes.
+    /// Sets the name of the thread, at most 15 bytes, as `ps` and debuggers show it. The thread must run
+    /// a task.
     pub fn rename(&self, name: &CStr) {
         self.id.rename(name);
     }
 
-    /// Notes the call of Erlang that the thread waits for, or `None` at its end; returns the one before.
+    /// Sets the callback that the thread waits for, or `None` after the wait; returns the callback of
+    /// the wait around it. Called by the thread itself.
     pub(crate) fn wait_for(&self, callback: Option<Arc<Callback>>) -> Option<Arc<Callback>> {
         let mut state = lock(&self.state);
         if state.raised
             && let Some(callback) = &callback
         {
-            // The exception may not be delivered yet.
+            // The exception may still be pending, and was raised before an interrupt could wake the
+            // callback.
             callback.note_interrupt();
         }
         std::mem::replace(&mut state.callback, callback)
     }
 
-    /// Notes the event loop that runs in the thread, or `None` at its end; returns the one before.
-    pub(crate) fn run_loop(&self, waker: Option<Arc<LoopWaker>>) -> Option<Arc<LoopWaker>> {
+    /// Sets the waker of the event loop that runs in the thread, or `None` after its run; returns the
+    /// waker of the loop around it. Called by the thread itself.
+    pub(crate) fn set_loop_waker(&self, waker: Option<Arc<LoopWaker>>) -> Option<Arc<LoopWaker>> {
         std::mem::replace(&mut lock(&self.state).loop_waker, waker)
     }
 
-    /// Wakes the event loop that runs in the thread, if one does.
+    /// Returns the waker of the event loop that runs in the thread, if one runs.
     pub fn loop_waker(&self) -> Option<Arc<LoopWaker>> {
         lock(&self.state).loop_waker.clone()
     }
