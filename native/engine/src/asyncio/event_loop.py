@@ -217,7 +217,7 @@ def _wait(where: asyncio.AbstractEventLoop, result: asyncio.Future) -> object:
         try:
             return where.run_until_complete(result)
         except (SystemExit, KeyboardInterrupt):
-            # These end the loop, whichever task has raised them.
+            # Any task that raises one of these ends the loop.
             if result.done():
                 return result.result()
 
@@ -271,9 +271,9 @@ class Stream:
         running = asyncio._get_running_loop()
         if running is None:
             return self._request_in(loop(), work)
-        # A coroutine of the thread has called Erlang by a blocking call, so its loop cannot run: the
-        # stream has a loop of its own. That loop stays open as long as the task lives, since the end
-        # of a loop closes the generators that were begun in it.
+        # A coroutine of the thread has called Erlang by a blocking call, so its loop cannot run:
+        # the stream has a loop of its own. That loop stays open as long as the task lives, since
+        # the end of a loop closes the generators that were begun in it.
         asyncio._set_running_loop(None)
         try:
             self._private_loop = self._private_loop or asyncio.new_event_loop()

@@ -1,8 +1,9 @@
-//! The threads that the code of a context starts, and that may outlive it.
+//! The threads that the code of a context starts, and that may outlive the context.
 //!
-//! Every thread that Python starts is a `Started`: it has the `__main__` of the context whose code
-//! has started it, and stands among the threads of that context until it ends. So do the threads
-//! that it starts itself. Runs attached, on any thread; no lock is held across Python code.
+//! Every thread that Python code starts runs a [`Started`]: the thread has the `__main__` of the
+//! context whose code has started it, and is counted for that context until it ends. The same holds
+//! for the threads that such a thread starts. Called on any thread, attached. The worker waits,
+//! detached, for a short time at the end of a context; no lock is held across Python code.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
@@ -17,33 +18,34 @@ use std::time::Duration;
 use crate::lock::lock;
 use crate::python::thread_state;
 
-/// How long the threads of a context may take to end after it.
-const PATIENCE: Duration = Duration::from_millis(50);
-/// How long a thread may take to begin, with the GIL as it is: a bound, never reached.
-const BEGINNING: Duration = Duration::from_secs(10);
-/// As many of their names are told, of this many characters.
+/// How long a worker waits at the end of a context for the threads of that to end.
+const END_TIMEOUT: Duration = Duration::from_millis(50);
+/// How long a thread waits for a new one to begin, which needs the GIL: long enough to be never
+/// reached in practice.
+const BEGIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most names that are reported of threads that go on, and most characters of a name.
 const MAX_NAMES: usize = 32;
 const MAX_LENGTH: usize = 100;
 
 thread_local! {
-    /// Those of the context that the calling thread serves, or was started by. `None` on a thread
-    /// of neither kind.
+    /// The threads of the context that the calling thread serves, or whose code has started it. `None`
+    /// on a thread of neither kind.
     static CHILDREN: RefCell<Option<Arc<Children>>> = const { RefCell::new(None) };
 }
 
 /// The threads of one context that have not ended.
 #[derive(Default)]
 struct Children {
-    /// By numbers, in the order of their start.
     threads: Mutex<Threads>,
-    /// One has begun or ended.
-    news: Condvar,
+    /// Notified when a thread has begun or ended.
+    changed: Condvar,
 }
 
 #[derive(Default)]
 struct Threads {
-    next: u64,
-    /// The identity of each, as soon as it runs.
+    /// The number of the thread that was started last.
+    last: u64,
+    /// The identities by number; `None` for a thread that has not begun.
     running: BTreeMap<u64, Option<libc::pthread_t>>,
 }
 
@@ -52,31 +54,33 @@ struct Threads {
 pub(crate) struct Started {
     number: u64,
     children: Arc<Children>,
-    /// `None` once it has begun.
+    /// `None` once the thread has begun.
     body: Mutex<Option<Body>>,
     function: Py<PyAny>,
 }
 
+/// The arguments of the function, and the `__main__` of the thread.
 struct Body {
     args: Py<PyTuple>,
     kwargs: Option<Py<PyDict>>,
     main: Option<Py<PyAny>>,
 }
 
-/// Called by a worker before it serves anything.
+/// Begins to count the threads of the contexts of the calling worker, and saves the state of its
+/// thread. Called by a worker before any code of a context runs on it.
 pub fn listen() {
     CHILDREN.set(Some(Arc::default()));
     thread_state::begin();
 }
 
-/// The worker ends.
+/// Ends that. Called by a worker before it ends.
 pub fn forget() {
     drop(CHILDREN.take());
 }
 
 #[pymethods]
 impl Started {
-    /// A thread that the calling one is about to start.
+    /// Counts a thread that the calling thread is about to start. Called by `patches.py`.
     #[new]
     #[pyo3(signature = (function, args, kwargs=None))]
     fn new(
@@ -85,7 +89,7 @@ impl Started {
         args: Py<PyAny>,
         kwargs: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
-        // The words of `_thread` for them.
+        // The same texts as those of `_thread`.
         let wrong = |what: &'static str| move |_| PyTypeError::new_err(what);
         if !function.bind(py).is_callable() {
             return Err(PyTypeError::new_err("first arg must be callable"));
@@ -110,13 +114,14 @@ impl Started {
         })
     }
 
+    /// The body of the thread: sets its `__main__`, and calls the function.
     fn __call__(&self, py: Python<'_>) -> PyResult<()> {
         let body = lock(&self.body).take();
         let Some(body) = body else {
             return Ok(());
         };
-        // However it ends.
-        let _leave = Leave(self);
+        // Uncounts the thread also if the function raises.
+        let _guard = EndGuard(self);
         self.children.begin(self.number);
         CHILDREN.set(Some(Arc::clone(&self.children)));
         if let Some(main) = body.main {
@@ -127,49 +132,53 @@ impl Started {
         Ok(())
     }
 
-    /// For the message of an exception that nothing has caught: as without this.
+    /// Returns the `repr` of the function, which `threading.excepthook` prints.
     fn __repr__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyString>> {
         self.function.bind(py).repr()
     }
 
-    /// Returns when the thread has begun. COMPAT(3.11): see `watch_threads` in `patches.py`.
+    /// Returns when the thread has begun. Called by the thread that has started it, and detaches.
+    /// COMPAT(3.11): see `watch_threads` in `patches.py`.
     fn wait_until_begun(&self, py: Python<'_>) {
         py.detach(|| self.children.wait_until_begun(self.number));
     }
 
-    /// The thread could not be started.
+    /// Uncounts the thread, which has ended or could not be started.
     fn forget(&self) {
         self.children.remove(self.number);
     }
 }
 
-struct Leave<'a>(&'a Started);
+/// Uncounts the thread when its function returns, raises or panics.
+struct EndGuard<'a>(&'a Started);
 
-impl Drop for Leave<'_> {
+impl Drop for EndGuard<'_> {
     fn drop(&mut self) {
         self.0.forget();
     }
 }
 
 impl Children {
+    /// Counts a thread that has not begun, and returns its number.
     fn add(&self) -> u64 {
         let mut threads = self.threads();
-        threads.next += 1;
-        let number = threads.next;
+        threads.last += 1;
+        let number = threads.last;
         threads.running.insert(number, None);
         number
     }
 
+    /// Stores the identity of the calling thread.
     fn begin(&self, number: u64) {
-        // SAFETY: asks for a value.
+        // SAFETY: takes no argument.
         let ident = unsafe { libc::pthread_self() };
         self.threads().running.insert(number, Some(ident));
-        self.news.notify_all();
+        self.changed.notify_all();
     }
 
     fn remove(&self, number: u64) {
         self.threads().running.remove(&number);
-        self.news.notify_all();
+        self.changed.notify_all();
     }
 
     fn is_empty(&self) -> bool {
@@ -177,17 +186,20 @@ impl Children {
     }
 
     fn wait_until_begun(&self, number: u64) {
-        let is_about_to = |threads: &mut Threads| threads.running.get(&number) == Some(&None);
+        let has_not_begun = |threads: &mut Threads| threads.running.get(&number) == Some(&None);
         let waited = self
-            .news
-            .wait_timeout_while(self.threads(), BEGINNING, is_about_to);
+            .changed
+            .wait_timeout_while(self.threads(), BEGIN_TIMEOUT, has_not_begun);
         drop(waited);
     }
 
-    /// The identities of those that still run after a while.
+    /// Waits until all threads have ended, at most [`END_TIMEOUT`]; returns the identities of the
+    /// others. Called detached.
     fn wait_until_empty(&self) -> Vec<libc::pthread_t> {
         let runs = |threads: &mut Threads| !threads.running.is_empty();
-        let waited = self.news.wait_timeout_while(self.threads(), PATIENCE, runs);
+        let waited = self
+            .changed
+            .wait_timeout_while(self.threads(), END_TIMEOUT, runs);
         let (threads, _) = waited.unwrap_or_else(PoisonError::into_inner);
         threads
             .running
@@ -201,21 +213,22 @@ impl Children {
     }
 }
 
-/// No thread of the context of the calling worker runs.
+/// Whether no thread of the context runs that the calling worker serves. Runs no Python code.
 pub(crate) fn none_started() -> bool {
     CHILDREN.with_borrow(|children| children.as_ref().is_none_or(|children| children.is_empty()))
 }
 
-/// The names of the threads that the context has started and that go on without it.
-pub(crate) fn left_running(tidy: &Bound<'_, PyModule>) -> PyResult<Vec<String>> {
-    let py = tidy.py();
+/// Waits a short time for the threads of the context that ends on the calling worker, and returns the
+/// names of those that go on. Detaches; `cleanup` is the module of `cleanup.py`.
+pub(crate) fn left_running(cleanup: &Bound<'_, PyModule>) -> PyResult<Vec<String>> {
+    let py = cleanup.py();
     if none_started() {
         return Ok(Vec::new());
     }
     let children = CHILDREN.with_borrow_mut(|children| children.as_mut().map(mem::take));
     let children = children.unwrap_or_default();
     let left = py.detach(|| children.wait_until_empty());
-    let names = tidy.call_method1(intern!(py, "names"), (left,))?;
+    let names = cleanup.call_method1(intern!(py, "names"), (left,))?;
     let clip = |name: Bound<'_, PyAny>| {
         let name = name.str()?;
         Ok(name.to_string_lossy().chars().take(MAX_LENGTH).collect())

@@ -1,6 +1,7 @@
-"""What a context leaves on its thread beyond its namespace, and limits of the interpreter.
+"""Resets the thread of a context: its event loop, its hooks, its ``threading.Thread``.
 
-The worker calls this at the end of a context or of an unbound call, on the thread that served it.
+The worker calls these functions at the end of a context or of an unbound call, on the thread that
+has served it. Code of the context may run in ``close``.
 """
 
 import sys
@@ -15,7 +16,7 @@ def close_loop() -> None:
     find = getattr(events, "_get_event_loop_policy", None)
     find = find or getattr(events, "get_event_loop_policy", None)
     if find is None:
-        # Another thread is importing it.
+        # Another thread still imports the module.
         return
     policy = find()
     loop = _loop_of(policy)
@@ -23,13 +24,13 @@ def close_loop() -> None:
         return
     policy.set_event_loop(None)
     if hasattr(policy, "_local"):
-        # For the next context it is as if none had been set.
+        # The next context finds the thread as if no loop had been set.
         policy._local._set_called = False
     close(loop)
 
 
 def _loop_of(policy: object) -> "asyncio.AbstractEventLoop | None":
-    """The loop that is set for the calling thread; none is made."""
+    """Returns the loop that is set for the calling thread; makes none."""
     local = getattr(policy, "_local", None)
     if local is not None:
         return getattr(local, "_loop", None)
@@ -43,9 +44,9 @@ def close(loop: "asyncio.AbstractEventLoop") -> None:
     """Closes an event loop, after cancelling its tasks."""
     asyncio = sys.modules["asyncio"]
     if loop.is_running() or loop.is_closed():
-        # Somebody else runs it, on another thread.
+        # A loop that is running here is run by another thread.
         return
-    # A factory of the context may do anything.
+    # The task factory is code of the context, and may make no task.
     loop.set_task_factory(None)
     try:
         tasks = asyncio.all_tasks(loop)
@@ -62,18 +63,18 @@ _set_depth = sys.set_coroutine_origin_tracking_depth
 
 
 def forget_thread() -> None:
-    """Sets what Python keeps for the calling thread as it was at the start, but for tracing."""
+    """Resets the state that Python keeps for the calling thread, except trace functions."""
     if sys.get_asyncgen_hooks() != (None, None):
         sys.set_asyncgen_hooks(None, None)
     _set_depth(0)
     events = sys.modules.get("asyncio.events")
     if hasattr(events, "_set_running_loop"):
         events._set_running_loop(None)
-    # Made by `current_thread`, and with the name that code has given it.
+    # The object that `current_thread` has made, with the name that code has given it.
     threading._active.pop(threading.get_ident(), None)
 
 
 def names(idents: list) -> list:
-    """The names of the threads with these identities."""
+    """Returns the names of the threads with these identities, for a warning."""
     threads = [threading._active.get(ident) for ident in idents]
     return ["a thread of _thread" if thread is None else str(thread.name) for thread in threads]

@@ -1,9 +1,10 @@
-"""What ``sys.modules['__main__']`` is while Python runs inside the BEAM.
+"""The class of ``sys.modules['__main__']`` while Python runs inside the BEAM.
 
 Every context has a ``__main__`` module of its own, but an interpreter has one table of modules.
-So the entry there shows each worker thread the module of the context that it serves: pickle
-finds the classes of that context, and ``import __main__`` its variables. So does a thread that the
-code of a context has started, or such a thread. Any other thread sees an empty module.
+So the entry there shows each worker the module of the context that the worker serves: pickle finds
+the classes of that context, and ``import __main__`` its variables. A thread that the code of a
+context has started, directly or not, sees the module of that context. Any other thread sees an
+empty module. Code of a program reads the entry on any thread, attached.
 """
 
 import _thread
@@ -16,10 +17,10 @@ _ModuleType = types.ModuleType
 
 
 class _Main(_ModuleType):
-    """A module whose attributes are those of the asking thread's ``__main__``."""
+    """A module whose attributes are those of the calling thread's ``__main__``."""
 
     def __getattribute__(self, name: str) -> object:
-        """The attribute of the thread's own module."""
+        """Returns an attribute of the thread's own module."""
         module = getattr(_current, "module", None)
         if module is None:
             return _ModuleType.__getattribute__(self, name)
@@ -44,7 +45,7 @@ class _Main(_ModuleType):
             delattr(module, name)
 
     def __dir__(self) -> list:
-        """The names in the thread's own module."""
+        """Lists the names in the thread's own module."""
         module = getattr(_current, "module", None)
         return [] if module is None else dir(module)
 
@@ -52,21 +53,22 @@ class _Main(_ModuleType):
 class Loader:
     """The ``__loader__`` of a namespace, which empties it when it is collected as garbage.
 
-    A collection finalizes the oldest object first, which is this one. So files, which may be among
-    the garbage, are closed by the end of their last reference, from the outermost object to the
-    innermost, and not in any order, in which they would lose what they have buffered.
+    A collection finalizes the oldest object first, and the loader is older than the objects that
+    code of the context makes. So files in the namespace are closed when their last reference is
+    dropped, the outermost object first: in any other order a file may be closed before the buffer
+    over it is written.
     """
 
     __slots__ = ("_namespace",)
 
     def __init__(self, namespace: dict):
-        """Called when the namespace is made."""
+        """Called by the engine when it makes the namespace."""
         self._namespace = namespace
 
     def __del__(self):
         """Drops the youngest entries first.
 
-        Does nothing if code has put another ``__loader__`` into the namespace, which is in use.
+        Does nothing if code has replaced ``__loader__``: the namespace may be in use then.
         """
         namespace = self._namespace
         if namespace.get("__loader__") is not self:
@@ -78,19 +80,19 @@ class Loader:
                 return
 
     def get_source(self, _name: str) -> None:
-        """Asked by ``linecache``: there is none."""
+        """Called by ``linecache``; returns ``None``, since there is no source file."""
 
 
-#: The descriptor, past what a class of somebody's own makes of the attribute.
+#: The descriptor of ``__class__``, which a class may override.
 _class = object.__dict__["__class__"]
 
 
 def install() -> _Main:
-    """Puts the entry into the table of modules."""
+    """Puts the entry into ``sys.modules``, and returns it. Called once, by the engine."""
     entry = sys.modules["__main__"] = _Main("__main__")
     return entry
 
 
 def reset(entry: types.ModuleType) -> None:
-    """Gives the entry its class again: code has assigned another."""
+    """Gives the entry its class again, after code has assigned another."""
     _class.__set__(entry, _Main)

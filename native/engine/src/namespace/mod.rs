@@ -1,4 +1,8 @@
-//! The globals of a context, and its `__main__`. Runs on workers, attached.
+//! The namespace of a lease: its globals, its `__main__`, and the clean-up at its end.
+//!
+//! A namespace is new, entered by a worker; then used by jobs; and either left, so that the next lease
+//! gets another, or still new after an unbound call, and used by the next one. Called on workers,
+//! attached; blocks as long as code of the context runs in the clean-up.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -24,7 +28,7 @@ pub mod patches;
 
 use contents::Contents;
 
-/// Makes `sys.modules['__main__']` show each thread its own namespace. Called once.
+/// Makes `sys.modules['__main__']` show each thread its own namespace. Called once, by `start`.
 pub(crate) fn install_main(py: Python<'_>) -> PyResult<MainModule> {
     let main = load(py, "main_module", include_str!("main_module.py"))?;
     let entry = main.call_method0("install")?;
@@ -37,19 +41,19 @@ pub(crate) fn install_main(py: Python<'_>) -> PyResult<MainModule> {
     })
 }
 
-/// The thread-local whose `module` is the `__main__` of a thread.
+/// Returns the thread-local of `main_module.py` whose `module` is the `__main__` of a thread.
 pub(crate) fn current(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     Ok(interpreter::find(py)?.main.current.bind(py))
 }
 
-/// The `__main__` of the calling thread: of the context that it serves, or whose code has started
-/// it. Runs no code of a program.
+/// Returns the `__main__` of the calling thread: that of the context that it serves, or whose code has
+/// started it. Runs no code of a program.
 pub(crate) fn main_of_thread(py: Python<'_>) -> PyResult<Option<Bound<'_, PyAny>>> {
     let module = current(py)?.getattr_opt(intern!(py, "module"))?;
     Ok(module.filter(|module| !module.is_none()))
 }
 
-/// Called by a thread that Python has started, before its code runs.
+/// Sets the `__main__` of the calling thread, which Python has started, before its function runs.
 pub(crate) fn set_main_of_thread(module: &Bound<'_, PyAny>) -> PyResult<()> {
     current(module.py())?.setattr(intern!(module.py(), "module"), module)
 }
@@ -57,31 +61,35 @@ pub(crate) fn set_main_of_thread(module: &Bound<'_, PyAny>) -> PyResult<()> {
 /// An asyncio task, and the host of its job.
 pub(crate) type Task = (Arc<dyn Host>, Py<PyAny>);
 
-/// A fresh module named `__main__`, its dict, and what else a context has of its own.
+/// A module named `__main__`, its dict, and the other Python objects of a lease.
 pub struct Namespace<'py> {
     pub module: Bound<'py, PyModule>,
     pub globals: Bound<'py, PyDict>,
-    /// The asyncio tasks of jobs that have returned a coroutine, and whose hosts wait for its end.
+    /// The asyncio tasks of jobs that have returned a coroutine, each with the host that ends its job.
     pub(crate) tasks: RefCell<Vec<Task>>,
-    /// The iterators of its streams.
+    /// The iterators of the lease's streams.
     pub(crate) iterators: IteratorTable,
-    /// The `contextvars.Context` that its jobs run in.
+    /// The `contextvars.Context` that the jobs run in.
     variables: Bound<'py, PyAny>,
-    at_birth: Contents,
-    /// See [`garbage::age`].
+    /// The contents of the namespace when it was made.
+    initial: Contents,
+    /// The age of the collector at that time, see [`garbage::age`].
     age: usize,
-    /// One of its jobs has put something into `sys`.
+    /// Set once a job has replaced `sys.stdout` or `sys.stderr`.
     has_streams: Cell<bool>,
 }
 
 impl<'py> Namespace<'py> {
-    /// Tells the namespaces of the program apart, while this one lives.
+    /// Returns a number that no other namespace has as long as this one lives.
     fn owner(&self) -> usize {
         self.module.as_ptr().addr()
     }
 
-    /// The new `__main__` of the calling thread. Runs no Python code of its own. COMPAT(3.11): a
-    /// garbage collection may run in it.
+    /// Makes a namespace, which is the `__main__` of the calling worker from then on. Runs no code of
+    /// a program but, COMPAT(3.11), in a garbage collection.
+    ///
+    /// # Errors
+    /// Python has not been set up, or has no memory.
     pub fn enter(py: Python<'py>) -> PyResult<Rc<Self>> {
         let interpreter = interpreter::find(py)?;
         let main = &interpreter.main;
@@ -93,7 +101,7 @@ impl<'py> Namespace<'py> {
         let current = main.current.bind(py);
         current.setattr(intern!(py, "module"), &module)?;
         Ok(Rc::new(Self {
-            at_birth: Contents::of(&module, &globals),
+            initial: Contents::of(&module, &globals),
             module,
             globals,
             tasks: RefCell::default(),
@@ -104,8 +112,11 @@ impl<'py> Namespace<'py> {
         }))
     }
 
-    /// For a thread that is no worker: that of the context whose code has started it, if that is
-    /// known, or an empty one. It is not left: it belongs to the context.
+    /// Returns a namespace for a guest: over the `__main__` of the context whose code has started the
+    /// thread, or over an empty module. Must not be left, since the module belongs to the context.
+    ///
+    /// # Errors
+    /// Python has not been set up.
     pub fn of_thread(py: Python<'py>) -> PyResult<Rc<Self>> {
         let module = match main_of_thread(py)? {
             Some(module) => module.cast_into::<PyModule>()?,
@@ -113,7 +124,7 @@ impl<'py> Namespace<'py> {
         };
         let globals = module.dict();
         Ok(Rc::new(Self {
-            at_birth: Contents::of(&module, &globals),
+            initial: Contents::of(&module, &globals),
             module,
             globals,
             tasks: RefCell::default(),
@@ -124,18 +135,18 @@ impl<'py> Namespace<'py> {
         }))
     }
 
-    /// Nothing that ran in it has left anything: it is as good as a new one, and a tenth of the
-    /// price. Runs no Python code.
+    /// Whether no job has left a trace in the namespace or on the thread, so that the next unbound call
+    /// can use it, at a tenth of the cost of a new one. Runs no Python code.
     pub fn is_new(&self) -> bool {
         let py = self.module.py();
         !self.has_streams.get()
             && self.module.is_exact_instance_of::<PyModule>()
             && has_own_entry(py)
-            && self.at_birth == Contents::of(&self.module, &self.globals)
-            && cleanup::is_tidy(py, &self.variables)
+            && self.initial == Contents::of(&self.module, &self.globals)
+            && cleanup::is_clean(py, &self.variables)
     }
 
-    /// Runs one job, and notes what it has done to the interpreter.
+    /// Runs one job, and records the standard streams that it has replaced.
     pub fn run<T>(&self, job: impl FnOnce() -> T) -> T {
         let py = self.module.py();
         let streams = || Streams::now(&interpreter::find(py)?.sys.bind(py).dict());
@@ -149,23 +160,23 @@ impl<'py> Namespace<'py> {
         done
     }
 
-    /// Takes the namespace off the thread, and what else its code has left there; returns the names
-    /// of the threads that still run. What Erlang holds of a call without a binding keeps its
-    /// globals; if nothing refers to the namespace but what is in it, it goes now.
+    /// Removes the namespace from the thread, and resets the thread. Returns the names of the child
+    /// threads that still run. Called after an unbound call, whose globals stay alive as long as Erlang
+    /// holds an object that refers to them; else a collection frees them here.
     pub fn leave(self: Rc<Self>) -> Vec<String> {
         let py = self.module.py();
-        self.tidy();
+        self.reset();
         let age = self.age;
-        self.take_off(py, || garbage::collect_young(py, age))
+        self.remove_from_thread(py, || garbage::collect_young(py, age))
     }
 
-    /// Empties the namespace, here and now and on its own thread, so that connections close and
-    /// models are freed, and leaves it.
+    /// Empties the namespace on its own thread, so that connections close and models are freed at once,
+    /// and leaves it like [`Namespace::leave`]. Called at the end of a context.
     pub fn leave_empty(self: Rc<Self>) -> Vec<String> {
         let py = self.module.py();
-        self.tidy();
-        // The youngest first, so that a finalizer still finds what its object was made with. A
-        // finalizer may add to the namespace: what it adds goes with the clear.
+        self.reset();
+        // The youngest entry first: a finalizer still finds the objects that were there before its
+        // own. Entries that a finalizer adds are dropped by `clear`.
         for _ in 0..self.globals.len() {
             match self.globals.call_method0(intern!(py, "popitem")) {
                 Ok(item) => _ = report(py, cleanup::close_generator(&item)),
@@ -174,14 +185,15 @@ impl<'py> Namespace<'py> {
         }
         self.globals.clear();
         report(py, garbage::collect_young(py, self.age));
-        self.take_off(py, || Ok(()))
+        self.remove_from_thread(py, || Ok(()))
     }
 
-    /// What may run code of the context, which finds its namespace and its variables.
-    fn tidy(&self) {
+    /// The first part of the clean-up, in which code of the context may run: the namespace is still the
+    /// `__main__` of the thread, and the context variables are still set.
+    fn reset(&self) {
         let py = self.module.py();
         report(py, cleanup::reset_thread(py));
-        // What the code has raised for its own thread.
+        // Code may have made an exception pending in its own thread, by `ctypes`.
         interrupt::flush(py.into());
         report(py, cleanup::close_loop(py));
         if let Some(interpreter) = interpreter::get() {
@@ -192,7 +204,8 @@ impl<'py> Namespace<'py> {
         drop(self.tasks.take());
     }
 
-    fn take_off(
+    /// The second part of the clean-up: removes the namespace from the thread and drops it.
+    fn remove_from_thread(
         self: Rc<Self>,
         py: Python<'py>,
         collect: impl FnOnce() -> PyResult<()>,
@@ -209,8 +222,11 @@ impl<'py> Namespace<'py> {
         left
     }
 
-    /// Runs `body` with `locals` visible as globals, and so in every nested scope. Afterwards
-    /// they are gone; a name that `body` assigned anew keeps what it was given.
+    /// Runs `body` with `locals` as globals, and so visible in every nested scope. Restores the globals
+    /// afterwards, but for names to which `body` has assigned.
+    ///
+    /// # Errors
+    /// The error of `body`, or of an assignment.
     pub fn with_locals<T, E: From<PyErr>>(
         &self,
         locals: &Bound<'py, PyDict>,
@@ -238,6 +254,8 @@ impl<'py> Namespace<'py> {
     }
 }
 
+/// Removes the `__main__` of the calling thread, and gives `sys.modules['__main__']` its class again if
+/// code has assigned another.
 fn forget(py: Python<'_>) -> PyResult<()> {
     current(py)?.setattr(intern!(py, "module"), py.None())?;
     if !has_own_entry(py) {
@@ -247,13 +265,13 @@ fn forget(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// The class of `sys.modules['__main__']` is the one that it has been given.
+/// Whether the module that was put into `sys.modules['__main__']` still has its class.
 fn has_own_entry(py: Python<'_>) -> bool {
     let has = |main: &MainModule| main.entry.bind(py).get_type().is(&main.entry_class);
     interpreter::find(py).is_ok_and(|interpreter| has(&interpreter.main))
 }
 
-/// An error that no caller waits for goes where Python sends those of `__del__`.
+/// Reports an error that no caller waits for to `sys.unraisablehook`, like an error of `__del__`.
 fn report<T>(py: Python<'_>, result: PyResult<T>) -> Option<T> {
     result
         .inspect_err(|error| error.clone_ref(py).write_unraisable(py, None))

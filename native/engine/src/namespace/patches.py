@@ -1,6 +1,7 @@
-"""What is replaced in the standard library while Python runs inside the BEAM.
+"""Replaces functions of the standard library while Python runs inside the BEAM.
 
-Called once, when Python has started, before any code of a program runs.
+The public functions are called once, on Python's main thread, before any code of a program runs.
+The replacements are called by code of a program, on any thread.
 """
 
 import _thread
@@ -13,9 +14,10 @@ from collections.abc import Callable
 
 
 def watch_changes(note_change: Callable[[], None], note_traced: Callable[[], None]) -> None:
-    """Has noted what changes the calling thread, or the trace functions of all, before it does.
+    """Makes functions that change a thread call ``note_change`` before they do.
 
-    No audit event tells of these functions.
+    The functions that set the trace functions of all threads call ``note_traced``. Python raises no
+    audit event for these functions.
     """
 
     def noted(function: Callable, note: Callable[[], None]) -> Callable:
@@ -37,26 +39,26 @@ def watch_changes(note_change: Callable[[], None], note_traced: Callable[[], Non
         for name, note in notes.items():
             function = getattr(module, name, None)
             if function is not None:
-                # One and the same in `posix` and `os`.
+                # `posix` and `os` get the same object, as before.
                 made[name] = made.get(name) or noted(function, note)
                 setattr(module, name, made[name])
 
 
 class _Hook:
-    """An audit hook of a context, kept in its namespace, and so as long as that."""
+    """An audit hook of a context. The namespace of the context holds the only reference."""
 
     __slots__ = ("__weakref__", "hook")
 
     def __init__(self, hook: Callable):
-        """Kept by the context only."""
+        """Called by ``addaudithook``."""
         self.hook = hook
 
 
 def end_audit_hooks(current: object) -> None:
-    """Has the audit hooks that code of a context adds end with the context.
+    """Makes the audit hooks that code of a context adds end with the context.
 
-    Python never takes one off: it would go on without the variables of its context, for all.
-    ``current.module`` is the ``__main__`` of the context.
+    Python never removes an audit hook: it would be called for all contexts, without the variables
+    of its own. ``current.module`` is the ``__main__`` of the context.
     """
     add = sys.addaudithook
 
@@ -65,7 +67,7 @@ def end_audit_hooks(current: object) -> None:
         namespace = sys._getframe(1).f_globals
         module = getattr(current, "module", None)
         if module is None or object.__getattribute__(module, "__dict__") is not namespace:
-            # Of a module, which stays.
+            # The caller is code of an imported module, which outlives the context.
             return add(hook)
         kept = _Hook(hook)
         find = weakref.ref(kept)
@@ -84,18 +86,19 @@ def end_audit_hooks(current: object) -> None:
     sys.addaudithook = addaudithook
 
 
-def watch_threads(started: type, hold: Callable[[bool], None]) -> None:
-    """Has each thread that is started noted, and keeps interruptions away meanwhile.
+def watch_threads(started: type, mask: Callable[[bool], None]) -> None:
+    """Makes each thread that Python code starts run an instance of ``started``.
 
-    ``started`` is what the thread runs.
+    ``mask`` masks or unmasks interrupts in the calling thread, which is masked while it starts
+    another one.
     """
 
     def launch(function: object, args: object, kwargs: object, start: Callable) -> object:
         body = started(function, args, kwargs)
-        hold(True)
+        mask(True)
         try:
             thread = start(body)
-            # COMPAT(3.11): until the thread has begun it bears the identity of this one.
+            # COMPAT(3.11): until the thread has begun, its state has the identity of this one.
             if sys.version_info < (3, 12):
                 body.wait_until_begun()
             return thread
@@ -103,7 +106,7 @@ def watch_threads(started: type, hold: Callable[[bool], None]) -> None:
             body.forget()
             raise
         finally:
-            hold(False)
+            mask(False)
 
     start_new = _thread.start_new_thread
 
@@ -111,7 +114,7 @@ def watch_threads(started: type, hold: Callable[[bool], None]) -> None:
     def start_new_thread(function: Callable, args: tuple, kwargs: object = None, /) -> int:
         return launch(function, args, kwargs, lambda body: start_new(body, ()))
 
-    # By an older name as well.
+    # `start_new` is an older name of the same function.
     functions = {"start_new_thread": start_new_thread, "start_new": start_new_thread}
     start_joinable = getattr(_thread, "start_joinable_thread", None)
     if start_joinable is not None:
@@ -128,7 +131,10 @@ def watch_threads(started: type, hold: Callable[[bool], None]) -> None:
 
 
 def limit(depth: int, stack_size: int, note_interval: Callable[[int], None]) -> None:
-    """Keeps recursion within what the stack of a thread can carry."""
+    """Bounds the recursion limit, the switch interval, and the stacks of new threads.
+
+    ``note_interval`` is called with the switch interval in microseconds.
+    """
     set_limit = sys.setrecursionlimit
 
     def setrecursionlimit(limit: int, /) -> None:
@@ -150,18 +156,18 @@ def limit(depth: int, stack_size: int, note_interval: Callable[[int], None]) -> 
         return chosen
 
     sys.setrecursionlimit = setrecursionlimit
-    # With a long one nobody else gets the GIL from a loop, the interrupter included.
+    # With a long interval no other thread gets the GIL from a loop, not even the interrupter.
     sys.setswitchinterval = setswitchinterval
-    # It is another for a moment, when a worker waits for the GIL.
+    # COMPAT(3.11): the true interval is shorter for a moment, when a worker waits for the GIL.
     sys.getswitchinterval = getswitchinterval
     threading.stack_size(stack_size)
 
 
 def refuse_signals(reason: str) -> None:
-    """Refuses the ways to signal one's own process that no audit hook sees."""
+    """Makes functions raise by which code would signal the VM without an audit event."""
 
     def refused(*_args: object) -> None:
-        """Refused: the signal would hit the VM."""
+        """Raises: the signal would hit the VM."""
         raise RuntimeError(reason)
 
     send = getattr(sys.modules["_signal"], "pidfd_send_signal", None)

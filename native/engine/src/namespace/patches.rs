@@ -1,5 +1,5 @@
-//! What is replaced in the standard library, for the whole interpreter, before any code of a program
-//! runs: see `patches.py`. Called once, attached.
+//! Replaces functions of the standard library, for the whole interpreter: see `patches.py`. Called
+//! once, by `start` on Python's main thread, attached, before any code of a program runs.
 
 use pyo3::prelude::*;
 
@@ -8,11 +8,12 @@ use crate::interrupt;
 use crate::python::code_cache::load;
 use crate::python::{audit_hook, switch_interval, thread_state};
 
-/// Beyond it `sys.setrecursionlimit` has no effect: what the stack of a worker carries, whatever
-/// the recursion goes through.
+/// The greatest recursion limit that `sys.setrecursionlimit` sets: the stack of a worker has room for
+/// it, through whatever C code the recursion goes.
 pub const MAX_RECURSION: usize = 10_000;
-/// Of the threads that Python code starts: more than twice what so many calls through `sorted`
-/// need, which takes most in the standard library, 2.5 KB a call (CPython 3.11).
+/// Bytes of the stack of a thread that Python code starts: more than twice the need of
+/// [`MAX_RECURSION`] calls through `sorted`, which takes most in the standard library, 2.5 KB a call
+/// (CPython 3.11).
 const THREAD_STACK_SIZE: usize = 64 << 20;
 
 /// Replaces the functions. `current` is the thread-local whose `module` is the `__main__` of a thread.
