@@ -1,11 +1,11 @@
-//! Keeps a few of the arenas that Python's allocator gives back, for when it asks for the next.
+//! A cache of the arenas that Python's allocator frees, for its next allocations.
 //!
-//! Python takes memory for small objects by the mebibyte, and gives it back as soon as the last of
-//! them is gone. So each big list that came and went had the kernel map, clear and unmap the pages
-//! of its items, and that was a quarter of the worker's time.
+//! Python allocates memory for small objects by the mebibyte, and frees an arena with the last object
+//! in it. So for each big list the kernel mapped, cleared and unmapped the pages of the items, which
+//! took a quarter of the worker's time.
 //!
-//! Called by Python, attached; the lock is for interpreters with a GIL of their own. Held for a
-//! few instructions, never across a call.
+//! Called by Python's allocator on any thread, attached; the lock is for interpreters with a GIL of
+//! their own, and held for a few instructions, never across a call.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use crate::lock::lock;
 
-/// What a node keeps that once had more: 16 MiB with the arenas of Python 3.11 and later.
+/// Most arenas that are kept: 16 MiB with the arenas of Python 3.11 and later.
 const MAX_SPARE: usize = 16;
 
 type Take = unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void;
@@ -28,7 +28,7 @@ struct Allocator {
 }
 
 unsafe extern "C" {
-    // Not in the limited API, but exported by every Python since 3.4, with these signatures.
+    // The limited API lacks these; every Python since 3.4 exports them, with these signatures.
     fn PyObject_GetArenaAllocator(allocator: *mut Allocator);
     fn PyObject_SetArenaAllocator(allocator: *mut Allocator);
 }
@@ -43,7 +43,7 @@ static ARENAS: Arenas = Arenas {
 };
 
 struct Arenas {
-    /// Python's own functions; they get the context that is set with those of this file.
+    /// Python's own functions. They get the same context as the functions of this file.
     python: OnceLock<(Take, Free)>,
     spare: Mutex<Spare>,
 }
@@ -55,44 +55,46 @@ struct Spare {
     arenas: [usize; MAX_SPARE],
 }
 
-/// Runs once, attached, before any other thread runs Python.
+/// Installs the cache. Called once, by `start`, attached, before any other thread runs Python.
 pub(crate) fn init() {
     let mut allocator = Allocator {
         context: ptr::null_mut(),
         take: None,
         free: None,
     };
-    // SAFETY: attached, so nobody allocates meanwhile. What was taken before is freed by the same
-    // function as ever.
+    // SAFETY: attached, so no thread allocates meanwhile; arenas of before are freed by Python's own
+    // function, or kept.
     unsafe {
         PyObject_GetArenaAllocator(&raw mut allocator);
-        if let (Some(own_take), Some(own_free)) = (allocator.take, allocator.free)
-            && ARENAS.python.set((own_take, own_free)).is_ok()
+        if let (Some(python_take), Some(python_free)) = (allocator.take, allocator.free)
+            && ARENAS.python.set((python_take, python_free)).is_ok()
         {
             allocator.take = Some(take);
-            allocator.free = Some(give_back);
+            allocator.free = Some(free);
             PyObject_SetArenaAllocator(&raw mut allocator);
         }
     }
 }
 
+/// Returns an arena, of the cache if it has one of this size; null if there is no memory.
 unsafe extern "C" fn take(context: *mut c_void, size: usize) -> *mut c_void {
     if let Some(arena) = spare().pop(size) {
         return ptr::with_exposed_provenance_mut(arena);
     }
     match ARENAS.python.get() {
-        // SAFETY: the arguments are those that Python means for it.
+        // SAFETY: the arguments are those with which Python has called this replacement.
         Some((take, _)) => unsafe { take(context, size) },
         None => ptr::null_mut(),
     }
 }
 
-unsafe extern "C" fn give_back(context: *mut c_void, arena: *mut c_void, size: usize) {
+/// Frees an arena, or keeps it in the cache.
+unsafe extern "C" fn free(context: *mut c_void, arena: *mut c_void, size: usize) {
     if spare().push(arena.expose_provenance(), size) {
         return;
     }
     if let Some((_, free)) = ARENAS.python.get() {
-        // SAFETY: as above.
+        // SAFETY: the arguments are those with which Python has called this replacement.
         unsafe { free(context, arena, size) };
     }
 }
@@ -102,6 +104,7 @@ fn spare() -> MutexGuard<'static, Spare> {
 }
 
 impl Spare {
+    /// Takes an arena of this size.
     fn pop(&mut self, size: usize) -> Option<usize> {
         if self.size != size {
             return None;
@@ -110,14 +113,14 @@ impl Spare {
         self.arenas.get(self.count).copied()
     }
 
-    /// `false` if there are enough, or it is of another size.
+    /// Keeps an arena; `false` if the cache is full, or has arenas of another size.
     fn push(&mut self, arena: usize, size: usize) -> bool {
         if self.count == 0 {
             self.size = size;
         }
         match self.arenas.get_mut(self.count) {
-            Some(place) if self.size == size => {
-                *place = arena;
+            Some(entry) if self.size == size => {
+                *entry = arena;
                 self.count += 1;
                 true
             }

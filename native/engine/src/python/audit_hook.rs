@@ -1,9 +1,8 @@
-//! Refuses what Python code may not do in a VM: copy it by a fork, and send it signals. And hears
-//! of what has to be undone at the end of a context.
+//! The audit hook of the interpreter (PEP 578). Refuses to fork the VM and to send it signals, and
+//! records the calls whose effects have to be undone at the end of a context.
 //!
-//! An audit hook of the interpreter (PEP 578), called on whatever thread raises the event,
-//! attached. What its users come across often, importing and opening files, costs one look at
-//! the name of the event.
+//! Called by Python on the thread that raises the event, attached; blocks on nothing. The frequent
+//! events, of imports and opened files, cost one comparison of the name of the event.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi;
@@ -23,11 +22,12 @@ pub(crate) const SIGNAL_REFUSED: &str = "the signal would hit the VM that this c
 type Hook = unsafe extern "C" fn(*const c_char, *mut ffi::PyObject, *mut c_void) -> c_int;
 
 unsafe extern "C" {
-    /// Not in the limited API, but exported by every Python since 3.8, with this signature.
+    /// The limited API lacks this; every Python since 3.8 exports it, with this signature.
     fn PySys_AddAuditHook(hook: Hook, data: *mut c_void) -> c_int;
 }
 
-/// Called by Python code before it sets a trace or profile function for all threads.
+/// Counts that code sets a trace or profile function for all threads. Called by `patches.py` before
+/// that.
 #[pyfunction]
 pub(crate) fn note_traced() {
     if let Some(interpreter) = interpreter::get() {
@@ -36,19 +36,20 @@ pub(crate) fn note_traced() {
     }
 }
 
-/// An exception that nobody of ours has raised may be pending in any thread.
+/// Whether an exception may be pending in any thread that the interrupter has not raised.
 pub(crate) fn may_raise() -> bool {
     let audit = interpreter::get().map(|interpreter| &interpreter.audit);
     audit.is_none_or(|audit| audit.may_raise.load(Ordering::Relaxed))
 }
 
-/// The modules by which Python code calls functions of C.
+/// The modules by which Python code calls C functions, as `PyThreadState_SetAsyncExc`.
 const C_CALLERS: [&str; 2] = ["_ctypes", "_cffi_backend"];
 
-/// Installs the hook. Runs once, on Python's main thread, when the interpreter's data are set.
+/// Installs the hook. Called once, by `start` on Python's main thread, after the interpreter's data
+/// are set.
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     let Audit { may_raise, .. } = &interpreter::find(py)?.audit;
-    // A `.pth` file may have imported one before.
+    // A `.pth` file may have imported one of them when Python started.
     for name in C_CALLERS {
         if interpreter::find(py)?.modules.bind(py).contains(name)? {
             may_raise.store(true, Ordering::Relaxed);
@@ -62,21 +63,22 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     }
 }
 
+/// The C function of the hook; returns -1 with an exception set to refuse the event.
 unsafe extern "C" fn hook(
     event: *const c_char,
     args: *mut ffi::PyObject,
     _data: *mut c_void,
 ) -> c_int {
-    // A panic must not leave a C function. Nothing here is left half done by one.
-    let heard = catch_unwind(|| {
+    // A panic must not unwind into C. `handle_event` has no state that a panic could leave broken.
+    let handled = catch_unwind(|| {
         // SAFETY: Python passes a NUL-terminated name and a tuple, both alive for the length of
         // the call, with the GIL held; also while a thread state is being made, where PyO3 could
         // not attach.
-        unsafe { hear(Python::assume_attached(), CStr::from_ptr(event), args) }
+        unsafe { handle_event(Python::assume_attached(), CStr::from_ptr(event), args) }
     });
-    match heard {
+    match handled {
         Ok(Err(error)) => {
-            // SAFETY: as above.
+            // SAFETY: Python calls an audit hook with the GIL held.
             error.restore(unsafe { Python::assume_attached() });
             -1
         }
@@ -84,10 +86,12 @@ unsafe extern "C" fn hook(
     }
 }
 
+/// Handles an event; an error refuses it.
+///
 /// # Safety
 /// `args` is a tuple.
-unsafe fn hear(py: Python<'_>, event: &CStr, args: *mut ffi::PyObject) -> PyResult<()> {
-    // SAFETY: the tuple is borrowed from the caller.
+unsafe fn handle_event(py: Python<'_>, event: &CStr, args: *mut ffi::PyObject) -> PyResult<()> {
+    // SAFETY: a tuple, which the caller keeps alive.
     let args = || unsafe { Bound::from_borrowed_ptr(py, args) };
     match event.to_bytes() {
         b"os.fork" | b"os.forkpty" => Err(PyRuntimeError::new_err(FORK)),
@@ -113,10 +117,11 @@ unsafe fn hear(py: Python<'_>, event: &CStr, args: *mut ffi::PyObject) -> PyResu
     }
 }
 
-/// Every signal but 0 does something to the VM, or to what Erlang has started.
+/// Refuses a signal to the VM, its threads, or its process group, in which Erlang's child processes
+/// are. Signal 0 is only a test.
 fn check_signal(event: &CStr, args: &Bound<'_, PyAny>) -> PyResult<()> {
     let (target, signal): (i64, i64) = args.extract()?;
-    // SAFETY: both ask for a value.
+    // SAFETY: both take no argument.
     let (pid, group) = unsafe { (libc::getpid(), libc::getpgrp()) };
     let (pid, group) = (i64::from(pid), i64::from(group));
     let hits = match event.to_bytes() {

@@ -1,7 +1,8 @@
-"""An expression with local variables, as a function of them.
+"""Compiles an expression with local variables as a function of them.
 
-So every nested scope of the expression sees them, and nothing else does: no other function of the
-context, and no task that runs while the value of the expression is awaited.
+So every nested scope of the expression sees the variables, but no other function of the context
+and no task that runs while the value of the expression is awaited. Called by ``code_cache.rs`` on
+workers, attached; runs no code of a program.
 """
 
 import _ast
@@ -9,21 +10,21 @@ import types
 
 
 def compile_closure(source: str, names: list, file: str) -> types.CodeType | None:
-    """The code of a function of ``names``; ``None`` for names that no function can have."""
+    """Returns the code of a function of ``names``; ``None`` if a name cannot be a parameter."""
     expression = compile(source, file, "eval", _ast.PyCF_ONLY_AST, True)
     body = expression.body
-    place = {
+    position = {
         field: getattr(body, field)
         for field in ("lineno", "col_offset", "end_lineno", "end_col_offset")
     }
     arguments = _ast.arguments(
         posonlyargs=[],
-        args=[_ast.arg(name, **place) for name in names],
+        args=[_ast.arg(name, **position) for name in names],
         kwonlyargs=[],
         kw_defaults=[],
         defaults=[],
     )
-    function = _ast.Expression(_ast.Lambda(arguments, body, **place))
+    function = _ast.Expression(_ast.Lambda(arguments, body, **position))
     try:
         code = compile(function, file, "eval", 0, True)
     except (SyntaxError, ValueError):

@@ -1,8 +1,8 @@
-//! Compiled code, kept for all workers and found again by its source; and the source lines of the
-//! frames that run it.
+//! The cache of compiled code by its source, shared by all workers; and the source lines of that code
+//! for tracebacks.
 //!
-//! Runs on workers, attached. Whoever locks the cache has the GIL and keeps it until the lock is
-//! free again, so nobody ever waits for the lock.
+//! Called on any thread, attached. A thread that locks the cache has the GIL and keeps it until it has
+//! released the lock, so no thread ever waits for the lock.
 
 use pyo3::ffi;
 use pyo3::intern;
@@ -20,7 +20,7 @@ pub use crate::code_table::Mode;
 /// The file name of the code that Erlang passed in.
 pub(crate) const FILE: &str = "<erlang>";
 
-/// Finds what compiles. Called once.
+/// Looks up the functions of [`Compiler`]. Called once, by `start`.
 pub(crate) fn find_compiler(py: Python<'_>) -> PyResult<Compiler> {
     let closure = load(py, "closure", include_str!("closure.py"))?;
     Ok(Compiler {
@@ -30,7 +30,7 @@ pub(crate) fn find_compiler(py: Python<'_>) -> PyResult<Compiler> {
     })
 }
 
-/// Makes a module of one of the Python files of this crate.
+/// Makes a module of one of the Python files of this crate, outside of `sys.modules`.
 pub(crate) fn load<'py>(
     py: Python<'py>,
     name: &str,
@@ -45,7 +45,7 @@ pub(crate) fn load<'py>(
     Ok(module)
 }
 
-/// Runs compiled code with `globals` as its globals and locals.
+/// Runs compiled code with `globals` as its globals and locals, and returns its value.
 pub(crate) fn evaluate<'py>(
     code: &Bound<'py, PyAny>,
     globals: &Bound<'py, PyDict>,
@@ -56,11 +56,13 @@ pub(crate) fn evaluate<'py>(
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyEval_EvalCode(code, globals, globals)) }
 }
 
+/// Locks the cache. The caller must not release the GIL under the lock, and so must not run Python code,
+/// nor make or drop an object that a collection may finalize.
 fn cache(py: Python<'_>) -> PyResult<MutexGuard<'static, CodeTable>> {
     Ok(lock(&interpreter::find(py)?.code_table))
 }
 
-/// The code object of `source`, compiled at its first use.
+/// Returns the code object of `source`, which is compiled at its first use.
 pub(crate) fn compile<'py>(
     py: Python<'py>,
     mode: Mode,
@@ -74,15 +76,15 @@ pub(crate) fn compile<'py>(
         Mode::Eval => (expression(source), intern!(py, "eval")),
         Mode::Exec => (source, intern!(py, "exec")),
     };
-    // No flags, and `dont_inherit`: the future statements of one snippet end with it.
+    // No flags, and `dont_inherit`: a future statement holds for its own source only.
     let compile = interpreter::find(py)?.compiler.compile.bind(py);
     let code = compile.call1((text, FILE, mode_name, 0, true))?;
     keep(mode, source, &code)?;
     Ok(code)
 }
 
-/// A function of the variables that `locals` names, which gives the value of an expression, with
-/// `globals` as its globals. `None` for an expression that assigns, or names that are no names.
+/// Returns a function of the names of `locals`, which returns the value of the expression `source` and
+/// has the globals `globals`. `None` if the expression assigns, or a name cannot be a parameter.
 pub(crate) fn closure<'py>(
     source: &str,
     locals: &Bound<'py, PyDict>,
@@ -92,46 +94,47 @@ pub(crate) fn closure<'py>(
     if source.contains(":=") {
         return Ok(None);
     }
-    // Behind the source: its lines keep their numbers.
+    // The key begins with the source, so that the lines of the source keep their numbers.
     let mut key = format!("{source}\n\0");
     for name in locals.keys() {
         let name = name.cast::<PyString>()?.to_str()?;
         key.push_str(&format!("{}:{name}", name.len()));
     }
-    let tools = &interpreter::find(py)?.compiler;
+    let compiler = &interpreter::find(py)?.compiler;
     let known = cache(py)?.find(py, Mode::Eval, &key);
     let code = if let Some(code) = known {
         code
     } else {
         let args = (expression(source), locals.keys(), FILE);
-        let code = tools.compile_closure.bind(py).call1(args)?;
+        let code = compiler.compile_closure.bind(py).call1(args)?;
         if code.is_none() {
             return Ok(None);
         }
         keep(Mode::Eval, &key, &code)?;
         code
     };
-    tools.function.bind(py).call1((code, globals)).map(Some)
+    compiler.function.bind(py).call1((code, globals)).map(Some)
 }
 
-/// As `eval` itself does.
+/// Removes leading blanks, as `eval` does.
 fn expression(source: &str) -> &str {
     source.trim_start_matches([' ', '\t'])
 }
 
+/// Adds compiled code to the cache.
 fn keep(mode: Mode, source: &str, code: &Bound<'_, PyAny>) -> PyResult<()> {
     let dropped = cache(code.py())?.insert(mode, source, code);
-    // Code may have asked to be told of the end of a code object, which is no business of this job.
+    // A weak reference to a code object may have a callback, which must not run in this job.
     dropped
         .into_iter()
         .for_each(|entry| released::release(entry.code));
     Ok(())
 }
 
-/// Line `line` of the source that `code` was compiled from, if it is still kept.
+/// Returns line `line` of the source that `code` was compiled from, if the cache still has it.
 pub(crate) fn source_line(code: &Bound<'_, PyAny>, line: u32) -> Option<String> {
     let index = usize::try_from(line).ok()?.checked_sub(1)?;
-    // Made first: at its first use it gives the GIL away, which whoever locks must not.
+    // Made before the lock: the first use of `intern!` may release the GIL.
     let constants = intern!(code.py(), "co_consts");
     let source = cache(code.py()).ok()?.source_of(code, constants)?;
     if !source.contains('\r') {
@@ -146,7 +149,8 @@ pub(crate) fn source_line(code: &Bound<'_, PyAny>, line: u32) -> Option<String> 
     Some(line.to_owned())
 }
 
-/// The first line of `source`, and what comes after its end: `\n`, `\r\n` or `\r`, as for Python.
+/// Splits `source` after its first line, which ends as in Python with `\n`, `\r\n` or `\r`; `None` if it
+/// has one line only.
 fn split_line(source: &str) -> Option<(&str, &str)> {
     let (line, rest) = source.split_at(source.find(['\n', '\r'])?);
     let end = if rest.starts_with("\r\n") { 2 } else { 1 };

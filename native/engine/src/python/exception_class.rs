@@ -1,5 +1,6 @@
-//! The name by which Erlang matches an exception: that of the nearest built-in class in its MRO, as
-//! `except` would match it. A fixed set, so code of a program can mint no atoms. Called attached.
+//! The name by which Erlang matches an exception: that of the nearest built-in class in the MRO of its
+//! class, as `except` would match it. The names are a fixed set, so code of a program cannot make
+//! atoms. Called attached, on the thread that has caught the exception; runs no code of a program.
 
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -8,7 +9,7 @@ use std::collections::HashMap;
 use super::fields;
 use crate::interpreter;
 
-/// Classes of an MRO that are looked at: a metaclass may make one of any length.
+/// Most classes of an MRO that are read: a metaclass may return an MRO of any length.
 const MAX_MRO: usize = 1 << 12;
 
 /// The built-in exception classes of Python 3.11 to 3.14, aliases left out.
@@ -31,13 +32,13 @@ pub(crate) const NAMES: &[&str] = &[
     "Warning", "ZeroDivisionError",
 ];
 
-/// The index in [`NAMES`] of each built-in class, by the address of the class, which lives as long as
-/// the interpreter. Called once, when Python has started.
+/// Returns the index in [`NAMES`] of each built-in class, by the address of the class, which is never
+/// freed. Called once, by `start`.
 pub(crate) fn find_classes(py: Python<'_>) -> PyResult<HashMap<usize, usize>> {
     let builtins = py.import("builtins")?;
     let mut classes = HashMap::new();
     for (index, name) in NAMES.iter().enumerate() {
-        // Older Pythons lack the newer names.
+        // An older Python does not have the newer names.
         if let Some(class) = builtins.getattr_opt(*name)? {
             classes.insert(class.as_ptr() as usize, index);
         }
@@ -45,8 +46,8 @@ pub(crate) fn find_classes(py: Python<'_>) -> PyResult<HashMap<usize, usize>> {
     Ok(classes)
 }
 
-/// The name of the nearest built-in class in the MRO of an exception class; `error` for a class whose
-/// metaclass leaves every built-in class out of its MRO.
+/// Returns the name of the nearest built-in class in the MRO of an exception class; `error` for a class
+/// whose metaclass leaves every built-in class out of its MRO.
 pub(crate) fn name_of(class: &Bound<'_, PyType>) -> &'static str {
     let classes = interpreter::get().map(|interpreter| &interpreter.types.exceptions);
     let lookup = |class: Bound<'_, PyAny>| classes?.get(&(class.as_ptr() as usize)).copied();

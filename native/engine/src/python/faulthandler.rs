@@ -1,16 +1,17 @@
-//! What is written before the VM dies: C code that crashes takes the VM with it, and this says
-//! where every Python thread was. Python's own `faulthandler`, on standard error.
+//! Python's `faulthandler`: when C code crashes, and the VM with it, the handler writes the Python
+//! stacks of all threads to standard error. `enable` is called once, by `start`; each thread that runs
+//! Python code installs a [`SignalStack`]. Blocks on nothing.
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::{mem, ptr};
 
-/// More than `faulthandler` needs, which asks for `SIGSTKSZ`.
+/// Bytes of a signal stack, more than the `SIGSTKSZ` that `faulthandler` asks for.
 const STACK_SIZE: usize = 64 << 10;
 
-/// Runs once, on Python's main thread.
+/// Enables the handler. Called once, on Python's main thread, attached.
 pub(crate) fn enable(py: Python<'_>) -> PyResult<()> {
-    // Nobody who starts a release without standard error can be told anything.
+    // The descriptor, not `sys.stderr`, which may be `None` or replaced.
     let arguments = PyDict::new(py);
     arguments.set_item("file", libc::STDERR_FILENO)?;
     arguments.set_item("all_threads", true)?;
@@ -19,13 +20,13 @@ pub(crate) fn enable(py: Python<'_>) -> PyResult<()> {
     Ok(())
 }
 
-/// The stack that the handler runs on when a thread has used up its own.
+/// The stack on which the handler runs when a thread has overflowed its own.
 pub struct SignalStack {
     memory: Vec<u8>,
 }
 
 impl SignalStack {
-    /// For the calling thread, as long as the value lives, which is no longer than the thread.
+    /// Installs the stack for the calling thread, which must drop the value before it ends.
     #[must_use]
     pub fn install() -> Self {
         let mut memory = vec![0; STACK_SIZE];
@@ -41,8 +42,8 @@ impl Drop for SignalStack {
 }
 
 fn set(memory: *mut u8, flags: libc::c_int) {
-    // SAFETY: plain data, and memory that the caller keeps until it disables the stack. A failure
-    // leaves the thread without such a stack, as it was before.
+    // SAFETY: zeroes are a valid `stack_t`; the caller keeps the memory until it disables the stack. If
+    // the call fails the thread has no signal stack, as before.
     unsafe {
         let mut stack: libc::stack_t = mem::zeroed();
         stack.ss_sp = memory.cast();

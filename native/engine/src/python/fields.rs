@@ -1,7 +1,7 @@
 //! The fields that C code keeps of classes and exceptions, read through the descriptors of the
-//! built-in classes: a class may override every attribute, and its code would run for ever.
+//! built-in classes: a class may override every attribute by code that never returns.
 //!
-//! Used by workers, attached. No function here runs code of a program.
+//! Called on any thread, attached. No function here runs code of a program or blocks.
 
 use pyo3::exceptions::{PyBaseException, PyRuntimeError, PySyntaxError};
 use pyo3::ffi;
@@ -13,10 +13,10 @@ use crate::interpreter::{self, Getters};
 /// The fields of a `SyntaxError`.
 const SYNTAX: [&str; 6] = ["msg", "filename", "lineno", "offset", "end_offset", "text"];
 
-/// Attributes of an exception that are looked at.
+/// Most attributes of an exception that are read.
 const MAX_ATTRIBUTES: usize = 1 << 16;
 
-/// Finds the descriptors. Called once, when Python has started.
+/// Looks up the descriptors. Called once, by `start`.
 pub(crate) fn find_getters(py: Python<'_>) -> PyResult<Getters> {
     let getter = |class: &Bound<'_, PyAny>, name: &str| {
         let descriptor = class.getattr("__dict__")?.get_item(name)?;
@@ -40,7 +40,7 @@ pub(crate) fn find_getters(py: Python<'_>) -> PyResult<Getters> {
     })
 }
 
-/// Reads a field of `of` through its descriptor, whatever the class of `of` overrides.
+/// Reads a field of `of` through its descriptor, even if the class of `of` overrides the attribute.
 fn get<'py>(
     of: &Bound<'py, PyAny>,
     getter: impl FnOnce(&Getters) -> Option<&Py<PyAny>>,
@@ -49,39 +49,40 @@ fn get<'py>(
     let getter = getter(&interpreter::find(of.py())?.getters).ok_or_else(missing)?;
     getter.bind(of.py()).call1((of,))
 }
-/// The classes that `class` inherits from, and itself: what its metaclass has said, so there may be
-/// none.
+
+/// Returns the MRO of `class`, which its metaclass has made: it may be empty.
 pub(crate) fn mro<'py>(class: &Bound<'py, PyType>) -> Option<Bound<'py, PyTuple>> {
     let mro = get(class, |getters| Some(&getters.mro)).ok()?;
     mro.cast_into::<PyTuple>().ok()
 }
 
+/// Returns the qualified name of `class`, if that is text.
 pub(crate) fn qualname<'py>(class: &Bound<'py, PyType>) -> Option<Bound<'py, PyString>> {
     let name = get(class, |getters| Some(&getters.qualname)).ok()?;
     name.cast_into::<PyString>().ok()
 }
 
-/// The name of the module of `class`, if that is text.
+/// Returns the name of the module of `class`, if that is text.
 pub(crate) fn module<'py>(class: &Bound<'py, PyType>) -> Option<Bound<'py, PyString>> {
     let module = get(class, |getters| Some(&getters.module)).ok()?;
     module.cast_into::<PyString>().ok()
 }
 
-/// An attribute that is kept in the exception itself.
+/// Returns an attribute out of the `__dict__` of an exception.
 pub(crate) fn attribute<'py>(
     value: &Bound<'py, PyBaseException>,
     name: &Bound<'py, PyString>,
 ) -> Option<Bound<'py, PyAny>> {
     let attributes = get(value, |getters| Some(&getters.attributes)).ok()?;
-    // Keys that are no text could have a comparison of their own.
-    let own = attributes.cast_into_exact::<PyDict>().ok()?;
+    // The comparison of a key that is no exact `str` may be code of a program.
+    let attributes = attributes.cast_into_exact::<PyDict>().ok()?;
     let is_text = |(key, _): &(Bound<'_, PyAny>, _)| key.is_exact_instance_of::<PyString>();
-    let mut items = own.iter().take(MAX_ATTRIBUTES).filter(is_text);
-    let is_it = |key: &Bound<'_, PyAny>| key.eq(name).unwrap_or(false);
-    items.find_map(|(key, value)| is_it(&key).then_some(value))
+    let mut items = attributes.iter().take(MAX_ATTRIBUTES).filter(is_text);
+    let has_name = |key: &Bound<'_, PyAny>| key.eq(name).unwrap_or(false);
+    items.find_map(|(key, value)| has_name(&key).then_some(value))
 }
 
-/// Whether `raise … from None` was said, or the like.
+/// Returns the `__suppress_context__` of an exception, which `raise … from …` sets.
 pub(crate) fn suppresses_context(value: &Bound<'_, PyBaseException>) -> bool {
     let suppresses = get(value, |getters| Some(&getters.suppress_context));
     suppresses
@@ -89,26 +90,26 @@ pub(crate) fn suppresses_context(value: &Bound<'_, PyBaseException>) -> bool {
         .unwrap_or(true)
 }
 
-/// The members of an exception group. `None` for another exception.
+/// Returns the members of an exception group; `None` for another exception.
 pub(crate) fn exceptions<'py>(value: &Bound<'py, PyBaseException>) -> Option<Bound<'py, PyTuple>> {
     let exceptions = get(value, |getters| Some(&getters.exceptions)).ok()?;
     exceptions.cast_into::<PyTuple>().ok()
 }
 
-/// The fields of a `SyntaxError` in the order of `SYNTAX`, whatever they are. `None` for another
-/// exception.
+/// Returns the fields of a `SyntaxError` in the order of [`SYNTAX`], which may be of any class; `None`
+/// for another exception.
 pub(crate) fn syntax<'py>(value: &Bound<'py, PyBaseException>) -> Option<Vec<Bound<'py, PyAny>>> {
     (0..SYNTAX.len())
         .map(|field| get(value, |getters| getters.syntax.get(field)).ok())
         .collect()
 }
 
-/// Whether `value` is an instance of `class`, by what C code knows of its class.
+/// Whether the class of `value` is `class` or inherits from it, whatever its `__class__` says.
 pub(crate) fn is_instance(value: &Bound<'_, PyAny>, class: &Bound<'_, PyAny>) -> bool {
     let Ok(class) = class.cast::<PyType>() else {
         return false;
     };
-    let own = value.get_type();
+    let class_of_value = value.get_type();
     // SAFETY: attached, and two classes.
-    unsafe { ffi::PyType_IsSubtype(own.as_type_ptr(), class.as_type_ptr()) != 0 }
+    unsafe { ffi::PyType_IsSubtype(class_of_value.as_type_ptr(), class.as_type_ptr()) != 0 }
 }

@@ -1,10 +1,10 @@
-//! Collects the reference cycles that a context leaves, which end in no other way. Attached.
+//! Collects the reference cycles that a context leaves, which nothing else frees. Called attached;
+//! finalizers run in a collection, and it blocks as long as they do.
 //!
-//! The worker collects the young generations when it has emptied a namespace: that is quick, and
-//! finds all that was made since the last collection of them. Objects that have outlived such a
-//! collection are old; if there was one during the lease, the releaser collects everything, in its
-//! own time: one part in [`BUDGET`] of the time at most. Code that has called `gc.disable()` is
-//! obeyed.
+//! A worker collects the young generations when it has emptied a namespace: that is quick, and finds
+//! all objects that were made since their last collection. Objects that have survived that are old:
+//! if there was such a collection during the lease, the releaser collects all generations, in at most
+//! one part in [`BUDGET`] of the time. After `gc.disable()` of a program neither collects.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -14,35 +14,36 @@ use std::time::{Duration, Instant};
 use crate::interpreter;
 use crate::released;
 
-/// The generations that are young, and the last one.
+/// The arguments of `gc.collect` for the young generations, and for all of them.
 const YOUNG: usize = 1;
 const ALL: usize = 2;
 
-/// A full collection comes no sooner than this many times its own length after the one before.
+/// The pause after a full collection is this many times the length of the collection.
 const BUDGET: u32 = 100;
 const MIN_PAUSE: Duration = Duration::from_secs(1);
 
-/// A copy of `gc`: code may replace the functions of the module. Called once.
+/// Makes a copy of `gc`, since code may replace the functions of the module. Called once, by `start`.
 pub(crate) fn find(py: Python<'_>) -> PyResult<Py<PyModule>> {
     let gc = py.import("gc")?;
-    let own = PyModule::new(py, "erlang._gc")?;
+    let copy = PyModule::new(py, "erlang._gc")?;
     for name in ["collect", "get_count", "isenabled"] {
-        own.setattr(name, gc.getattr(name)?)?;
+        copy.setattr(name, gc.getattr(name)?)?;
     }
-    Ok(own.unbind())
+    Ok(copy.unbind())
 }
 
 fn gc(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     Ok(interpreter::find(py)?.gc.bind(py))
 }
 
-/// A number that is another after objects of the calling thread may have become old.
+/// Returns a number that changes when objects may have become old.
 pub(crate) fn age(py: Python<'_>) -> PyResult<usize> {
     let counts = gc(py)?.call_method0(intern!(py, "get_count"))?;
     counts.cast::<PyTuple>()?.get_item(ALL)?.extract()
 }
 
-/// Collects what a context has left, which began at this `age`. Runs on its worker.
+/// Collects the young garbage of a context, whose namespace was made at the age `age_before`, and
+/// requests a full collection if some may be old. Called by the worker of the context.
 pub(crate) fn collect_young(py: Python<'_>, age_before: usize) -> PyResult<()> {
     let gc = gc(py)?;
     if !gc.call_method0(intern!(py, "isenabled"))?.is_truthy()? {
@@ -56,7 +57,7 @@ pub(crate) fn collect_young(py: Python<'_>, age_before: usize) -> PyResult<()> {
     Ok(())
 }
 
-/// When full collections may come. Of the releaser.
+/// The times at which the releaser may run full collections.
 pub struct FullCollections {
     not_before: Instant,
 }
@@ -70,13 +71,13 @@ impl Default for FullCollections {
 }
 
 impl FullCollections {
-    /// Whether one is due now.
+    /// Whether a collection was requested, and the pause after the last one is over.
     #[must_use]
     pub fn is_due(&self) -> bool {
         released::wants_collection() && self.not_before <= Instant::now()
     }
 
-    /// Runs one. Finalizers run in it.
+    /// Runs a full collection, and with it finalizers. An error is reported to `sys.unraisablehook`.
     pub fn run(&mut self, py: Python<'_>) {
         released::begin_collection();
         let start = Instant::now();
@@ -94,7 +95,7 @@ impl FullCollections {
         self.not_before = Instant::now() + pause;
     }
 
-    /// When the next one may run, if one is wanted.
+    /// Returns the time of the next collection, if one was requested.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         released::wants_collection().then_some(self.not_before)

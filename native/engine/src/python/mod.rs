@@ -1,5 +1,6 @@
-//! The interpreter as such: its classes, code objects, exceptions, and what the system and Python keep
-//! for a thread. Below everything that knows of jobs. Called attached.
+//! The interpreter: its classes, code objects and exceptions, and the state that the system and Python
+//! keep for a thread. No module here knows of jobs. Called attached; only
+//! [`switch_interval::detach`] blocks.
 
 pub(crate) mod arena_cache;
 pub(crate) mod audit_hook;

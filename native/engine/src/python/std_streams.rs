@@ -1,8 +1,9 @@
-//! `sys.stdout` and `sys.stderr`: one of each in the interpreter, so a context that replaces one
-//! does so for all. At its end the replacement is taken away, and nothing else.
+//! Undoes the replacements of `sys.stdout` and `sys.stderr` at the end of a context: an interpreter
+//! has one of each, so a context that replaces one does so for all contexts.
 //!
-//! Called on workers, attached. A stream counts as put there by a context if it was not there before
-//! one of its jobs, and was after. The list of changes is locked for an operation only.
+//! Called on workers, attached; blocks on nothing. A job counts as having replaced a stream if the
+//! stream after the job is not the one before it. The list of changes is locked for an operation
+//! only, and no object is dropped under the lock.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -12,10 +13,11 @@ use std::mem;
 use crate::interpreter::{self, StreamChange};
 use crate::lock::lock;
 
-/// The two streams at some moment; `None` for one that was deleted.
+/// The two streams before or after a job; Python's `None` for one that was deleted.
 pub(crate) struct Streams<'py>([Bound<'py, PyAny>; 2]);
 
 impl<'py> Streams<'py> {
+    /// Returns the streams that `sys` has now.
     pub(crate) fn now(sys: &Bound<'py, PyDict>) -> PyResult<Self> {
         let py = sys.py();
         let get = |name| Ok::<_, PyErr>(sys.get_item(name)?.unwrap_or(py.None().into_bound(py)));
@@ -23,7 +25,7 @@ impl<'py> Streams<'py> {
         Ok(Self([get(stdout)?, get(stderr)?]))
     }
 
-    /// Notes what `owner` has put there since `before`; `false` if that is nothing.
+    /// Records the streams that a job of `owner` has replaced since `before`; `false` if there are none.
     pub(crate) fn note(&self, before: &Self, owner: usize) -> PyResult<bool> {
         let mut noted = false;
         for (stream, (put, found)) in self.0.iter().zip(&before.0).enumerate() {
@@ -44,20 +46,21 @@ impl<'py> Streams<'py> {
     }
 }
 
+/// Adds a change to the list, or merges it with one of the same context.
 fn add(py: Python<'_>, mut new: StreamChange) -> PyResult<()> {
-    // Dropped after the lock: a stream may have a finalizer.
+    // The change is dropped after the lock: a stream may have a finalizer.
     let unused;
     let mut changes = lock(&interpreter::find(py)?.stream_changes);
     let of_another = |old: &StreamChange| {
         old.stream == new.stream && old.owner != new.owner && old.put.is(&new.put)
     };
     if changes.iter().any(of_another) {
-        // Another context has put it there while this job ran.
+        // Another context has replaced the stream while this job ran.
         unused = Some(new);
     } else if let Some(index) = changes.iter().rposition(|old| {
         old.stream == new.stream && old.owner == new.owner && old.put.is(&new.found)
     }) {
-        // Two changes of one context, one after the other, are one; there and back again, none.
+        // Two changes of one context in a row become one, or none if the second undoes the first.
         if changes[index].found.is(&new.put) {
             unused = Some(changes.remove(index));
         } else {
@@ -73,8 +76,8 @@ fn add(py: Python<'_>, mut new: StreamChange) -> PyResult<()> {
     Ok(())
 }
 
-/// Takes away what `owner` has put there. What others have put over it stays, and will not bring
-/// it back.
+/// Undoes the replacements of `owner`. A stream that another context has put there later stays; the
+/// end of that context does not restore a stream of `owner`.
 pub(crate) fn restore(sys: &Bound<'_, PyDict>, owner: usize) -> PyResult<()> {
     let py = sys.py();
     while let Some(change) = take(py, owner)? {
@@ -88,7 +91,7 @@ pub(crate) fn restore(sys: &Bound<'_, PyDict>, owner: usize) -> PyResult<()> {
     Ok(())
 }
 
-/// The newest change of `owner`, taken out of the chain.
+/// Removes the newest change of `owner` from the list, and returns it.
 fn take(py: Python<'_>, owner: usize) -> PyResult<Option<StreamChange>> {
     let mut changes = lock(&interpreter::find(py)?.stream_changes);
     let Some(index) = changes.iter().rposition(|change| change.owner == owner) else {
@@ -97,7 +100,8 @@ fn take(py: Python<'_>, owner: usize) -> PyResult<Option<StreamChange>> {
     let taken = changes.remove(index);
     for later in &mut changes[index..] {
         if later.stream == taken.stream && later.found.is(&taken.put) {
-            // The old value is `taken.put`, which is alive: nothing is freed under the lock.
+            // The old value of `found` is `taken.put`, which stays alive: no object is freed under
+            // the lock.
             later.found = taken.found.clone_ref(py);
         }
     }

@@ -1,12 +1,13 @@
-//! How soon a worker that has been called gets the GIL from code that computes.
+//! Shortens the switch interval while a worker begins to wait for the GIL, so that the worker gets the
+//! GIL sooner from code that computes.
 //!
-//! Who waits for the GIL asks for it when nobody else has had it for a whole switch interval, 5 ms.
-//! Two threads that compute hand it to each other all that time, so a third may wait for a fifth of
-//! a second. A shorter interval for all would make every switch between them more frequent. But
-//! each thread reads the interval when it begins to wait: so it is short for a moment, while a
-//! worker begins to.
+//! A thread that waits for the GIL requests it when the GIL has not changed hands for a whole switch
+//! interval, 5 ms. While two threads that compute pass it to each other, a third may wait for a fifth
+//! of a second. A shorter interval for all threads would make them switch more often. But each thread
+//! reads the interval when it begins to wait: so it is short only while a worker begins to.
 //!
-//! COMPAT(3.11): later versions want the GIL for setting it. Runs on workers.
+//! COMPAT(3.11): later versions need the GIL for a change of the interval. `detach` is called on
+//! workers, attached, and blocks.
 
 use pyo3::prelude::*;
 use std::ffi::{c_ulong, c_void};
@@ -15,29 +16,30 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::interpreter::{self, SwitchInterval};
 
-/// Microseconds after which a worker asks for the GIL. A call may cost a thread that computes so
-/// much time as two switches take, some tens of microseconds, at most so often.
+/// Microseconds after which a worker requests the GIL. A thread that computes loses the time of two
+/// switches, some tens of microseconds, at most once in this time.
 const SHORT: c_ulong = 500;
 
 type Setter = unsafe extern "C" fn(c_ulong);
 
-/// Looks the setter up. Called once, attached.
+/// Looks up the setter, which only 3.11 and earlier can call detached. Called once, by `start`.
 pub(crate) fn find(py: Python<'_>) -> SwitchInterval {
     let mut found = SwitchInterval {
         set: None,
         chosen: AtomicU64::new(5_000),
     };
     if py.version_info() < (3, 12) {
-        // SAFETY: asks for a symbol of the Python that was made global.
+        // SAFETY: looks up a symbol, by a NUL-terminated name.
         let symbol =
             unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_PyEval_SetSwitchInterval".as_ptr()) };
-        // SAFETY: that function has this signature in these versions; null becomes `None`.
+        // SAFETY: the function has this signature in these versions; null becomes `None`.
         found.set = unsafe { mem::transmute::<*mut c_void, Option<Setter>>(symbol) };
     }
     found
 }
 
-/// Called by `sys.setswitchinterval`, with microseconds.
+/// Records the interval that a program has set, in microseconds. Called by the replacement of
+/// `sys.setswitchinterval`.
 #[pyfunction]
 pub(crate) fn note_interval(interval: u64) {
     if let Some(interpreter) = interpreter::get() {
@@ -46,7 +48,8 @@ pub(crate) fn note_interval(interval: u64) {
     }
 }
 
-/// Runs `body` detached; `body` returns when there is something to do.
+/// Runs `body` detached, and attaches again with a short switch interval. `body` blocks until the
+/// worker has something to do.
 pub fn detach(py: Python<'_>, body: impl FnOnce() + Send) {
     let Some(SwitchInterval {
         set: Some(set),
@@ -58,9 +61,9 @@ pub fn detach(py: Python<'_>, body: impl FnOnce() + Send) {
     let chosen = || chosen.load(Ordering::Relaxed) as c_ulong;
     py.detach(|| {
         body();
-        // SAFETY: writes a word, which other threads read at any time.
+        // SAFETY: the setter writes one aligned word, and needs no GIL in these versions.
         unsafe { set(SHORT.min(chosen())) };
     });
-    // SAFETY: as above.
+    // SAFETY: the setter writes one aligned word, and needs no GIL in these versions.
     unsafe { set(chosen()) };
 }

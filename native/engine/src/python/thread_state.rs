@@ -1,9 +1,9 @@
-//! The state that the system keeps for the thread of a worker: signal mask, name, processors,
-//! priority, locale, floating-point environment.
+//! Saves and restores the state that the system keeps for the thread of a worker: signal mask, name,
+//! processors, priority, locale, floating-point environment.
 //!
-//! `begin` runs once on each worker; `note` is called by Python code on any thread, before it
-//! changes something; `restore` by the worker at the end of a context, as the last there is.
-//! Nothing here runs Python code.
+//! `begin` is called once on each worker; `note_change` by the patches on any thread, before code
+//! changes the state; `restore` by the worker at the end of a context. Called attached; no function
+//! here runs Python code or blocks.
 
 use pyo3::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -17,24 +17,24 @@ thread_local! {
     static STATE: ThreadState = const { ThreadState::new() };
 }
 
-/// What is known of the calling thread.
+/// The saved state of the calling thread, and whether it may have changed.
 struct ThreadState {
     /// The state that every context finds on this worker; `None` on any other thread.
-    own: RefCell<Option<Cheap>>,
-    /// The state before code of the context has called a function that changes it.
+    initial: RefCell<Option<Attributes>>,
+    /// The state before code of the context has first called a function that changes it.
     before: RefCell<Option<Scheduling>>,
-    /// Such a function was called.
+    /// Set once such a function was called.
     has_changed: Cell<bool>,
-    /// A trace or profile function, or a hook of asynchronous generators, was set or taken off.
+    /// Set once a trace or profile function, or a hook of asynchronous generators, was set or removed.
     has_traced: Cell<bool>,
-    /// The value of `Audit::traced_all` that the thread has taken notice of.
+    /// The value of `Audit::traced_all` at the last call of `forget_traced`.
     seen_traced_all: Cell<u64>,
 }
 
 impl ThreadState {
     const fn new() -> Self {
         Self {
-            own: RefCell::new(None),
+            initial: RefCell::new(None),
             before: RefCell::new(None),
             has_changed: Cell::new(false),
             has_traced: Cell::new(false),
@@ -43,18 +43,19 @@ impl ThreadState {
     }
 }
 
-/// The calling thread may have a trace or a profile function, or hooks of asynchronous generators.
+/// Whether the calling thread may have a trace or a profile function, or hooks of asynchronous
+/// generators.
 pub(crate) fn has_traced() -> bool {
     STATE.with(|state| state.has_traced.get() || state.seen_traced_all.get() != traced_all())
 }
 
-/// A trace or profile function was set, or could not be taken off.
+/// Makes `has_traced` return `true`. Called by the audit hook, or when a reset has failed.
 pub(crate) fn note_traced() {
-    // Fails while the thread ends.
+    // Fails while the thread ends, when its thread-locals are gone.
     let _: Result<(), _> = STATE.try_with(|state| state.has_traced.set(true));
 }
 
-/// Resets `has_traced`, which reports what comes after this.
+/// Resets `has_traced`, which reports later calls only.
 pub(crate) fn forget_traced() {
     STATE.with(|state| {
         state.has_traced.set(false);
@@ -67,7 +68,7 @@ fn traced_all() -> u64 {
     audit.map_or(0, |audit| audit.traced_all.load(Ordering::Relaxed))
 }
 
-/// As big as that of any libc.
+/// A `fenv_t`, at least as big as that of any libc.
 #[repr(C, align(16))]
 struct FloatingPoint([u8; 128]);
 
@@ -76,16 +77,18 @@ unsafe extern "C" {
     fn fesetenv(environment: *const FloatingPoint) -> c_int;
 }
 
-/// State that is quickly set, and that nothing outside of the VM changes.
-struct Cheap {
+/// The state that only the thread itself changes, and that is cheap to set: restored at the end of
+/// every context.
+struct Attributes {
     signals: libc::sigset_t,
-    /// Of at most 15 bytes and a NUL.
+    /// At most 15 bytes and a NUL.
     name: [c_char; 16],
     locale: libc::locale_t,
     floating_point: FloatingPoint,
 }
 
-/// State that an administrator changes as well.
+/// The state that an administrator may change as well: restored only after code of the context has
+/// changed it.
 struct Scheduling {
     processors: Option<libc::cpu_set_t>,
     nice: c_int,
@@ -93,41 +96,41 @@ struct Scheduling {
     priority: libc::sched_param,
 }
 
-/// The calling thread is a worker that serves no context yet.
+/// Saves the state of the calling thread. Called by a worker before it serves its first context.
 pub(crate) fn begin() {
-    STATE.with(|state| state.own.replace(Some(Cheap::now())));
+    STATE.with(|state| state.initial.replace(Some(Attributes::now())));
 }
 
-/// Called by Python's own functions before they change the calling thread.
+/// Records that code changes the calling thread. Called by the patched functions before they do.
 #[pyfunction]
 pub(crate) fn note_change() {
     STATE.with(|state| {
         state.has_changed.set(true);
-        if state.own.borrow().is_some() && state.before.borrow().is_none() {
+        if state.initial.borrow().is_some() && state.before.borrow().is_none() {
             state.before.replace(Some(Scheduling::now()));
         }
     });
 }
 
-/// The context may have changed the calling thread.
+/// Whether code of the context may have changed the calling thread.
 pub(crate) fn has_changed() -> bool {
     STATE.with(|state| state.has_changed.get())
 }
 
-/// Sets what the context may have changed as it was.
+/// Restores the state that every context finds.
 pub(crate) fn restore() {
     STATE.with(|state| {
         state.has_changed.set(false);
-        state.own.borrow().iter().for_each(Cheap::set);
+        state.initial.borrow().iter().for_each(Attributes::set);
         if let Some(before) = state.before.take() {
             before.set();
         }
     });
 }
 
-impl Cheap {
+impl Attributes {
     fn now() -> Self {
-        // SAFETY: each call fills what it is given, which zeroes are a valid value of.
+        // SAFETY: zeroes are a valid value of each field, and each call fills the field that it gets.
         unsafe {
             let mut now: Self = mem::zeroed();
             libc::pthread_sigmask(libc::SIG_SETMASK, std::ptr::null(), &raw mut now.signals);
@@ -140,7 +143,7 @@ impl Cheap {
     }
 
     fn set(&self) {
-        // SAFETY: what `now` has filled, on the same thread.
+        // SAFETY: `now` has filled the fields, on the same thread.
         unsafe {
             libc::pthread_sigmask(
                 libc::SIG_SETMASK,
@@ -156,10 +159,10 @@ impl Cheap {
 
 impl Scheduling {
     fn now() -> Self {
-        // SAFETY: as in `Cheap::now`.
+        // SAFETY: zeroes are a valid value of each structure, and each call fills the one that it gets.
         unsafe {
             let mut processors: libc::cpu_set_t = mem::zeroed();
-            // Fails where there are more than the type holds.
+            // Fails on a machine with more processors than the type has room for.
             let got = libc::sched_getaffinity(0, size_of_val(&processors), &raw mut processors);
             let mut priority: libc::sched_param = mem::zeroed();
             libc::sched_getparam(0, &raw mut priority);
@@ -172,9 +175,9 @@ impl Scheduling {
         }
     }
 
-    /// As far as the system allows it.
+    /// Restores the state. The system may refuse it, as a higher priority: then it stays.
     fn set(&self) {
-        // SAFETY: what `now` has filled. 0 is the calling thread.
+        // SAFETY: `now` has filled the fields; 0 is the calling thread.
         unsafe {
             if let Some(processors) = &self.processors {
                 libc::sched_setaffinity(0, size_of_val(processors), processors);
