@@ -1,11 +1,11 @@
-//! The modules of each crate stand in an order, which its `lib.rs` lists; a module uses only those
-//! above it in that list. So no two folders of a crate import each other.
+//! Checks the layers of each crate: its `lib.rs` lists the modules in an order, and a module uses only
+//! those above it in the list. So no two modules of a crate import each other.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The sources of the crates of the workspace.
+/// Returns the source folders of the crates of the workspace.
 fn crates() -> Vec<PathBuf> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let members = fs::read_dir(workspace).unwrap();
@@ -13,7 +13,7 @@ fn crates() -> Vec<PathBuf> {
     sources.filter(|src| src.join("lib.rs").exists()).collect()
 }
 
-/// The modules in the order of the layout: lines like ``//! - [`a`], `b`: what they are``.
+/// Returns the modules in the order of the layout: lines like ``//! - [`a`], `b`: description``.
 fn layout(lib: &str) -> Vec<String> {
     let lines = lib.lines().filter_map(|line| line.strip_prefix("//! - "));
     let names = lines.flat_map(|line| {
@@ -23,7 +23,7 @@ fn layout(lib: &str) -> Vec<String> {
     names.collect()
 }
 
-/// The modules that `lib.rs` declares.
+/// Returns the modules that `lib.rs` declares.
 fn declared(lib: &str) -> BTreeSet<String> {
     let module = |line: &str| {
         let line = line.strip_prefix("pub ").unwrap_or(line);
@@ -34,6 +34,7 @@ fn declared(lib: &str) -> BTreeSet<String> {
     modules.filter(|name| name != "tests").collect()
 }
 
+/// Appends the Rust files in `folder`.
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -45,14 +46,14 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The module of a file, which is its first folder or its own name.
+/// Returns the module of a file: the name of its first folder, or of the file itself.
 fn module_of(src: &Path, file: &Path) -> String {
     let inside = file.strip_prefix(src).unwrap();
     let first = inside.iter().next().unwrap().to_str().unwrap();
     first.trim_end_matches(".rs").to_owned()
 }
 
-/// The first names of the paths that begin with `crate::`, also of `crate::{a, b::c}`.
+/// Returns the first names of the paths that begin with `crate::`, also of `crate::{a, b::c}`.
 fn imports(text: &str) -> BTreeSet<String> {
     let code: String = text
         .lines()
@@ -70,7 +71,7 @@ fn imports(text: &str) -> BTreeSet<String> {
     found
 }
 
-/// The first names of the items of a list that ends with the brace that closes it.
+/// Returns the first names of the items of a list, up to its closing brace.
 fn list_items(list: &str) -> Vec<String> {
     let mut depth = 0;
     let mut items = vec![String::new()];
@@ -99,23 +100,22 @@ fn first_name(path: &str) -> Option<String> {
 #[test]
 fn no_module_uses_one_below_it() {
     let mut wrong = Vec::new();
-    let mut arrows = 0;
+    let mut found = 0;
     for src in crates() {
         let lib = fs::read_to_string(src.join("lib.rs")).unwrap();
         let order = layout(&lib);
-        let place = |name: &str| order.iter().position(|other| other == name);
+        let position = |name: &str| order.iter().position(|other| other == name);
         let mut all = Vec::new();
         files(&src, &mut all);
         for file in all {
             let module = module_of(&src, &file);
-            // The tests of a crate may use all of it.
+            // `lib.rs` and the tests of a crate may use all its modules.
             if module == "lib" || module == "tests" {
                 continue;
             }
-            let own = place(&module);
             for other in imports(&fs::read_to_string(&file).unwrap()) {
-                arrows += 1;
-                if other != module && place(&other) >= own {
+                found += 1;
+                if other != module && position(&other) >= position(&module) {
                     wrong.push(format!("{} uses {other}", file.display()));
                 }
             }
@@ -123,10 +123,10 @@ fn no_module_uses_one_below_it() {
     }
     assert!(
         wrong.is_empty(),
-        "arrows that run down:\n{}",
+        "imports of lower modules:\n{}",
         wrong.join("\n")
     );
-    assert!(arrows > 100, "only {arrows} imports were found");
+    assert!(found > 100, "only {found} imports were found");
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn imports_are_read() {
     assert_eq!(found, ["a", "c", "d", "g", "i"]);
 }
 
-/// More global state than this would be more than a reader can hold in mind.
+/// Most statics of all crates, so that a reader can keep the global state in mind.
 const MAX_STATICS: usize = 15;
 
 #[test]

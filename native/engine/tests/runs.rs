@@ -1,4 +1,4 @@
-//! Real Python without a BEAM: the engine does what the NIF asks of it, under another host.
+//! Tests of the engine with a real Python, under a host without a BEAM.
 
 mod support;
 

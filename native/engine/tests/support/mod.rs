@@ -1,5 +1,5 @@
-//! A [`Host`] without a BEAM. Its Erlang functions are closures of Rust, which run on threads of their
-//! own; values cross in the external term format.
+//! A [`Host`] without a BEAM. Its Erlang functions are closures of Rust, each call of which runs on a
+//! new thread; values cross in the external term format. Each test runs in a lease on a new thread.
 
 use pyo3::exceptions::{PyNotImplementedError, PyRuntimeError};
 use pyo3::prelude::*;
@@ -28,23 +28,25 @@ use py_engine::start::start;
 /// A term in the external term format.
 pub(crate) type Bytes = Vec<u8>;
 
-/// How a function ends, and with what.
+/// The end of a function, with its value or its class and reason.
 pub(crate) enum Outcome {
     Value(Bytes),
     Failed(&'static str, Bytes),
     NotFound,
 }
 
-/// What a function gets: its arguments, and the call, in which it may run code.
+/// A function. The arguments: those of the call, and its callback, in which the function may run code.
 pub(crate) type Function_ = dyn Fn(Bytes, &Arc<Callback>) -> Outcome + Send + Sync;
 
+/// The state that all hosts share.
 #[derive(Default)]
 struct World {
     functions: Mutex<HashMap<String, Arc<Function_>>>,
     /// Messages by the names of their receivers.
     messages: Mutex<Vec<(String, Bytes)>>,
-    /// Threads that the interrupter looks at.
+    /// The threads that the interrupter looks at.
     threads: Mutex<Vec<Arc<Thread>>>,
+    /// Calls that ended without an answer.
     ended_calls: AtomicUsize,
 }
 
@@ -53,12 +55,13 @@ fn world() -> &'static World {
     WORLD.get_or_init(World::default)
 }
 
-/// One job of the tests.
+/// The host of one test.
 #[derive(Default)]
 pub(crate) struct TestHost {
     pub(crate) must_stop: AtomicBool,
-    /// The values of tasks that have ended, or the texts of what they raised.
+    /// The values of tasks that have ended, or the texts of their exceptions.
     pub(crate) tasks: Mutex<Vec<Result<Bytes, String>>>,
+    /// How often an outermost load of a module was about to end.
     pub(crate) imports: AtomicUsize,
 }
 
@@ -74,7 +77,7 @@ pub(crate) fn decode<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, 
     etf::decode(py, bytes, &|| false).map_err(|error| PyRuntimeError::new_err(error.to_string()))
 }
 
-/// Registers an Erlang function.
+/// Registers an Erlang function for all hosts.
 pub(crate) fn register(
     name: &str,
     function: impl Fn(Bytes, &Arc<Callback>) -> Outcome + Send + Sync + 'static,
@@ -84,11 +87,11 @@ pub(crate) fn register(
 
 pub(crate) fn messages_for(name: &str) -> Vec<Bytes> {
     let messages = lock(&world().messages);
-    let own = messages.iter().filter(|(to, _)| to == name);
-    own.map(|(_, message)| message.clone()).collect()
+    let sent = messages.iter().filter(|(to, _)| to == name);
+    sent.map(|(_, message)| message.clone()).collect()
 }
 
-/// Calls that ended without an answer.
+/// Returns how many calls of all hosts have ended without an answer.
 pub(crate) fn ended_calls() -> usize {
     world().ended_calls.load(Ordering::SeqCst)
 }
@@ -117,7 +120,7 @@ impl Answer for TestAnswer {
     }
 }
 
-/// Code that runs in the middle of a call.
+/// An expression that is evaluated in the middle of a call.
 struct Nested {
     source: String,
     result: mpsc::Sender<Result<Bytes, String>>,
@@ -127,7 +130,7 @@ impl NestedJob for Nested {
     fn run(self: Arc<Self>, py: Python<'_>) -> Result<(), Ended> {
         let call = call_stack::innermost().expect("a job runs in the middle of a call");
         let result = run_in(py, &call.host, &call.namespace, Mode::Eval, &self.source);
-        // The test may have ended.
+        // Fails if the test has ended.
         let _: Result<_, _> = self.result.send(result);
         Ok(())
     }
@@ -139,7 +142,7 @@ impl NestedJob for Nested {
     fn withdrawn(&self) {}
 }
 
-/// Evaluates `source` on the thread that waits for `callback`.
+/// Evaluates `source` on the thread that waits for `callback`, and blocks until then.
 pub(crate) fn eval_within(callback: &Callback, source: &str) -> Result<Bytes, String> {
     let (sender, result) = mpsc::channel();
     let job = Nested {
@@ -251,7 +254,7 @@ impl Host for TestHost {
     }
 }
 
-/// Starts the interpreter at the first call.
+/// Starts the interpreter and the interrupter at the first call.
 fn started() {
     static STARTED: OnceLock<Result<(), String>> = OnceLock::new();
     let start = || {
@@ -263,7 +266,7 @@ fn started() {
     STARTED.get_or_init(start).clone().unwrap();
 }
 
-/// A lease on the calling thread: what a test runs code in.
+/// A lease on the calling thread, in which a test runs code.
 pub(crate) struct Lease<'py> {
     pub(crate) py: Python<'py>,
     pub(crate) namespace: Rc<Namespace<'py>>,
@@ -271,7 +274,7 @@ pub(crate) struct Lease<'py> {
     pub(crate) thread: Arc<Thread>,
 }
 
-/// Runs `test` in a lease of its own, on a thread of its own.
+/// Runs `test` in a new lease, on a new thread, and passes its panic on.
 pub(crate) fn in_lease(test: impl FnOnce(&Lease<'_>) + Send + 'static) {
     started();
     let worker = thread::spawn(move || {
@@ -303,7 +306,7 @@ impl Lease<'_> {
         Arc::clone(&self.host) as Arc<dyn Host>
     }
 
-    /// The value of an expression.
+    /// Returns the value of an expression.
     pub(crate) fn eval(&self, source: &str) -> Result<Bytes, String> {
         run_in(
             self.py,
@@ -314,7 +317,7 @@ impl Lease<'_> {
         )
     }
 
-    /// The `repr` of the value of an expression, or the text of its exception.
+    /// Returns the `repr` of the value of an expression, or the text of its exception.
     pub(crate) fn repr(&self, source: &str) -> String {
         match self.eval(&format!("repr({source})")) {
             Ok(bytes) => decode(self.py, &bytes).unwrap().extract().unwrap(),
@@ -341,7 +344,7 @@ impl Lease<'_> {
         with_call(&host, &self.namespace, body).0
     }
 
-    /// Raises an exception in this thread from another one, after `time`.
+    /// Interrupts the thread of the lease from another one, after `time`.
     pub(crate) fn interrupt_after(&self, time: Duration) {
         let thread = Arc::clone(&self.thread);
         let host = Arc::clone(&self.host);
