@@ -1,33 +1,35 @@
-//! Errors of a conversion. Made on the thread that converts.
+//! The errors of a conversion. Made and read on the thread that converts, attached.
 
 use pyo3::PyErr;
 use std::fmt;
 
-/// Why a value was not converted.
+/// The cause for which a value was not converted.
 #[derive(Debug)]
 pub enum Error {
     /// The value has no form on the other side.
     Unconvertible(Unconvertible),
     /// `must_stop` has returned `true`.
     Interrupted,
-    /// Raised by Python: by code of a program that ran in the middle, or for want of memory.
+    /// An exception, which code of a program has raised in the middle, or which says that there is no
+    /// memory.
     Python(PyErr),
     /// Bytes that are no term in the external term format.
     Malformed {
-        /// Place in the input.
+        /// The index in the input.
         at: usize,
         what: &'static str,
     },
 }
 
+/// A value without a form on the other side.
 #[derive(Debug)]
 pub struct Unconvertible {
     pub why: Why,
-    /// The beginning of the value, or its type, for a person to read.
+    /// The beginning of the value, or its type, as text for an error message.
     pub value: String,
 }
 
-/// Why a value has no form on the other side.
+/// The reason for which a value has no form on the other side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
     ImproperList,
@@ -37,11 +39,12 @@ pub enum Why {
     UnhashableKey,
     /// A `str` with lone surrogates.
     NotUnicode,
-    /// More than the BEAM, or one message, can carry.
+    /// The value is larger than the BEAM, or one message, can carry.
     TooLarge,
 }
 
 impl Error {
+    /// Makes an [`Error::Unconvertible`].
     pub fn unconvertible(why: Why, value: impl Into<String>) -> Self {
         let value = value.into();
         Self::Unconvertible(Unconvertible { why, value })
@@ -69,17 +72,17 @@ impl From<PyErr> for Error {
     }
 }
 
-/// Boxed where it is on the way of every element: such a result is returned in registers.
+/// Boxed in the functions that run for every element, whose result is returned in registers then.
 impl From<PyErr> for Box<Error> {
     fn from(error: PyErr) -> Self {
         Self::new(Error::Python(error))
     }
 }
 
-/// Why a writer has not got the whole of an object.
+/// The reason for which a walk has ended before the end of its object.
 #[derive(Debug)]
 pub enum Stop {
-    /// The writer cannot carry a part of it; another one may.
+    /// The writer cannot take a part of the object; another writer may.
     Refused,
     Failed(Box<Error>),
 }

@@ -1,21 +1,22 @@
-//! Values: Python objects to Erlang terms and terms to Python objects, without a BEAM.
+//! The codec: Python objects to Erlang terms, and terms to Python objects. Nothing in this crate needs
+//! a BEAM.
 //!
 //! # Layout
 //!
 //! A module uses only those above it in this list.
 //!
-//! - `limits`, `error`: how much is converted, and what ends a conversion.
+//! - `limits`, `error`: the limits and the errors of a conversion.
 //! - `python_ffi`: containers of Python through the C level.
-//! - `opaque`: [`Term`], what Python holds of a term without a form of its own; an [`Opaque`] is behind it.
+//! - `opaque`: [`Term`], the Python object for a term without a Python form, over an [`Opaque`].
 //! - `view`, `text`: the memoryview of `{view, Binary}`, which keeps a [`ByteOwner`] alive; binaries as text.
 //! - `read`: [`read()`] reads a [`Reader`] once, and builds objects.
-//! - `write`: [`write()`] walks a Python object once, and tells a [`Writer`] what it finds. The order of
+//! - `write`: [`write()`] walks a Python object once, and calls a [`Writer`] for each part. The order of
 //!   types and every limit stand there.
 //! - [`etf`]: the external term format: an encoder, which is a `Writer`, and a decoder, which is a `Reader`.
 //!
-//! Everything here runs on a thread that is attached to Python, and blocks on nothing. Code of a
-//! program may run in the middle: a garbage collection runs finalizers, and a key of a dict has
-//! a hash of its own. Each function that can start such code says so.
+//! The host calls the codec on the thread that converts, attached; nothing here blocks. Code of a
+//! program may run in the middle: a garbage collection runs finalizers, and the class of a key of a
+//! dict may define `__hash__`. Each function that can run such code says so.
 
 mod error;
 pub mod etf;

@@ -1,27 +1,26 @@
-//! The limits of a conversion, the same for every reader and writer.
+//! The limits of a conversion, the same for every reader and writer. Constants only.
 
-/// How deep lists, tuples and maps may nest, in both directions. It bounds the recursion of the
-/// conversion, and is what Python's own recursion limit allows such a structure to be used for.
+/// How deep lists, tuples and maps may nest, in both directions. Bounds the recursion of the conversion;
+/// a deeper structure would exceed Python's recursion limit in most uses, too.
 pub const MAX_DEPTH: usize = 1_000;
 
-/// Terms that one object may become. Shared sub-objects are expanded, as in any Erlang message, so
-/// a few lines of Python can ask for more memory than there is: 2^25 list elements are half a GiB.
+/// Most terms that one object becomes. Shared objects are copied at each use, as in any Erlang message,
+/// so a few lines of Python could exhaust the memory: 2^25 list elements are half a GiB.
 pub const MAX_TERMS: usize = 1 << 25;
 
-/// Bytes of a list element, by which a big integer counts as terms.
+/// Bytes of a list element: a big integer counts as one term for each of these.
 pub const LIST_CELL: usize = 16;
 
-/// Bytes of binaries that one object may become, for the same reason: 2 GiB. The BEAM ends when it
-/// cannot allocate, and so does everything in it.
+/// Most bytes of binaries that one object becomes: 2 GiB. The BEAM aborts when it cannot allocate.
 pub const MAX_BYTES: usize = 1 << 31;
 
-/// Terms between two calls of `must_stop`: no Python code runs meanwhile that could be
-/// interrupted.
+/// Terms between two calls of `must_stop`. A conversion runs no Python code that an exception could
+/// interrupt.
 pub const CHECK_INTERVAL: usize = 1 << 14;
 
-/// Elements of a tuple: making a larger one is fatal to the BEAM.
+/// Most elements of a tuple: the BEAM aborts on a larger one.
 pub(crate) const MAX_ARITY: usize = 0x00ff_ffff;
 
-/// Bytes of the magnitude of an integer. Above it the BEAM's own arithmetic ends with
-/// `system_limit`: 2^22 bits less one word.
+/// Most bytes of the magnitude of an integer: 2^22 bits less one word. For a larger integer the BEAM's
+/// own arithmetic raises `system_limit`.
 pub(crate) const MAX_INTEGER: usize = (1 << 22) / 8 - 8;

@@ -1,7 +1,7 @@
-//! `erlang.Term`: the Python object for a term with no Python form: a pid, a reference, a port, a
-//! fun, a bit string. Back in Erlang it is the very same term.
+//! `erlang.Term`: the Python object for a term without a Python form: a pid, a reference, a port, a
+//! fun, a bit string. Written back to Erlang, the object becomes the very same term.
 //!
-//! Made and used attached; dropped by whichever thread drops the last reference to it.
+//! Made and used attached, dropped on the thread that drops the last reference; blocks on nothing.
 
 use pyo3::basic::CompareOp;
 use pyo3::prelude::*;
@@ -11,26 +11,27 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 
 /// The term behind a [`Term`]. No method runs Python code.
 pub trait Opaque: Send + Sync + UnwindSafe + RefUnwindSafe + 'static {
-    /// The term for a person to read.
+    /// Returns the text of the term, for `repr`.
     fn text(&self) -> String;
 
-    /// Equal for two terms that are identical.
+    /// Returns a hash, which is the same for two terms that are identical.
     fn hash(&self) -> u64;
 
-    /// Whether both are the very same term, as `=:=` says.
+    /// Whether both are the same term, in the sense of `=:=`.
     fn is_identical(&self, other: &dyn Opaque) -> bool;
 
-    /// A total order of the terms of one implementation.
+    /// Compares two terms. A total order among the terms of one implementation.
     fn compare(&self, other: &dyn Opaque) -> Ordering;
 
-    /// The term in the external term format, without the version byte; `None` if only the
-    /// implementation itself can give it back.
+    /// Returns the term in the external term format, without the version byte; `None` if only the
+    /// implementation itself can write the term.
     fn external(&self) -> Option<&[u8]>;
 
-    /// For the implementation to find its own.
+    /// Returns `self`, for the implementation to find its own type.
     fn as_any(&self) -> &dyn Any;
 }
 
+/// The class `erlang.Term`.
 #[pyclass(frozen, name = "Term", module = "erlang")]
 pub struct Term(Box<dyn Opaque>);
 
@@ -54,8 +55,8 @@ impl Term {
         self.0.hash()
     }
 
-    /// `==` is `=:=`: Python must tell `1` from `1.0` in a term, as hashes do, since equal objects
-    /// have one hash. `<` and `>` are the order of terms.
+    /// Compares two terms: `==` in Python is `=:=` in Erlang, so that equal objects have equal hashes;
+    /// `<` and `>` follow the order of terms.
     fn __richcmp__(&self, other: &Self, op: CompareOp) -> bool {
         match op {
             CompareOp::Eq => self.0.is_identical(other.opaque()),

@@ -1,5 +1,6 @@
-//! Python's objects at the C level, as fast as the build can: the limited API has functions only,
-//! which check what is known here. Called attached; nothing here runs code of a program.
+//! Python's objects at the C level. The default build uses macros without checks; the limited API has
+//! functions only, which check the type again. Called attached, by readers and writers; nothing here
+//! runs code of a program or blocks.
 
 use once_cell::sync::Lazy;
 use pyo3::ffi;
@@ -8,21 +9,22 @@ use pyo3::types::{PyDict, PyString};
 use std::ffi::c_void;
 use std::mem;
 
-/// Smaller ones grow once or twice only. And a dict that is made for its size is not made for
-/// text as keys, which finds them faster (`_PyDict_NewPresized`, from CPython 3.11 on).
+/// The least size of a dict that is made for its size. A smaller dict grows only once or twice; and a
+/// dict that is made for its size has no table for text keys, which finds them faster
+/// (`_PyDict_NewPresized`, from CPython 3.11 on).
 const MIN_PRESIZED: usize = 64;
 
 type Maker = unsafe extern "C" fn(isize) -> *mut ffi::PyObject;
 
-/// Private, but every Python so far exports it.
+/// `_PyDict_NewPresized`, which is private, but exported by every Python so far.
 static PRESIZED: Lazy<Option<Maker>> = Lazy::new(|| {
-    // SAFETY: asks for a symbol of the Python that was made global.
+    // SAFETY: looks up a symbol, by a NUL-terminated name.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, c"_PyDict_NewPresized".as_ptr()) };
-    // SAFETY: that function has this signature in all versions.
+    // SAFETY: the function has this signature in all versions.
     (!found.is_null()).then(|| unsafe { mem::transmute::<*mut c_void, Maker>(found) })
 });
 
-/// An empty dict with memory for `size` entries: else it would be copied each time it has doubled.
+/// Makes an empty dict with memory for `size` entries, so that its table is not copied as it grows.
 pub(crate) fn new_dict(py: Python<'_>, size: usize) -> PyResult<Bound<'_, PyDict>> {
     match *PRESIZED {
         // SAFETY: attached; a new dict, or null with an exception set.
@@ -34,6 +36,8 @@ pub(crate) fn new_dict(py: Python<'_>, size: usize) -> PyResult<Bound<'_, PyDict
     }
 }
 
+/// Returns the length of a list.
+///
 /// # Safety
 /// Attached, and a `list`.
 pub(crate) unsafe fn list_size(list: *mut ffi::PyObject) -> isize {
@@ -46,8 +50,10 @@ pub(crate) unsafe fn list_size(list: *mut ffi::PyObject) -> isize {
     }
 }
 
+/// Returns an item of a list, as a reference that is borrowed from the list.
+///
 /// # Safety
-/// Attached, a `list`, and an index in it. The reference is borrowed from the list.
+/// Attached, a `list`, and an index in it.
 pub(crate) unsafe fn list_item(list: *mut ffi::PyObject, index: isize) -> *mut ffi::PyObject {
     // SAFETY: the caller's.
     unsafe {
@@ -58,8 +64,10 @@ pub(crate) unsafe fn list_item(list: *mut ffi::PyObject, index: isize) -> *mut f
     }
 }
 
+/// Sets an item of a new list, and takes the reference to `item`.
+///
 /// # Safety
-/// Attached, a new `list`, and an index in it that is set once. Takes the reference to `item`.
+/// Attached, a new `list`, and an index in it that is set once.
 pub(crate) unsafe fn set_list_item(
     list: *mut ffi::PyObject,
     index: isize,
@@ -74,8 +82,10 @@ pub(crate) unsafe fn set_list_item(
     }
 }
 
+/// Returns an element of a tuple, as a reference that is borrowed from the tuple.
+///
 /// # Safety
-/// Attached, a `tuple`, and an index in it. The reference is borrowed from the tuple.
+/// Attached, a `tuple`, and an index in it.
 pub(crate) unsafe fn tuple_item(tuple: *mut ffi::PyObject, index: isize) -> *mut ffi::PyObject {
     // SAFETY: the caller's.
     unsafe {
@@ -86,6 +96,8 @@ pub(crate) unsafe fn tuple_item(tuple: *mut ffi::PyObject, index: isize) -> *mut
     }
 }
 
+/// Returns the value of a float.
+///
 /// # Safety
 /// Attached, and a `float`.
 pub(crate) unsafe fn float_value(number: *mut ffi::PyObject) -> f64 {
@@ -98,8 +110,8 @@ pub(crate) unsafe fn float_value(number: *mut ffi::PyObject) -> f64 {
     }
 }
 
-/// The name of the type of an object, for a person to read. Reads what C code keeps: a class may
-/// override every attribute.
+/// Returns the name of the type of an object, for the text of an error. Reads the field of the C
+/// structure, since a class may override every attribute.
 pub(crate) fn type_name(object: &Bound<'_, PyAny>) -> String {
     const MAX_CHARACTERS: usize = 200;
     // SAFETY: attached, and a class; a new reference, or null with an exception set.

@@ -1,5 +1,5 @@
-//! Terms to Python objects: what a [`Reader`] stands at is read once. Called attached; blocks on
-//! nothing. The keys of a map are hashed and compared, which may run code of a program.
+//! Terms to Python objects: reads the term of a [`Reader`] once. Called by the host, attached; blocks
+//! on nothing. The keys of a map are hashed and compared, which may run code of a program.
 
 mod describe;
 mod reader;
@@ -16,8 +16,8 @@ use crate::{text, view};
 use describe::describe;
 pub use reader::{Constant, Fallible, Kind, Reader, Tag, integer};
 
-/// The object that the next term of `reader` becomes. Calls `must_stop` now and then, and ends
-/// with `Interrupted` if that returns `true`.
+/// Returns the object that the next term of `reader` becomes. Calls `must_stop` before each list and map,
+/// and every [`CHECK_INTERVAL`] items, and fails with `Interrupted` if that returns `true`.
 pub fn read<'py, R: Reader>(
     py: Python<'py>,
     reader: &mut R,
@@ -28,7 +28,7 @@ pub fn read<'py, R: Reader>(
         .map_err(|error| *error)
 }
 
-/// The objects that the items of a list become.
+/// Returns the objects that the items of a list become, as positional arguments.
 pub fn read_arguments<'py, R: Reader>(
     py: Python<'py>,
     reader: &mut R,
@@ -39,7 +39,7 @@ pub fn read_arguments<'py, R: Reader>(
         .map_err(|error| *error)
 }
 
-/// A map with names as keys, as keyword arguments or locals.
+/// Returns the dict of a map with names as keys, as keyword arguments or locals.
 pub fn read_kwargs<'py, R: Reader>(
     py: Python<'py>,
     reader: &mut R,
@@ -50,7 +50,7 @@ pub fn read_kwargs<'py, R: Reader>(
         .map_err(|error| *error)
 }
 
-/// A name: the text of an atom or of a binary.
+/// Returns a name: the text of an atom or of a binary.
 pub fn read_name<'py, R: Reader>(
     py: Python<'py>,
     reader: &mut R,
@@ -64,7 +64,7 @@ struct Read<'r, 'py, R> {
     py: Python<'py>,
     reader: &'r mut R,
     must_stop: &'r dyn Fn() -> bool,
-    /// How many containers are around the term at hand.
+    /// How many containers are around the next term.
     depth: usize,
 }
 
@@ -78,7 +78,7 @@ impl<'r, 'py, R: Reader> Read<'r, 'py, R> {
         }
     }
 
-    /// Before the item or entry with this number.
+    /// Calls `must_stop` before some items or entries: the next one has the number `index`.
     #[inline(always)]
     fn check(&self, index: usize) -> Fallible<()> {
         if index.is_multiple_of(CHECK_INTERVAL) && (self.must_stop)() {
@@ -87,7 +87,7 @@ impl<'r, 'py, R: Reader> Read<'r, 'py, R> {
         Ok(())
     }
 
-    /// The error of the term at `mark`.
+    /// Makes the error of the term at `mark`, with the beginning of its text.
     #[cold]
     fn unconvertible(&mut self, why: Why, mark: R::Mark) -> Box<Error> {
         self.reader.rewind(mark);
@@ -99,8 +99,8 @@ impl<'r, 'py, R: Reader> Read<'r, 'py, R> {
         self.value_of(kind)
     }
 
-    /// As `value`, for one of many of a kind: to ask for the number costs as much as to ask what it
-    /// is. `last` is the kind of the one before.
+    /// Reads an item like `value`, but tries a number first if `last`, the kind of the item before,
+    /// is one: that costs as much as `kind` does.
     #[inline(always)]
     fn next_value(&mut self, last: &mut Kind) -> Fallible<Bound<'py, PyAny>> {
         if matches!(*last, Kind::Integer)
@@ -140,6 +140,7 @@ impl<'r, 'py, R: Reader> Read<'r, 'py, R> {
         }
     }
 
+    /// Reads the inside of a container, at most `MAX_DEPTH` deep.
     fn within<T>(&mut self, inside: impl FnOnce(&mut Self) -> Fallible<T>) -> Fallible<T> {
         if self.depth == MAX_DEPTH {
             return Err(Error::unconvertible(Why::TooDeep, "term").into());
@@ -160,8 +161,8 @@ impl<'r, 'py, R: Reader> Read<'r, 'py, R> {
         }
     }
 
-    /// Filled in place: a second list of the items would be as big as the first. The collector does
-    /// not know it until it is full, so no finalizer finds it in part.
+    /// Reads a list into a Python list of its length, without a second list of the items. The garbage
+    /// collector does not track the list until it is full, so no finalizer finds it with null items.
     fn list(&mut self) -> Fallible<Bound<'py, PyAny>> {
         let mark = self.reader.mark();
         let mut items = self.reader.open_list()?;
@@ -173,20 +174,20 @@ impl<'r, 'py, R: Reader> Read<'r, 'py, R> {
             let list = ffi::PyList_New(length.cast_signed());
             Bound::from_owned_ptr_or_err(self.py, list)?
         };
-        // SAFETY: a list, which the collector knows since it was made.
+        // SAFETY: a new list, which the collector tracks.
         unsafe { ffi::PyObject_GC_UnTrack(list.as_ptr().cast()) };
         let (mut index, mut kind) = (0, Kind::List);
         while index < length && self.reader.next_item(&mut items) {
             self.check(index)?;
             let item = self.next_value(&mut kind)?.into_ptr();
-            // SAFETY: a list that nothing else has seen, and an index in it that is set once.
+            // SAFETY: a list that no other code has seen, and an index that is set once.
             unsafe { set_list_item(list.as_ptr(), index.cast_signed(), item) };
             index += 1;
         }
         if !self.reader.close_list(items)? {
             return Err(self.unconvertible(Why::ImproperList, mark));
         }
-        // SAFETY: a list that is full, and that the collector does not know.
+        // SAFETY: a list without null items, which the collector does not track.
         unsafe { ffi::PyObject_GC_Track(list.as_ptr().cast()) };
         Ok(list)
     }
@@ -283,7 +284,7 @@ impl<'r, 'py, R: Reader> Read<'r, 'py, R> {
         Err(self.unconvertible(Why::NotUnicode, mark))
     }
 
-    /// Two keys that Python takes for one, as `1` and `true` are, would lose a value.
+    /// Fails if two keys are equal in Python, as `1` and `true` are: the map has more entries then.
     fn check_collision(
         &mut self,
         dict: &Bound<'_, PyDict>,

@@ -1,4 +1,4 @@
-//! Tests with a real Python and no BEAM. `cargo test` runs each on a thread of its own.
+//! Tests of the crate with a real Python and no BEAM. Each test runs attached, on a thread of its own.
 
 mod corpus;
 mod finalizers;
@@ -14,10 +14,10 @@ use std::{panic, thread};
 use crate::etf::{Decoder, Encoder, decode};
 use crate::{Error, Stop, write};
 
-/// The stack of a thread of Python in the VM: a debug build needs some KiB for each container.
+/// Bytes of the stack of a test: a debug build needs some KiB for each nested container.
 const STACK_SIZE: usize = 64 << 20;
 
-/// Runs `test` attached.
+/// Runs `test` attached, on a new thread, and passes its panic on.
 fn attached(test: impl FnOnce(Python<'_>) + Send) {
     Python::initialize();
     let run = || Python::attach(test);
@@ -35,7 +35,7 @@ fn eval<'py>(py: Python<'py>, code: &str) -> Bound<'py, PyAny> {
     py.eval(&code, None, None).unwrap()
 }
 
-/// The globals after statements.
+/// Runs statements, and returns their globals.
 fn exec<'py>(py: Python<'py>, code: &str) -> Bound<'py, PyDict> {
     let (code, globals) = (CString::new(code).unwrap(), PyDict::new(py));
     py.run(&code, Some(&globals), None).unwrap();
@@ -46,7 +46,7 @@ fn repr(object: &Bound<'_, PyAny>) -> String {
     object.repr().unwrap().to_string()
 }
 
-/// The object in the external term format, with binaries of any size.
+/// Encodes an object, with binaries of any size.
 fn encode(object: &Bound<'_, PyAny>) -> Result<Vec<u8>, Stop> {
     let mut encoder = Encoder::new(usize::MAX);
     write(object, &mut encoder, &|| false)?;
@@ -57,7 +57,7 @@ fn decoded<'py>(py: Python<'py>, bytes: &[u8]) -> Result<Bound<'py, PyAny>, Erro
     decode(py, bytes, &|| false)
 }
 
-/// The text of the error that a conversion ended with.
+/// Returns the text of the error of a conversion.
 fn failure<T>(result: Result<T, Stop>) -> String {
     match result {
         Ok(_) => "nothing".to_owned(),

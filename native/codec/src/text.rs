@@ -1,10 +1,12 @@
-//! Bytes of a binary as `str`, or as `bytes` if they are no UTF-8. Called attached.
+//! The bytes of a binary as `str`, or as `bytes` if they are no UTF-8. Called by `read`, attached; runs
+//! no code of a program and blocks on nothing.
 
 #[cfg(not(feature = "abi3"))]
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
 
+/// Makes the object of a binary.
 pub(crate) fn of_binary<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyAny> {
     if bytes.is_ascii() {
         return ascii(py, bytes);
@@ -15,12 +17,12 @@ pub(crate) fn of_binary<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyAny>
     }
 }
 
-/// Copies what has been looked through already.
+/// Makes a `str` of ASCII bytes, which PyO3 would check once more.
 #[cfg(not(feature = "abi3"))]
 fn ascii<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyAny> {
     const LAST_ASCII: ffi::Py_UCS4 = 127;
-    // SAFETY: attached. A new string of that many bytes, which is shared once it has been returned;
-    // the one character of a short one may be shared already, and is not written to.
+    // SAFETY: attached; a new string of this many bytes, which no other code has seen. A string of one
+    // character may be shared, and is not written to. ASCII is UTF-8.
     unsafe {
         if bytes.len() > 1 {
             let text = ffi::PyUnicode_New(bytes.len().cast_signed(), LAST_ASCII);
@@ -35,6 +37,7 @@ fn ascii<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyAny> {
     }
 }
 
+/// Makes a `str` of ASCII bytes.
 #[cfg(feature = "abi3")]
 fn ascii<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyAny> {
     // SAFETY: ASCII is UTF-8.

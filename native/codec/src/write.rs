@@ -1,13 +1,12 @@
-//! Python objects to terms: one walk over an object, which tells a [`Writer`] what it finds.
-//! Called attached; blocks on nothing.
+//! Python objects to terms: one walk over an object, which calls a [`Writer`] for each part. Called by
+//! the host, attached; blocks on nothing.
 //!
-//! Containers are read through the C level, and no code of a program is called. But the rare
-//! conversions make Python objects, and so may the writer of an error: a garbage collection (up
-//! to Python 3.11 at any such moment) runs finalizers, which may change any list or dict. So the
-//! walk holds a reference to each container around the object at hand and to the entries of a
-//! dict that are not plain, asks for the size of a list before each item, and holds an object
-//! before it converts it by a way that makes others. All else is borrowed: nothing runs while it is
-//! in use.
+//! Containers are read through the C level, and the walk calls no code of a program. But the rare
+//! conversions make Python objects, as an error may: a garbage collection (up to Python 3.11 at any
+//! allocation) runs finalizers, which may change any list or dict. So the walk holds a reference to
+//! each container around the current object and to the entries of a dict that are not plain, reads the
+//! size of a list before each item, and holds an object before a conversion that makes others. All
+//! other references are borrowed: no code runs while they are in use.
 
 mod rare;
 mod writer;
@@ -22,8 +21,8 @@ use crate::python_ffi::{float_value, list_item, list_size, tuple_item, type_name
 
 pub use writer::{Keys, Writer, Written};
 
-/// Writes `object`. Calls `must_stop` now and then, and ends with `Interrupted` if that returns
-/// `true`. After an error the writer holds a part, and is of no use.
+/// Writes `object`. Calls `must_stop` after each [`CHECK_INTERVAL`] terms, and fails with `Interrupted`
+/// if that returns `true`. After an error the writer has a part of the object, and must be dropped.
 pub fn write<W: Writer>(
     object: &Bound<'_, PyAny>,
     writer: &mut W,
@@ -43,16 +42,18 @@ pub fn write<W: Writer>(
     unsafe { walk.put(object.as_ptr()) }
 }
 
+/// The state of one walk.
 struct Walk<'w, 'py, W> {
     py: Python<'py>,
     writer: &'w mut W,
     must_stop: &'w dyn Fn() -> bool,
-    /// The containers around the object at hand, outermost first.
+    /// The containers around the current object, outermost first.
     path: Vec<Bound<'py, PyAny>>,
-    /// Keys and values of these dicts that have not been written, outermost first.
+    /// Keys and values of the dicts in `path` that are held until they are written, outermost first.
     entries: Vec<Bound<'py, PyAny>>,
+    /// The terms written so far.
     terms: usize,
-    /// The number of terms at which to look at the limits.
+    /// The number of terms at which the next `check` runs.
     next_check: usize,
     /// Bytes of the binaries so far.
     bytes: usize,
@@ -63,8 +64,10 @@ fn unconvertible<T>(why: Why, value: impl Into<String>) -> Result<T, Stop> {
 }
 
 impl<'py, W: Writer> Walk<'_, 'py, W> {
+    /// Writes an object.
+    ///
     /// # Safety
-    /// Attached, and a live object: as the next four.
+    /// Attached, and a live object. The same holds for the next four functions.
     #[inline(always)]
     unsafe fn put(&mut self, object: *mut ffi::PyObject) -> Written {
         // SAFETY: the caller's.
@@ -76,8 +79,8 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         }
     }
 
-    /// Writes an object that is most often met: no code of a program runs, unless the walk fails.
-    /// `None`, and nothing is written, for any other.
+    /// Writes an object of a frequent type, which runs no code of a program unless the walk fails.
+    /// `None`, and nothing is written, for any other object.
     #[inline(always)]
     unsafe fn put_plain(&mut self, object: *mut ffi::PyObject) -> Option<Written> {
         // SAFETY: the type is checked before each access.
@@ -107,8 +110,8 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         Some(written.and_then(|()| unsafe { self.count(object) }))
     }
 
-    /// Ordered by frequency. Only subclasses of the plain types are left, and integers that are too
-    /// big.
+    /// Writes an object that `put_plain` has not written: containers by their frequency, subclasses of
+    /// the plain types, and integers that are no `i64`.
     unsafe fn put_other(&mut self, object: *mut ffi::PyObject) -> Written {
         // SAFETY: the type is checked before each access.
         unsafe {
@@ -136,11 +139,13 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         }
     }
 
+    /// Returns a reference of the walk's own to an object.
     unsafe fn hold(&self, object: *mut ffi::PyObject) -> Bound<'py, PyAny> {
         // SAFETY: the caller's.
         unsafe { Bound::from_borrowed_ptr(self.py, object) }
     }
 
+    /// Counts a term, and checks the limits now and then.
     #[inline(always)]
     unsafe fn count(&mut self, object: *mut ffi::PyObject) -> Written {
         self.terms += 1;
@@ -151,12 +156,14 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         unsafe { self.check(object) }
     }
 
+    /// Writes a `str` as a binary.
+    ///
     /// # Safety
     /// Attached, and a live `str`.
     unsafe fn text(&mut self, text: *mut ffi::PyObject) -> Written {
         let mut size = 0;
-        // SAFETY: a str, in which the bytes stay. Nothing runs before a failure, and then the
-        // exception holds the text.
+        // SAFETY: a str, which keeps the bytes. No code runs before a failure, and then the exception
+        // holds the text.
         unsafe {
             let data = ffi::PyUnicode_AsUTF8AndSize(text, &mut size);
             if data.is_null() {
@@ -168,7 +175,8 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         }
     }
 
-    /// Counts the bytes: one big object, found a million times in a list, is a million binaries.
+    /// Writes a binary, and counts its bytes: one big object that a list has a million times is a
+    /// million binaries.
     fn binary(&mut self, bytes: &[u8], owner: Option<&Bound<'py, PyAny>>) -> Written {
         self.bytes = self.bytes.saturating_add(bytes.len());
         if self.bytes > MAX_BYTES {
@@ -177,7 +185,7 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         self.writer.binary(bytes, owner)
     }
 
-    /// Writes the inside of a container: at most `MAX_DEPTH` of them around one object.
+    /// Writes the inside of a container, at most `MAX_DEPTH` deep, and holds the container meanwhile.
     ///
     /// # Safety
     /// Attached, and a live object.
@@ -188,8 +196,8 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
     ) -> Written {
         // SAFETY: the caller's.
         let held = unsafe { self.hold(container) };
-        let is_it = |outer: &Bound<'_, PyAny>| outer.as_ptr() == container;
-        if self.path.iter().any(is_it) {
+        let is_same = |outer: &Bound<'_, PyAny>| outer.as_ptr() == container;
+        if self.path.iter().any(is_same) {
             return unconvertible(Why::Cycle, type_name(&held));
         }
         if self.path.len() >= MAX_DEPTH {
@@ -201,10 +209,12 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         written
     }
 
+    /// Writes a list.
+    ///
     /// # Safety
-    /// Attached, and a `list` on the path: as the next two.
+    /// Attached, and a `list` on the path; a `tuple` or a `dict` for the next two functions.
     unsafe fn list(&mut self, list: *mut ffi::PyObject) -> Written {
-        // SAFETY: a list, whose size is asked for before each item.
+        // SAFETY: a list on the path, whose size is read before each item.
         unsafe {
             self.writer.begin_list(list_size(list).cast_unsigned())?;
             let mut index = 0;
@@ -217,7 +227,7 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
     }
 
     unsafe fn tuple(&mut self, tuple: *mut ffi::PyObject) -> Written {
-        // SAFETY: a tuple, which nothing changes.
+        // SAFETY: a tuple, which is immutable.
         let size = unsafe { ffi::PyTuple_Size(tuple) };
         let arity = size.cast_unsigned();
         if arity > MAX_ARITY {
@@ -231,14 +241,14 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         self.writer.end_tuple(arity)
     }
 
-    /// Entries are written at once while they are plain. The first object that is not, and all after
-    /// it, are held before one of them is written: code that runs meanwhile may change the dict,
-    /// which would be read in part, or twice.
+    /// Writes a dict. Keys and values are written at once while they are plain. The first other one, and
+    /// all after it, are held before one of them is written: code that runs meanwhile may change the
+    /// dict, of which an entry would be missed, or read twice.
     unsafe fn dict(&mut self, dict: *mut ffi::PyObject) -> Written {
         let first = self.entries.len();
         let (mut position, mut key, mut value) = (0, ptr::null_mut(), ptr::null_mut());
         let (mut size, mut keys) = (0, Keys::Distinct);
-        // SAFETY: a dict, and nothing runs between two steps.
+        // SAFETY: a dict on the path; no code that could change it runs between two steps.
         unsafe {
             let expected = ffi::PyDict_Size(dict).cast_unsigned();
             self.writer.begin_map(expected)?;
@@ -252,14 +262,15 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
             }
         }
         for index in first..self.entries.len() {
-            // SAFETY: held by `entries`, which the containers in it leave at this length.
+            // SAFETY: held by `entries`; containers in the dict truncate it to this length at their end.
             unsafe { self.put(self.entries[index].as_ptr())? };
         }
         self.entries.truncate(first);
         self.writer.end_map(size, keys)
     }
 
-    /// Writes a plain object, unless one of the same dict is held: the entries from `first` on.
+    /// Writes a plain object, if no object of the same dict is held: `entries` from `first` on. Holds
+    /// any other object.
     #[inline(always)]
     unsafe fn put_or_hold(&mut self, object: *mut ffi::PyObject, first: usize) -> Written {
         // SAFETY: the caller's.

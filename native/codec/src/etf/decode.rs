@@ -1,5 +1,5 @@
-//! The external term format to Python objects: what [`read`](crate::read()) asks a reader for, out
-//! of bytes that may be anything.
+//! The external term format to Python objects: a reader for [`read`](crate::read()), over bytes that
+//! may be malformed. Called by the host, attached; blocks on nothing.
 
 mod reader;
 
@@ -11,7 +11,8 @@ use super::tags::{COMPRESSED, VERSION};
 use crate::error::Error;
 use crate::read::{Fallible, read};
 
-/// The object that one encoded term becomes, which must be all of `input`. As [`read`](read()).
+/// Returns the object that the encoded term `input` becomes, like [`read`](read()). Fails if bytes
+/// follow the term.
 pub fn decode<'py>(
     py: Python<'py>,
     input: &[u8],
@@ -26,22 +27,22 @@ pub fn decode<'py>(
 /// A cursor in encoded terms.
 pub struct Decoder<'a> {
     cursor: Cursor<'a>,
-    /// Elements of the open containers that have not been come to, each a byte at least: no
-    /// container is made that is longer than what is left of the input less these.
-    owed: usize,
-    /// The next term is an integer without a tag, in a list of bytes.
+    /// How many elements of the open containers were not reached yet. Each takes a byte at least, so a
+    /// container is refused if it has more elements than the rest of the input less these.
+    unread: usize,
+    /// Whether the next term is an integer without a tag, in a list of bytes.
     is_byte: bool,
 }
 
 impl<'a> Decoder<'a> {
-    /// Fails if `input` does not begin with the version.
+    /// Makes a decoder. Fails if `input` does not begin with the version byte.
     pub fn new(input: &'a [u8]) -> Result<Self, Error> {
         let what = match input {
             [VERSION, COMPRESSED, ..] => "compressed terms are not read",
             [VERSION, ..] => {
                 return Ok(Self {
                     cursor: Cursor { input, at: 1 },
-                    owed: 0,
+                    unread: 0,
                     is_byte: false,
                 });
             }
@@ -51,7 +52,7 @@ impl<'a> Decoder<'a> {
         Err(Error::Malformed { at: 0, what })
     }
 
-    /// Fails if something is left of the input.
+    /// Fails if bytes of the input are left.
     pub fn finish(self) -> Result<(), Error> {
         if self.cursor.left() == 0 {
             return Ok(());
@@ -60,26 +61,28 @@ impl<'a> Decoder<'a> {
         Err(Error::Malformed { at, what })
     }
 
-    /// A container of that many elements begins.
-    fn owe(&mut self, elements: usize) -> Fallible<()> {
-        let owed = self.owed.saturating_add(elements);
-        if owed > self.cursor.left() {
+    /// Counts the elements of a container that is opened. Fails if the input is too short for them.
+    fn expect(&mut self, elements: usize) -> Fallible<()> {
+        let unread = self.unread.saturating_add(elements);
+        if unread > self.cursor.left() {
             let what = "the input is shorter than a length in it";
             return self.cursor.malformed(what);
         }
-        self.owed = owed;
+        self.unread = unread;
         Ok(())
     }
 
-    fn come_to_next(&mut self) {
-        self.owed = self.owed.saturating_sub(1);
+    /// Counts an element that is reached.
+    fn advance(&mut self) {
+        self.unread = self.unread.saturating_sub(1);
     }
 
+    /// Whether the next term has this tag.
     fn is_tag(&self, tag: u8) -> bool {
         self.cursor.input.get(self.cursor.at) == Some(&tag)
     }
 
-    /// The text of an atom that comes next, and where it ends.
+    /// Returns the text of the atom that is the next term, and the position after it.
     fn peek_atom(&self) -> Option<(&'a [u8], Cursor<'a>)> {
         let mut after = self.cursor;
         let (text, _) = after.atom().ok()?;
@@ -87,7 +90,7 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// Text of an atom.
+/// Returns the text of an atom.
 pub(super) fn text_of(text: &[u8], is_latin1: bool) -> Cow<'_, str> {
     if is_latin1 {
         return text.iter().map(|byte| char::from(*byte)).collect();
@@ -96,6 +99,7 @@ pub(super) fn text_of(text: &[u8], is_latin1: bool) -> Cow<'_, str> {
 }
 
 impl<'a> Decoder<'a> {
+    /// Takes a whole term, and returns its bytes.
     fn take_term(&mut self) -> Fallible<&'a [u8]> {
         let end = skip(self.cursor.input, self.cursor.at)?;
         self.cursor.slice(end - self.cursor.at)

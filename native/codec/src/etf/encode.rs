@@ -1,4 +1,5 @@
-//! Python objects to the external term format. Called by the walk of [`write`](crate::write()).
+//! Python objects to the external term format: a [`Writer`]. Called by the walk of
+//! [`write`](crate::write()), attached; runs no Python code and blocks on nothing.
 
 use pyo3::prelude::*;
 
@@ -11,20 +12,20 @@ use crate::error::{Error, Stop, Why};
 use crate::opaque::Term;
 use crate::write::{Keys, Writer, Written};
 
-/// Bytes of an element, as a first guess.
+/// The bytes that are reserved for each element of a list or a map.
 const TYPICAL_SIZE: usize = 10;
 
-/// Refuses objects without a form of their own, terms that only the BEAM can give back, and
-/// binaries that are too big to be copied.
+/// An encoder of one term. Refuses objects that would become handles, terms that only the BEAM can
+/// write, and binaries that are too big to be copied.
 pub struct Encoder {
     bytes: Vec<u8>,
-    /// Places at which lists and maps begin that have not ended.
+    /// The indices at which the open lists and maps begin, outermost first.
     open: Vec<usize>,
     max_binary: usize,
 }
 
 impl Encoder {
-    /// Refuses binaries of more than `max_binary` bytes.
+    /// Makes an encoder that refuses binaries of more than `max_binary` bytes.
     pub fn new(max_binary: usize) -> Self {
         let mut bytes = Vec::with_capacity(1 << 10);
         bytes.push(VERSION);
@@ -35,6 +36,7 @@ impl Encoder {
         }
     }
 
+    /// Returns the encoded term, with the version byte.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
@@ -45,6 +47,7 @@ impl Encoder {
         self.bytes.extend(name);
     }
 
+    /// Adds a tag and a length of four bytes.
     fn head(&mut self, tag: u8, length: usize) -> Written {
         let Ok(length) = u32::try_from(length) else {
             return Err(Stop::Refused);
@@ -54,25 +57,25 @@ impl Encoder {
         Ok(())
     }
 
-    /// Begins a list or a map; `end` replaces the number of elements by the true one.
+    /// Begins a list or a map. `end` replaces the number of elements, which may change before that.
     fn begin(&mut self, tag: u8, elements: usize) -> Written {
         self.bytes.reserve(elements.saturating_mul(TYPICAL_SIZE));
         self.open.push(self.bytes.len());
         self.head(tag, elements)
     }
 
-    /// Ends the innermost list or map; returns the place of its first element.
+    /// Ends the innermost list or map; returns the index of its first element.
     fn end(&mut self, length: usize) -> Result<usize, Stop> {
         let start = self.open.pop().ok_or(Stop::Refused)?;
         let length = u32::try_from(length).map_err(|_| Stop::Refused)?;
-        let place = self.bytes.get_mut(start + 1..start + 5);
-        place
-            .ok_or(Stop::Refused)?
+        let head = self.bytes.get_mut(start + 1..start + 5);
+        head.ok_or(Stop::Refused)?
             .copy_from_slice(&length.to_be_bytes());
         Ok(start + 5)
     }
 
-    /// Two keys are one term if they are the same bytes: each term is encoded in one way only.
+    /// Fails if two keys of the map have the same bytes: each term is encoded in one way only. `first`
+    /// is the index of the first key.
     fn check_keys(&self, first: usize, size: usize) -> Written {
         let mut keys = Vec::with_capacity(size);
         let mut at = first;
@@ -174,7 +177,7 @@ impl Writer for Encoder {
     fn end_list(&mut self, length: usize) -> Written {
         let first = self.end(length)?;
         if length == 0 {
-            // The head of no list: `LIST` has one item at least.
+            // An empty list is `NIL` alone, without a head.
             self.bytes.truncate(first - 5);
         }
         self.bytes.push(NIL);

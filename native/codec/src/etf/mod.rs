@@ -2,8 +2,8 @@
 //! [`Encoder`], which is a [`Writer`](crate::Writer), and a [`Decoder`], which is a
 //! [`Reader`](crate::Reader). Called attached; nothing here runs code of a program.
 //!
-//! Input is hostile: a decoder allocates no more than a small multiple of the input,
-//! makes no atoms, and is no deeper than [`MAX_DEPTH`](crate::MAX_DEPTH).
+//! The input may come from any node: a decoder allocates no more than a small multiple of the input,
+//! makes no atoms, and recurses no deeper than [`MAX_DEPTH`](crate::MAX_DEPTH).
 
 mod decode;
 mod encode;

@@ -1,4 +1,5 @@
-//! A term without a Python form, kept as the bytes that it was decoded from. Needs no Python.
+//! A term without a Python form, kept as the bytes that it was decoded from. Made by the decoder, used
+//! through [`crate::Term`]; needs no Python, and blocks on nothing.
 
 use std::any::Any;
 use std::cmp::Ordering;
@@ -13,8 +14,8 @@ use super::tags::{
 use crate::opaque::Opaque;
 use crate::read::Fallible;
 
-/// A whole term, without the version. Two of them are identical if their bytes are: a node of the
-/// BEAM encodes a term in one way.
+/// A whole term, without the version byte. Two terms are identical if their bytes are, since a node of
+/// the BEAM encodes a term in one way only.
 pub(super) struct External {
     bytes: Box<[u8]>,
 }
@@ -25,7 +26,7 @@ impl External {
         Self { bytes }
     }
 
-    /// The term for a person to read, as the BEAM prints it, but for the numbers of nodes.
+    /// Returns the text of the term as the BEAM prints it, but with the name of the node.
     pub(super) fn describe(&self) -> String {
         let mut cursor = Cursor {
             input: &self.bytes,
@@ -38,7 +39,7 @@ impl External {
         self.bytes.first().copied().unwrap_or(0)
     }
 
-    /// The place of the kind of the term in Erlang's order.
+    /// Returns the rank of the kind of the term in Erlang's order of terms.
     fn rank(&self) -> u8 {
         match self.tag() {
             REFERENCE | NEW_REFERENCE | NEWER_REFERENCE => 0,
@@ -50,6 +51,7 @@ impl External {
     }
 }
 
+/// Takes a term that was checked by `skip`, and returns its text.
 fn print(cursor: &mut Cursor<'_>) -> Fallible<String> {
     let tag = cursor.peek()?;
     let mut after = *cursor;
@@ -89,7 +91,7 @@ fn print(cursor: &mut Cursor<'_>) -> Fallible<String> {
     })
 }
 
-/// The words of a reference, the last one first.
+/// Takes the rest of a reference, and returns its text, which has the last word first.
 fn words_of_reference(tag: u8, after: &mut Cursor<'_>) -> Fallible<String> {
     let words = after.short()?;
     let node = atom(after)?;
@@ -122,7 +124,7 @@ impl Opaque for External {
         matches!(self.compare(other), Ordering::Equal)
     }
 
-    /// Before the terms of any other implementation.
+    /// Compares the rank and the bytes; less than the terms of any other implementation.
     fn compare(&self, other: &dyn Opaque) -> Ordering {
         match other.as_any().downcast_ref::<Self>() {
             Some(other) => (self.rank(), &self.bytes).cmp(&(other.rank(), &other.bytes)),

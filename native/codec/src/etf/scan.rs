@@ -1,5 +1,5 @@
-//! The bytes of an external term, without a value: a bounded cursor, and the end of a term. Nothing
-//! here needs Python.
+//! A bounded cursor over the bytes of external terms, and the search for the end of a term. Called by
+//! the decoder and the encoder; needs no Python, and blocks on nothing.
 
 use super::tags::{
     ATOM, ATOM_UTF8, BINARY, BIT_BINARY, COMPRESSED, EXPORT, INTEGER, LARGE_BIG, LARGE_TUPLE, LIST,
@@ -9,27 +9,31 @@ use super::tags::{
 use crate::error::Error;
 use crate::read::Fallible;
 
-/// Characters of an atom.
+/// Most characters of an atom.
 const MAX_ATOM: usize = 255;
 
-/// A place in the input. A method that takes bytes fails if there are fewer.
+/// A position in the input. A method that takes bytes fails if fewer are left.
 #[derive(Clone, Copy)]
 pub(super) struct Cursor<'a> {
     pub(super) input: &'a [u8],
+    /// The index of the next byte, perhaps after the end.
     pub(super) at: usize,
 }
 
 impl<'a> Cursor<'a> {
+    /// Returns how many bytes are left.
     pub(super) fn left(&self) -> usize {
         self.input.len().saturating_sub(self.at)
     }
 
+    /// Returns an error at this position.
     #[cold]
     pub(super) fn malformed<T>(&self, what: &'static str) -> Fallible<T> {
         let at = self.at;
         Err(Box::new(Error::Malformed { at, what }))
     }
 
+    /// Returns the next byte, and takes nothing.
     pub(super) fn peek(&self) -> Fallible<u8> {
         match self.input.get(self.at) {
             Some(tag) => Ok(*tag),
@@ -58,7 +62,7 @@ impl<'a> Cursor<'a> {
 
     pub(super) fn word(&mut self) -> Fallible<usize> {
         let word = u32::from_be_bytes(self.array()?);
-        // There is no platform of 16 bits.
+        // A `usize` has 32 bits at least on every platform of the BEAM.
         Ok(word as usize)
     }
 
@@ -71,7 +75,7 @@ impl<'a> Cursor<'a> {
         Ok(slice)
     }
 
-    /// Takes an atom: the text of it, and whether that is Latin-1.
+    /// Takes an atom; returns its text, and whether that is Latin-1.
     pub(super) fn atom(&mut self) -> Fallible<(&'a [u8], bool)> {
         let tag = self.byte()?;
         let size = match tag {
@@ -89,7 +93,7 @@ impl<'a> Cursor<'a> {
         Ok((text, is_latin1))
     }
 
-    /// Takes a binary or a bit string: the bytes of it, and how many bits of the last one count.
+    /// Takes a binary or a bit string; returns its bytes, and how many bits of the last byte are used.
     pub(super) fn bits(&mut self) -> Fallible<(&'a [u8], u8)> {
         match self.byte()? {
             BINARY => {
@@ -107,7 +111,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The float that is here. The BEAM has none that is not finite, and takes none.
+    /// Returns the float at this position, and takes nothing. Fails if it is not finite, as the BEAM
+    /// does.
     pub(super) fn float(&self) -> Fallible<f64> {
         let mut after = *self;
         match after.array().map(|[_, bytes @ ..]: [u8; 9]| bytes) {
@@ -116,7 +121,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Takes a big integer: whether it is negative, and its little-endian magnitude.
+    /// Takes a big integer; returns whether it is negative, and its little-endian magnitude.
     pub(super) fn big(&mut self) -> Fallible<(bool, &'a [u8])> {
         let size = match self.peek()? {
             SMALL_BIG => self.array().map(|[_, size]| usize::from(size))?,
@@ -124,14 +129,14 @@ impl<'a> Cursor<'a> {
                 self.at += 1;
                 self.word()?
             }
-            // A whole one has been taken as an `i64`.
+            // A small integer, which `small_integer` would have taken if it were complete.
             _ => return self.malformed("the input is cut"),
         };
         let is_negative = self.byte()? != 0;
         Ok((is_negative, self.slice(size)?))
     }
 
-    /// Takes a term but the terms in it, which come next; returns how many those are.
+    /// Takes a term without the terms in it, which follow; returns how many those are.
     fn skip_head(&mut self) -> Fallible<usize> {
         let tag = self.peek()?;
         let mut fixed = |size: usize| self.slice(1 + size).map(|_| 0);
@@ -165,7 +170,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Does the same for pids, ports, references and funs.
+    /// Takes a pid, a port, a reference or a fun, like `skip_head`.
     fn skip_other(&mut self, tag: u8) -> Fallible<usize> {
         self.unsupported(tag)?;
         self.at += 1;
@@ -200,7 +205,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The error of a tag that begins no term here.
+    /// Fails for a tag that begins no term.
     pub(super) fn unsupported(&self, tag: u8) -> Fallible<()> {
         match tag {
             PID | NEW_PID | PORT | NEW_PORT | V4_PORT | REFERENCE | NEW_REFERENCE
@@ -211,12 +216,12 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// The end of the term that begins at `at`. A loop, since terms may nest without end.
+/// Returns the end of the term that begins at `at`. A loop, since the depth of a term is not bounded.
 pub(super) fn skip(input: &[u8], at: usize) -> Fallible<usize> {
     let mut cursor = Cursor { input, at };
     let mut terms = 1_usize;
     while terms > 0 {
-        // A term is a byte at least: no loop longer than the input.
+        // Each term takes a byte at least, so the loop ends within the input.
         if terms > cursor.left() {
             return cursor.malformed("the input is shorter than a length in it");
         }

@@ -1,4 +1,4 @@
-//! The first byte of each term in the external term format.
+//! The first byte of each term in the external term format. Constants only.
 
 pub(super) const VERSION: u8 = 131;
 pub(super) const COMPRESSED: u8 = 80;

@@ -1,12 +1,13 @@
-//! A term as a person reads it in an error: the beginning of it. What the BEAM prints would be the
-//! whole, and takes a time quadratic in the size of an integer.
+//! The text of a term for an error message: its beginning only. The BEAM would print the whole term,
+//! in a time quadratic in the size of an integer. Called by `read` after a failure, attached; runs no
+//! code of a program.
 
 use super::{Fallible, Kind, Reader};
 
-/// Characters, give or take the last item.
+/// The length of a text, in bytes, after which no further item is added.
 const LIMIT: usize = 200;
 
-/// The text of the next term of `reader`, which is of no use afterwards.
+/// Returns the text of the next term of `reader`, which must not be read after that.
 pub(crate) fn describe(reader: &mut impl Reader) -> String {
     let mut text = String::new();
     // A malformed term ends the text where it is.
@@ -14,7 +15,8 @@ pub(crate) fn describe(reader: &mut impl Reader) -> String {
     text
 }
 
-/// Nothing once the limit is reached; so the recursion is no deeper than that.
+/// Appends the text of the next term, unless the limit is reached: each level of the recursion adds a
+/// byte at least, so the limit bounds its depth.
 fn append(text: &mut String, reader: &mut impl Reader) -> Fallible<()> {
     if text.len() >= LIMIT {
         return Ok(());
@@ -42,7 +44,7 @@ fn binary(text: &mut String, bytes: &[u8]) {
     text.push_str(&format!("<<{start:?}{end}"));
 }
 
-/// The tail of an improper list comes after a bar.
+/// Appends a list; the tail of an improper list follows a bar.
 fn list(text: &mut String, reader: &mut impl Reader) -> Fallible<()> {
     let mut items = reader.open_list()?;
     let mut separator = Separator::new(text, "[");
@@ -91,7 +93,7 @@ fn map(text: &mut String, reader: &mut impl Reader) -> Fallible<()> {
     Ok(())
 }
 
-/// A comma before each element but the first.
+/// Appends a comma before each element but the first.
 struct Separator(&'static str);
 
 impl Separator {
@@ -100,7 +102,7 @@ impl Separator {
         Self("")
     }
 
-    /// `false` if there is to be no further element.
+    /// Appends the separator; `false` if the limit is reached, and no further element is to follow.
     fn put(&mut self, text: &mut String) -> bool {
         if text.len() >= LIMIT {
             text.push('…');

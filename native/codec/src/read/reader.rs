@@ -1,4 +1,5 @@
-//! The side of a conversion that terms are read from. Called by `read`, attached.
+//! The trait of a source of terms. `read` calls it on the thread that converts, attached; no
+//! implementation may block.
 
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -7,7 +8,7 @@ use pyo3::types::{PyBytes, PyInt, PyString};
 use crate::error::Error;
 use crate::view::ByteOwner;
 
-/// Boxed: on the way of every element, and returned in registers.
+/// A result of the functions that run for every element: boxed, so that it is returned in registers.
 pub type Fallible<T> = Result<T, Box<Error>>;
 
 /// The kind of a term.
@@ -25,7 +26,7 @@ pub enum Kind {
     Other,
 }
 
-/// An atom that is no text in Python.
+/// An atom that does not become a `str`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Constant {
     True,
@@ -43,16 +44,18 @@ pub enum Tag {
     View,
 }
 
-/// A cursor, which stands at a term; a method that takes a term moves past it. A container is opened, which gives a cursor of its own; each
-/// of its elements is come to by a method, and then read before the next. Only `other` may run
-/// Python code.
+/// A cursor in terms, which is at one term. A method that takes a term moves the cursor past it.
+///
+/// A container is opened, which returns the state of its iteration; a method moves to each of its
+/// elements, which the caller takes before it moves to the next. Only `other` may run Python code.
 pub trait Reader {
     type List;
     type Tuple;
     type Map;
-    /// A place to return to, which is done for the text of an error only.
+    /// A position of the cursor, to which `rewind` returns for the text of an error.
     type Mark;
 
+    /// Returns the kind of the term, and takes nothing.
     fn kind(&mut self) -> Fallible<Kind>;
     /// Takes an integer that is an `i64`; `None`, and nothing is taken, for any other term.
     fn small_integer(&mut self) -> Option<i64>;
@@ -66,42 +69,50 @@ pub trait Reader {
     fn atom<'py>(&mut self, py: Python<'py>) -> Fallible<Bound<'py, PyString>>;
     /// Takes a binary; `None`, and nothing is taken, for another bit string.
     fn binary(&mut self) -> Fallible<Option<&[u8]>>;
-    /// Takes a binary, and keeps it alive.
+    /// Takes a binary; returns an owner that keeps its bytes alive.
     fn held_binary(&mut self) -> Fallible<Box<dyn ByteOwner>>;
-    /// Takes a term of the kind `Other`, or a bit string: the object that it is a handle of, or an
-    /// `erlang.Term`.
+    /// Takes a term of the kind `Other`, or a bit string. Returns the object of a handle, or an
+    /// `erlang.Term` for any other term.
     fn other<'py>(&mut self, py: Python<'py>) -> Fallible<Bound<'py, PyAny>>;
-    /// Takes what is neither an `i64`, a binary nor a container: the text of it, or of what it is.
+    /// Takes a term that is neither an `i64`, a binary nor a container; returns its text, or that of
+    /// its kind.
     fn short_text(&mut self) -> Fallible<String>;
 
+    /// Opens a list.
     fn open_list(&mut self) -> Fallible<Self::List>;
-    /// The number of items; `None` if the list is known to be improper.
+    /// Returns the number of items; `None` if the list is known to be improper.
     fn length(&self, list: &Self::List) -> Option<usize>;
-    /// Comes to the next item; `false` at the end.
+    /// Moves to the next item; `false` at the end.
     fn next_item(&mut self, list: &mut Self::List) -> bool;
-    /// Called at the end of a list. `false` if it is improper; then this stands at the tail.
+    /// Closes a list at its end. `false` if the list is improper: then the cursor is at the tail.
     fn close_list(&mut self, list: Self::List) -> Fallible<bool>;
 
+    /// Opens a tuple.
     fn open_tuple(&mut self) -> Fallible<Self::Tuple>;
+    /// Returns the number of elements.
     fn arity(&self, tuple: &Self::Tuple) -> usize;
-    /// Called at the beginning. Comes to the binary of `{bytes, Binary}` or `{view, Binary}`;
-    /// does nothing in any other tuple.
+    /// Moves to the binary of `{bytes, Binary}` or `{view, Binary}`; `None`, and nothing is moved, in
+    /// any other tuple. Called before the first element.
     fn tag(&mut self, tuple: &mut Self::Tuple) -> Option<Tag>;
-    /// Comes to the next element. Called once for each.
+    /// Moves to the next element. Called once for each.
     fn next_element(&mut self, tuple: &mut Self::Tuple);
 
+    /// Opens a map.
     fn open_map(&mut self) -> Fallible<Self::Map>;
+    /// Returns the number of entries.
     fn size(&self, map: &Self::Map) -> usize;
-    /// Comes to the next key; `false` at the end.
+    /// Moves to the next key; `false` at the end.
     fn next_key(&mut self, map: &mut Self::Map) -> bool;
-    /// Comes to the value of the key that was read last.
+    /// Moves to the value of the key that was read last.
     fn next_entry_value(&mut self, map: &mut Self::Map);
 
+    /// Returns the position of the cursor.
     fn mark(&self) -> Self::Mark;
+    /// Moves back to a position.
     fn rewind(&mut self, mark: Self::Mark);
 }
 
-/// An integer of any size, of its sign and little-endian magnitude: for implementations.
+/// Makes an integer of any size from its sign and its little-endian magnitude. For implementations.
 pub fn integer<'py>(
     py: Python<'py>,
     is_negative: bool,

@@ -1,4 +1,4 @@
-//! The pinned inputs of `corpus/`, each with its outcome: see `corpus/make.escript`.
+//! Tests of the pinned inputs of `corpus/`, each with its outcome: see `corpus/make.escript`.
 
 use pyo3::prelude::*;
 use std::fs;
@@ -55,7 +55,7 @@ fn each_input_has_an_outcome_written_down() {
     assert_eq!(files, names);
 }
 
-/// A beginning of an input is an error, and is not read beyond its end.
+/// Checks that each proper prefix of an input is an error, and is not read beyond its end.
 #[test]
 fn no_beginning_of_an_input_is_a_term() {
     attached(|py| {
@@ -71,7 +71,7 @@ fn no_beginning_of_an_input_is_a_term() {
     });
 }
 
-/// Decoded objects are encoded and decoded to the same, but for `bytes` that are text.
+/// Checks that a decoded object is encoded and decoded to the same, but for `bytes` that are text.
 #[test]
 fn what_is_read_is_written_back() {
     attached(|py| {

@@ -1,5 +1,6 @@
-//! Finalizers that run in the middle of a walk and change what is walked. Up to Python 3.11 a
-//! collection starts at any allocation; from 3.12 on it waits, and these tests only compare.
+//! Tests with finalizers that run in the middle of a walk and change its objects. Up to Python 3.11 a
+//! collection starts at any allocation; from 3.12 on only between instructions, and these tests only
+//! compare.
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -7,8 +8,8 @@ use std::sync::Mutex;
 
 use super::{attached, encode, eval, exec};
 
-/// Python code: a cycle that is left behind has a finalizer, which runs `change` and leaves another one.
-/// Collections come as often as they can.
+/// Python code with a class whose objects are cycles: the finalizer of one calls `change`, and makes
+/// another one.
 const CHANGER: &str = "
 import gc
 class Changer:
@@ -21,10 +22,12 @@ class Changer:
 runs = 0
 ";
 
-/// The collector has one threshold. Taken before the GIL, which a thread with it releases.
-static TURN: Mutex<()> = Mutex::new(());
+/// Serializes the tests, since the interpreter has one threshold for collections. Locked detached: a
+/// thread that waited for the lock with the GIL would block the thread that has the lock.
+static THRESHOLD: Mutex<()> = Mutex::new(());
 
-/// Encodes `x`, which takes many allocations if there are sets in it: each becomes a list.
+/// Encodes `x` while a collection runs at each allocation; each set in `x` is an allocation. Returns
+/// whether the walk has succeeded.
 fn walk(globals: &Bound<'_, PyDict>, py: Python<'_>) -> bool {
     py.run(c"gc.set_threshold(1, 1, 1); Changer()", Some(globals), None)
         .unwrap();
@@ -36,7 +39,7 @@ fn walk(globals: &Bound<'_, PyDict>, py: Python<'_>) -> bool {
 }
 
 fn walk_with(code: &str) {
-    let _turn = TURN.lock();
+    let _guard = THRESHOLD.lock();
     attached(|py| {
         let globals = exec(py, &format!("{CHANGER}{code}"));
         walk(&globals, py);
@@ -95,10 +98,10 @@ fn text_that_is_an_error_may_go() {
     );
 }
 
-/// Parts from before and after a change are one term all the same.
+/// Checks that parts of an object from before and after a change make a well-formed term.
 #[test]
 fn what_was_written_is_a_term() {
-    let _turn = TURN.lock();
+    let _guard = THRESHOLD.lock();
     attached(|py| {
         let code = "x = [{'k%d' % n: {n}, 'l': [n]} for n in range(300)]
 def change():
@@ -117,10 +120,10 @@ def change():
     });
 }
 
-/// A list with nothing in a place of it would end the process.
+/// Checks that no finalizer finds a list with null items, whose use would crash the process.
 #[test]
 fn a_list_is_not_found_before_it_is_full() {
-    let _turn = TURN.lock();
+    let _guard = THRESHOLD.lock();
     attached(|py| {
         let code = "def change():
     for found in gc.get_objects():

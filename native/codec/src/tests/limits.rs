@@ -1,4 +1,4 @@
-//! Limits of both directions, and how soon a conversion stops.
+//! Tests of the limits in both directions, and of how soon a conversion stops.
 
 use pyo3::prelude::*;
 use std::cell::Cell;
@@ -6,7 +6,7 @@ use std::cell::Cell;
 use super::{attached, decoded, encode, eval, exec, failure};
 use crate::{CHECK_INTERVAL, Error, Keys, MAX_DEPTH, Term, Writer, Written, write};
 
-/// Keeps nothing.
+/// A writer that drops all parts.
 struct Nothing;
 
 impl Writer for Nothing {
@@ -120,7 +120,7 @@ fn nesting_is_bounded_both_ways() {
     });
 }
 
-/// `true` from the second call on.
+/// Makes a `must_stop` that returns `true` from the second call on.
 fn at_second_call() -> impl Fn() -> bool {
     let calls = Cell::new(0);
     move || {
@@ -175,7 +175,7 @@ fn text_with_lone_surrogates_is_an_error() {
             "{1: 'a\\ud800'}",
         ] {
             assert_eq!(walk(&eval(py, value)), expected, "{value}");
-            // The exception that Python made of it is not left behind.
+            // No exception of Python is left set.
             assert!(PyErr::take(py).is_none());
         }
     });

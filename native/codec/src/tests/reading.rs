@@ -1,5 +1,4 @@
-//! Reads of other things than one value: arguments, keyword arguments, names, views; and
-//! the text of a term in an error.
+//! Tests of arguments, keyword arguments, names and views, and of the text of a term in an error.
 
 use pyo3::prelude::*;
 use pyo3::types::PyMemoryView;
@@ -18,7 +17,7 @@ fn arguments_are_the_items_of_a_list() {
         let arguments = read_arguments(py, &mut reader(&bytes), &never).unwrap();
         let arguments: Vec<_> = arguments.iter().map(repr).collect();
         assert_eq!(arguments, ["1", "[2]", "'a'"]);
-        // A list of bytes is one as well.
+        // A list that is encoded as bytes.
         let arguments = read_arguments(py, &mut reader(&[131, 107, 0, 2, 7, 8]), &never).unwrap();
         assert_eq!(arguments.len(), 2);
         for (bytes, text) in [
@@ -36,7 +35,7 @@ fn arguments_are_the_items_of_a_list() {
 #[test]
 fn keyword_arguments_have_names() {
     attached(|py| {
-        // An atom, a binary, and an atom that is a constant elsewhere.
+        // Keys: an atom, a binary, and an atom that is a constant as a value.
         let bytes = b"\x83t\0\0\0\x03w\x01aa\x01m\0\0\0\x01bw\x04nonew\x04truea\x03";
         let kwargs = read_kwargs(py, &mut reader(bytes), &never).unwrap();
         assert_eq!(repr(&kwargs), "{'a': 1, 'b': None, 'true': 3}");
@@ -109,7 +108,7 @@ fn the_text_of_a_term_is_its_beginning() {
     attached(|py| {
         let long = "{1: 'v', 1.0 + 0.5: list(range(10**5)), True + 1: -2**70, (): b'\\xff' * 300}";
         let mut bytes = encode(&eval(py, long)).unwrap();
-        // One more entry, with a key that is there.
+        // Adds an entry, with a key that the map has already.
         bytes[5] += 1;
         bytes.extend([97, 1, 106]);
         let error = decoded(py, &bytes).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Objects to the external term format and back; and the bytes in between, where they are pinned.
+//! Tests that encode objects and decode them again, and tests of the encoded bytes.
 
 use super::{attached, decoded, encode, eval, failure, repr};
 
@@ -104,7 +104,7 @@ fn a_value_with_another_form_comes_back_in_it() {
     });
 }
 
-/// The same as `term_to_binary` writes.
+/// Checks that a value has the same bytes as `term_to_binary` writes.
 #[test]
 fn the_bytes_of_a_value_are_those_of_the_beam() {
     let values: [(&str, &[u8]); 16] = [
@@ -163,7 +163,7 @@ fn two_keys_that_become_one_are_an_error() {
         ] {
             assert_eq!(failure(encode(&eval(py, value))), collision, "{value}");
         }
-        // Neither of these.
+        // The keys of these become different terms.
         for value in ["{1: 1, 1.5: 2, True + 1: 3}", "{'true': 1, True: 2}"] {
             assert!(encode(&eval(py, value)).is_ok(), "{value}");
         }

@@ -1,5 +1,5 @@
-//! The parts of the walk that are rare, or make Python objects on the way. Called by the walk,
-//! attached, with an object that is held. A garbage collection may run here.
+//! The conversions that are rare, or make Python objects. Called by the walk, attached, with an object
+//! that is held. A garbage collection, and so any finalizer, may run here.
 
 use pyo3::ffi;
 use pyo3::intern;
@@ -15,6 +15,8 @@ use crate::opaque::Term;
 use crate::python_ffi::type_name;
 
 impl<'py, W: Writer> Walk<'_, 'py, W> {
+    /// Checks the limit of terms, and calls `must_stop`.
+    ///
     /// # Safety
     /// Attached, and a live object.
     #[cold]
@@ -31,11 +33,13 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         Ok(())
     }
 
+    /// Writes an integer of a subclass of `int`, or one that is no `i64`.
+    ///
     /// # Safety
     /// Attached, and a live `int`.
     pub(super) unsafe fn integer(&mut self, number: *mut ffi::PyObject) -> Written {
         let mut overflow = 0;
-        // SAFETY: an int: no conversion is called.
+        // SAFETY: an int, so its `__index__` is not called.
         unsafe {
             let small = ffi::PyLong_AsLongLongAndOverflow(number, &mut overflow);
             if overflow == 0 {
@@ -46,13 +50,13 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         }
     }
 
-    /// Writes an object of any other type than those of the walk itself.
+    /// Writes an object of a type that the walk itself does not convert.
     pub(super) fn rare(&mut self, object: &Bound<'py, PyAny>) -> Written {
         if object.is_instance_of::<PySet>() || object.is_instance_of::<PyFrozenSet>() {
-            // SAFETY: attached, and held.
+            // SAFETY: attached, and `object` is held by the caller.
             unsafe { self.within(object.as_ptr(), |walk| walk.set(object)) }
         } else if let Ok(array) = object.cast::<PyByteArray>() {
-            // SAFETY: nothing runs that could change the array while its bytes are copied.
+            // SAFETY: no code that could change the array runs while its bytes are copied.
             self.binary(unsafe { array.as_bytes() }, None)
         } else if object.is_instance_of::<PyMemoryView>() {
             let bytes = object.call_method0(intern!(object.py(), "tobytes"))?;
@@ -65,8 +69,9 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         }
     }
 
+    /// Writes a set as a list.
     fn set(&mut self, set: &Bound<'py, PyAny>) -> Written {
-        // A subclass may override iteration: the base class's own is asked.
+        // A subclass may override `__iter__`: that of the base class is called.
         let py = set.py();
         let class = if set.is_instance_of::<PySet>() {
             py.get_type::<PySet>()
@@ -74,35 +79,36 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
             py.get_type::<PyFrozenSet>()
         };
         let items = PyList::empty(py);
-        let own = class.call_method1(intern!(py, "__iter__"), (set,))?;
-        items.call_method1(intern!(py, "extend"), (own,))?;
-        // SAFETY: a list that is held here.
+        let iterator = class.call_method1(intern!(py, "__iter__"), (set,))?;
+        items.call_method1(intern!(py, "extend"), (iterator,))?;
+        // SAFETY: attached, and a list that `items` holds.
         unsafe { self.list(items.as_ptr()) }
     }
 
+    /// Writes an integer that is no `i64`.
     #[cold]
     pub(super) fn big_integer(&mut self, number: &Bound<'py, PyAny>, negative: bool) -> Written {
         let digits = magnitude(number)?;
         let digits = digits.cast::<PyBytes>().map_err(PyErr::from)?.as_bytes();
-        // A big integer stands on the heap of the BEAM, among the other terms.
+        // A big integer takes memory on the heap of the BEAM, as other terms do.
         self.terms += digits.len() / LIST_CELL;
         self.writer.big_integer(negative, digits)
     }
 
-    /// The error of a text with lone surrogates, which Python has just raised.
+    /// Makes the error of a text with lone surrogates, and clears the exception that Python has set.
     #[cold]
     pub(super) fn surrogates(&self, text: &Bound<'py, PyAny>) -> Stop {
-        // SAFETY: attached.
+        // SAFETY: attached, and no argument.
         unsafe { ffi::PyErr_Clear() };
         let text = text.cast::<PyString>().map(|text| text.to_string_lossy());
         Error::unconvertible(Why::NotUnicode, text.unwrap_or_default()).into()
     }
 }
 
-/// The little-endian magnitude of an integer, as `bytes`.
+/// Returns the little-endian magnitude of an integer, as `bytes`.
 fn magnitude<'py>(number: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>, Stop> {
     let py = number.py();
-    // Subclasses may override these: the methods of `int` itself are called.
+    // A subclass may override these methods: those of `int` are called.
     let int = py.get_type::<PyInt>();
     let magnitude = int.call_method1(intern!(py, "__abs__"), (number,))?;
     let bits: usize = int

@@ -1,4 +1,4 @@
-//! The decoder as a [`Reader`]. Called by `read`, attached.
+//! The decoder as a [`Reader`]. Called by `read`, attached; runs no Python code and blocks on nothing.
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
@@ -13,22 +13,27 @@ use crate::opaque::Term;
 use crate::read::{Constant, Fallible, Kind, Reader, Tag, integer};
 use crate::view::ByteOwner;
 
-/// A list, in part.
+/// The iteration of a list.
 pub struct List {
+    /// Items that were not reached yet.
     left: usize,
     length: usize,
     form: Form,
 }
 
+/// The encoding of a list.
 enum Form {
+    /// `NIL`.
     Empty,
+    /// `STRING`: bytes without tags.
     Bytes,
-    /// With a tail.
+    /// `LIST`: terms, and a tail.
     Cells,
 }
 
-/// A tuple or a map: elements or entries that have not been come to.
+/// The iteration of a tuple or a map.
 pub struct Elements {
+    /// Entries of a map that were not reached yet; all elements of a tuple.
     left: usize,
 }
 
@@ -156,12 +161,12 @@ impl Reader for Decoder<'_> {
             NIL => (0, Form::Empty),
             STRING => {
                 let length = self.cursor.short()?;
-                self.owe(length)?;
+                self.expect(length)?;
                 (length, Form::Bytes)
             }
             _ => {
                 let length = self.cursor.word()?;
-                self.owe(length.saturating_add(1))?;
+                self.expect(length.saturating_add(1))?;
                 (length, Form::Cells)
             }
         };
@@ -182,7 +187,7 @@ impl Reader for Decoder<'_> {
             return false;
         }
         list.left -= 1;
-        self.come_to_next();
+        self.advance();
         self.is_byte = matches!(list.form, Form::Bytes);
         true
     }
@@ -191,7 +196,7 @@ impl Reader for Decoder<'_> {
         if !matches!(list.form, Form::Cells) {
             return Ok(true);
         }
-        self.come_to_next();
+        self.advance();
         let is_proper = self.cursor.peek()? == NIL;
         self.cursor.at += usize::from(is_proper);
         Ok(is_proper)
@@ -202,7 +207,7 @@ impl Reader for Decoder<'_> {
             SMALL_TUPLE => usize::from(self.cursor.byte()?),
             _ => self.cursor.word()?,
         };
-        self.owe(left)?;
+        self.expect(left)?;
         Ok(Elements { left })
     }
 
@@ -225,22 +230,22 @@ impl Reader for Decoder<'_> {
             return None;
         };
         self.cursor.at = start;
-        self.come_to_next();
-        self.come_to_next();
+        self.advance();
+        self.advance();
         Some(tag)
     }
 
     fn next_element(&mut self, _tuple: &mut Elements) {
-        self.come_to_next();
+        self.advance();
     }
 
     fn open_map(&mut self) -> Fallible<Elements> {
-        // Keyword arguments are opened without a look at the kind.
+        // `read_kwargs` opens a map without a call of `kind`.
         if self.cursor.byte()? != MAP {
             return self.cursor.malformed("not a map");
         }
         let left = self.cursor.word()?;
-        self.owe(left.saturating_mul(2))?;
+        self.expect(left.saturating_mul(2))?;
         Ok(Elements { left })
     }
 
@@ -253,24 +258,24 @@ impl Reader for Decoder<'_> {
             return false;
         }
         map.left -= 1;
-        self.come_to_next();
+        self.advance();
         true
     }
 
     fn next_entry_value(&mut self, _map: &mut Elements) {
-        self.come_to_next();
+        self.advance();
     }
 
     fn mark(&self) -> Self::Mark {
-        (self.cursor.at, self.owed, self.is_byte)
+        (self.cursor.at, self.unread, self.is_byte)
     }
 
     fn rewind(&mut self, mark: Self::Mark) {
-        (self.cursor.at, self.owed, self.is_byte) = mark;
+        (self.cursor.at, self.unread, self.is_byte) = mark;
     }
 }
 
-/// A big integer that is an `i64`; `None` for any other.
+/// Returns a big integer that is an `i64`; `None` for any other.
 fn small(is_negative: bool, magnitude: &[u8]) -> Option<i64> {
     let mut bytes = [0; 8];
     bytes.get_mut(..magnitude.len())?.copy_from_slice(magnitude);
