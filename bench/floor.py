@@ -1,5 +1,8 @@
-"""The cost of the same work in Python alone, without Erlang: no call can be cheaper than that.
-`make bench` asks for one batch at a time, so as to take turns with the other measurements."""
+"""Measures the same work in Python alone, without Erlang: no call can be cheaper than that.
+
+`make bench` runs this program behind a port, and requests one batch of measurements at a time, in
+turn with its own.
+"""
 
 import struct
 import sys
@@ -21,22 +24,22 @@ _WORK = {
 
 
 def _times(name: str, repeat: int, number: int) -> list[float]:
-    """Nanoseconds of one run, `repeat` of them, each the mean of `number`."""
+    """Return `repeat` figures: nanoseconds of one run, as the mean of `number` runs."""
     statement, names = _WORK[name]
-    # `timeit` turns the collector off, and a worker has it on.
+    # `timeit` disables the garbage collector, which is enabled on a worker.
     timer = timeit.Timer(statement, setup="import gc; gc.enable()", globals=dict(names))
     return [seconds * 1e9 / number for seconds in timer.repeat(repeat, number)]
 
 
 def _resident() -> int:
-    """The resident bytes of this process."""
+    """Return the resident bytes of this process."""
     with open("/proc/self/status", encoding="ascii") as status:
         line = next(line for line in status if line.startswith("VmRSS:"))
     return int(line.split()[1]) * 1024
 
 
 def _thread_bytes(count: int) -> float:
-    """The resident bytes of a thread that waits for ever."""
+    """Return the resident bytes of a thread that waits: the mean of `count` threads."""
     held = threading.Lock()
     held.acquire()
     before = _resident()
@@ -46,7 +49,7 @@ def _thread_bytes(count: int) -> float:
 
 
 def _serve(orders: BinaryIO, answers: BinaryIO) -> None:
-    """Answers `NAME REPEAT NUMBER` with doubles until the port is closed."""
+    """Read requests `NAME REPEAT NUMBER` and write doubles, until the port is closed."""
     while header := orders.read(4):
         name, repeat, number = orders.read(*struct.unpack(">I", header)).decode().split()
         if name == "threads":

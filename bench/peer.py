@@ -1,5 +1,7 @@
-"""The alternative: a python3 behind a port that reads external terms, evaluates and answers.
-`make bench` shows its figures beside ours."""
+"""The alternative to the NIF: a python3 behind a port, which reads and writes external terms.
+
+`make bench` runs this program, and shows its figures beside those of `erlang_python`.
+"""
 
 import importlib
 import struct
@@ -10,13 +12,13 @@ import erlang  # erlang_py, see requirements-bench.txt
 
 
 def _text(term: object) -> str:
-    """The text of an atom or a binary."""
+    """Return the text of an atom or a binary."""
     value = getattr(term, "value", term)
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _answer(order: tuple) -> object:
-    """The result of {eval, Code}, {call, Module, Function, Args} or {same, Value}."""
+    """Return the result of {eval, Code}, {call, Module, Function, Args} or {same, Value}."""
     kind = _text(order[0])
     if kind == "eval":
         return eval(_text(order[1]))
@@ -29,7 +31,7 @@ def _answer(order: tuple) -> object:
 
 
 def _serve(orders: BinaryIO, answers: BinaryIO) -> None:
-    """Answers until the port is closed; packets have four bytes of length."""
+    """Answer requests until the port is closed; a packet begins with four bytes of length."""
     while header := orders.read(4):
         packet = orders.read(*struct.unpack(">I", header))
         answer = erlang.term_to_binary(_answer(erlang.binary_to_term(packet)))

@@ -1,5 +1,8 @@
-"""Draws the results of `make bench`: for each group, the distance of each figure from its target,
-and the spread of the times. Both on logarithmic scales: the rows are of very different size."""
+"""Draws the results of `make bench`: `make bench-plot` passes a JSON file of each group.
+
+One chart shows the ratio of each figure to its target, the other the spread of the times. Both
+scales are logarithmic, since the figures have very different sizes.
+"""
 
 import json
 import sys
@@ -15,25 +18,25 @@ _ROW_INCHES = 0.34
 
 
 def _closeness(row: dict) -> float | None:
-    """The judged figure as a part of its target: at most 1 is ok, whichever way it is judged."""
+    """Return the ratio of a figure to its target, or the reverse, so that at most 1 is ok."""
     kind, limit = row["limit_kind"], row["limit"]
     if kind is None:
         return None
     figure = row["ratio"] if kind in ("ratio", "least_ratio") else row["value"]
     if kind in ("most", "ratio"):
-        # A target of nothing has no part; nor has a difference that noise made negative.
+        # A target of 0 has no ratio, nor has a difference that noise has made negative.
         return figure / limit if limit and figure > 0 else None
     return limit / figure if figure else None
 
 
 def _label(row: dict) -> str:
-    """The name with the floor, without which a ratio says nothing."""
+    """Return the name of a row; for a ratio also that of the floor, which is its denominator."""
     floor = f" / {row['floor']}" if row["limit_kind"] in ("ratio", "least_ratio") else ""
     return row["name"].strip() + floor
 
 
 def _plot_targets(axes: pyplot.Axes, rows: list[dict]) -> None:
-    """One bar for each row that has a target."""
+    """Draw one bar for each row that has a target."""
     bars = [(row, part) for row in rows if (part := _closeness(row)) is not None]
     axes.barh(range(len(bars)), [part for _, part in bars],
               color=[_COLOURS[row["verdict"]] for row, _ in bars])
@@ -48,11 +51,11 @@ def _plot_targets(axes: pyplot.Axes, rows: list[dict]) -> None:
 
 
 def _plot_spread(axes: pyplot.Axes, rows: list[dict]) -> None:
-    """From the median to the longest, for each distribution once."""
+    """Draw each distribution once, from its median to its maximum."""
     spreads: dict[tuple, dict] = {}
     for row in rows:
         if row["max"] is not None and row["p50"] > 0:
-            # Several rows may judge the same times.
+            # Several rows may have targets for the same times.
             spreads.setdefault((row["unit"], row["p50"], row["max"]), row)
     labels = [f"{row['name'].strip()} [{row['unit']}]" for row in spreads.values()]
     for position, row in enumerate(spreads.values()):
@@ -70,7 +73,7 @@ def _plot_spread(axes: pyplot.Axes, rows: list[dict]) -> None:
 
 
 def _plot(file: Path) -> None:
-    """Writes the charts of one group beside its file."""
+    """Write the charts of one group beside its file."""
     rows = json.loads(file.read_text(encoding="utf-8"))
     machine = rows[0]["machine"]
     height = 2 + _ROW_INCHES * len(rows)

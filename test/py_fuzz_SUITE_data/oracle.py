@@ -1,8 +1,9 @@
-"""Says what must become of an object in Erlang and back, after docs/types.md and not the code.
+"""Predicts the conversion of an object to Erlang and back, by docs/types.md and not by the code.
 
-Runs in the namespace of build.py. `plan` builds the object of a program and foretells both ways,
-`built` returns it, and `verdict` judges what came back. The Erlang form is a tuple of a kind and
-a value, in which two forms are equal when the terms are.
+Runs in the namespace of build.py; the suite calls the functions through a context. `plan` builds
+the object of a program and predicts both conversions, `built` returns the object, and `verdict`
+compares the object that has come back. An Erlang form is a tuple of a kind and a value; two forms
+are equal if the terms are.
 """
 
 import gc
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from itertools import count
 
 _MAX_DEPTH = 1000
-# The list of arguments does not count.
+# The depth at which an argument begins: the list of arguments does not count.
 _AROUND = 0
 _serial = count()
 
@@ -18,12 +19,12 @@ Form = tuple[Any, ...]
 
 
 class Unconvertible(Exception):
-    """There is no form on the other side; the argument is the reason in docs/types.md."""
+    """An object has no form on the other side; the argument is the reason in docs/types.md."""
 
 
 @contextmanager
 def _deep() -> Iterator[None]:
-    """Room for the recursion of this file: the code under test gets Python's own limit."""
+    """Raise the recursion limit for this file; the code under test has Python's default."""
     limit = sys.getrecursionlimit()
     sys.setrecursionlimit(20_000)
     try:
@@ -33,7 +34,10 @@ def _deep() -> Iterator[None]:
 
 
 def _form(item: Any, path: set[int]) -> Form:
-    """The Erlang form of an object within others, found without asking the object itself."""
+    """The Erlang form of an object, found without a call of its methods.
+
+    `path` has the addresses of the containers around the object.
+    """
     kind = type(item)
     if issubclass(kind, bool) or item is None:
         return ("atom", {True: "true", False: "false", None: "none"}[item])
@@ -63,12 +67,12 @@ def _form(item: Any, path: set[int]) -> Form:
         form = _container_form(item, kind, path)
         path.remove(id(item))
         return form
-    # Each conversion makes a handle of its own.
+    # Each conversion makes a new handle, so no two are equal.
     return ("handle", next(_serial), item)
 
 
 def _float_form(number: float) -> Form:
-    """A float, or the atom for one that Erlang has not."""
+    """A float, or the atom for one that Erlang does not have."""
     if math.isnan(number):
         return ("atom", "nan")
     if math.isinf(number):
@@ -90,7 +94,7 @@ def _container_form(item: Any, kind: type, path: set[int]) -> Form:
 
 
 def _key(form: Form) -> Form:
-    """A form that can be a key."""
+    """A form as a hashable value, equal for forms that are the same key in Erlang."""
     kind, value = form[0], form[1]
     if kind == "map":
         return (kind, frozenset((_key(k), _key(v)) for k, v in value))
@@ -100,7 +104,7 @@ def _key(form: Form) -> Form:
 
 
 def _back(form: Form, errors: set[str], depth: int = _AROUND) -> Any:
-    """The Python form of an Erlang form; adds to `errors` what hinders it."""
+    """The Python object of an Erlang form; adds the reasons to `errors` if there is none."""
     kind, value = form[0], form[1]
     if kind == "atom":
         return {"true": True, "false": False, "none": None}.get(value, value)
@@ -125,7 +129,7 @@ def _back(form: Form, errors: set[str], depth: int = _AROUND) -> Any:
 
 
 def _back_dict(pairs: list[tuple[Form, Form]], errors: set[str], depth: int) -> dict[Any, Any]:
-    """A map as a dict; the keys are the only objects that are asked for anything."""
+    """A map as a dict; only methods of its keys are called."""
     found: dict[Any, Any] = {}
     for key_form, value_form in pairs:
         key = _back(key_form, errors, depth + 1)
@@ -145,7 +149,7 @@ def _back_dict(pairs: list[tuple[Form, Form]], errors: set[str], depth: int) -> 
 
 
 def _exact(item: Any) -> Form:
-    """An object as a value that is equal to that of another if both are built alike."""
+    """An object as a value that tells types, signs and identities apart, where `==` does not."""
     kind = type(item)
     if kind is dict:
         return ("dict", frozenset((_exact(k), _exact(v)) for k, v in item.items()))
@@ -159,7 +163,10 @@ def _exact(item: Any) -> Form:
 
 
 def plan(program: bytes | str) -> tuple[str, list[str]]:
-    """The error that the way to Erlang must have, or "ok"; those that the way back may have."""
+    """Build the object of a program.
+
+    Return the error of the conversion to Erlang, or "ok", and the possible errors of the way back.
+    """
     if isinstance(program, str):
         program = program.encode()
     _State.armed = False
@@ -180,23 +187,23 @@ def plan(program: bytes | str) -> tuple[str, list[str]]:
 
 
 def built() -> Any:
-    """What the last program built."""
+    """The object of the last program."""
     return _State.last
 
 
 def verdict(got: Any) -> str:
-    """Whether this is what must have come back."""
+    """Return "ok" if this is the object that must have come back, or a text."""
     with _deep():
         return "ok" if _exact(got) == _State.wanted else f"not what went, but a {type(got)}"
 
 
 def forget() -> None:
-    """Let go of the last program."""
+    """Drop the objects of the last program, also those in cycles."""
     _State.armed = False
     _State.last = _State.wanted = None
     gc.collect()
 
 
 def alive() -> int:
-    """How many of the objects that programs made are still there."""
+    """How many instances of _Odd are alive."""
     return _State.alive
