@@ -41,7 +41,7 @@ pub(crate) fn new_dict(py: Python<'_>, size: usize) -> PyResult<Bound<'_, PyDict
 /// # Safety
 /// Attached, and a `list`.
 pub(crate) unsafe fn list_size(list: *mut ffi::PyObject) -> isize {
-    // SAFETY: the caller's.
+    // SAFETY: attached, and a `list`, by the contract above.
     unsafe {
         #[cfg(not(feature = "abi3"))]
         return ffi::PyList_GET_SIZE(list);
@@ -55,7 +55,7 @@ pub(crate) unsafe fn list_size(list: *mut ffi::PyObject) -> isize {
 /// # Safety
 /// Attached, a `list`, and an index in it.
 pub(crate) unsafe fn list_item(list: *mut ffi::PyObject, index: isize) -> *mut ffi::PyObject {
-    // SAFETY: the caller's.
+    // SAFETY: attached, a `list`, and an index in it, by the contract above.
     unsafe {
         #[cfg(not(feature = "abi3"))]
         return ffi::PyList_GET_ITEM(list, index);
@@ -73,7 +73,7 @@ pub(crate) unsafe fn set_list_item(
     index: isize,
     item: *mut ffi::PyObject,
 ) {
-    // SAFETY: the caller's.
+    // SAFETY: attached, a new `list`, and an index in it, by the contract above.
     unsafe {
         #[cfg(not(feature = "abi3"))]
         ffi::PyList_SET_ITEM(list, index, item);
@@ -87,7 +87,7 @@ pub(crate) unsafe fn set_list_item(
 /// # Safety
 /// Attached, a `tuple`, and an index in it.
 pub(crate) unsafe fn tuple_item(tuple: *mut ffi::PyObject, index: isize) -> *mut ffi::PyObject {
-    // SAFETY: the caller's.
+    // SAFETY: attached, a `tuple`, and an index in it, by the contract above.
     unsafe {
         #[cfg(not(feature = "abi3"))]
         return ffi::PyTuple_GET_ITEM(tuple, index);
@@ -101,7 +101,7 @@ pub(crate) unsafe fn tuple_item(tuple: *mut ffi::PyObject, index: isize) -> *mut
 /// # Safety
 /// Attached, and a `float`.
 pub(crate) unsafe fn float_value(number: *mut ffi::PyObject) -> f64 {
-    // SAFETY: the caller's.
+    // SAFETY: attached, and a `float`, by the contract above.
     unsafe {
         #[cfg(not(feature = "abi3"))]
         return ffi::PyFloat_AS_DOUBLE(number);

@@ -70,7 +70,7 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
     /// Attached, and a live object. The same holds for the next four functions.
     #[inline(always)]
     unsafe fn put(&mut self, object: *mut ffi::PyObject) -> Written {
-        // SAFETY: the caller's.
+        // SAFETY: attached, and a live object, by the contract of the caller.
         unsafe {
             match self.put_plain(object) {
                 Some(written) => written,
@@ -106,7 +106,7 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
                 return None;
             }
         };
-        // SAFETY: the caller's.
+        // SAFETY: attached, and a live object, by the contract of the caller.
         Some(written.and_then(|()| unsafe { self.count(object) }))
     }
 
@@ -141,7 +141,7 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
 
     /// Returns a reference of the walk's own to an object.
     unsafe fn hold(&self, object: *mut ffi::PyObject) -> Bound<'py, PyAny> {
-        // SAFETY: the caller's.
+        // SAFETY: attached, and a live object, by the contract of the caller.
         unsafe { Bound::from_borrowed_ptr(self.py, object) }
     }
 
@@ -152,7 +152,7 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         if self.terms < self.next_check {
             return Ok(());
         }
-        // SAFETY: the caller's.
+        // SAFETY: attached, and a live object, by the contract of the caller.
         unsafe { self.check(object) }
     }
 
@@ -194,7 +194,7 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         container: *mut ffi::PyObject,
         inside: impl FnOnce(&mut Self) -> Written,
     ) -> Written {
-        // SAFETY: the caller's.
+        // SAFETY: attached, and a live object, by the contract of the caller.
         let held = unsafe { self.hold(container) };
         let is_same = |outer: &Bound<'_, PyAny>| outer.as_ptr() == container;
         if self.path.iter().any(is_same) {
@@ -273,7 +273,7 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
     /// any other object.
     #[inline(always)]
     unsafe fn put_or_hold(&mut self, object: *mut ffi::PyObject, first: usize) -> Written {
-        // SAFETY: the caller's.
+        // SAFETY: attached, and a live object, by the contract of the caller.
         unsafe {
             if self.entries.len() == first
                 && let Some(written) = self.put_plain(object)

@@ -22,7 +22,7 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
     #[cold]
     pub(super) unsafe fn check(&mut self, object: *mut ffi::PyObject) -> Written {
         if self.terms > MAX_TERMS {
-            // SAFETY: the caller's.
+            // SAFETY: attached, and a live object, by the contract above.
             let object = unsafe { self.hold(object) };
             return unconvertible(Why::TooLarge, type_name(&object));
         }
