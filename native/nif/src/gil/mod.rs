@@ -1,19 +1,24 @@
-//! Whose turn it is to run Python.
+//! GIL turns: which worker may attach next.
 //!
-//! One thread runs Python at a time. The GIL sees to that, but dearly: every thread that wants it
-//! wakes up, goes to sleep on it again, and is woken by a timer. Here a worker that is called while
-//! another has the turn goes on sleeping, and whoever has the turn hands it on, with one system
-//! call, when it runs out of work or its slice is over. The last one keeps it and spins for a
-//! moment: so one thread at most spins, and it passes on the calls that come meanwhile.
+//! One thread runs Python at a time. The GIL makes sure of that, but at a cost: every thread that
+//! wants it wakes up, sleeps on its condition variable, and is woken by a timer. Here a worker that
+//! is called while another holds the turn stays parked, and the holder passes the turn on, with one
+//! system call, when it has no work or its slice is over. A holder without work and without waiters
+//! keeps the turn and spins for a moment: so at most one thread spins, and it sees the calls that
+//! come meanwhile.
 //!
-//! The turn is advice: nothing is wrong if two threads think they have it, or none, since the GIL
-//! is what protects Python. So it is taken away from a worker whose job lasts, which may well be
-//! asleep without the GIL. Go's scheduler does the same for threads in system calls (`sysmon` and
+//! The turn is advice: nothing breaks if two threads think that they hold it, or none, since the
+//! GIL protects Python. So the monitor may take the turn from a worker whose job lasts, which may
+//! sleep without the GIL. Go's scheduler does the same for threads in system calls (`sysmon` and
 //! `retake` in `runtime/proc.go`).
 //!
-//! Scheduler threads and workers call; workers rest, detached. Whoever adds work adds it first and
-//! calls then; whoever rests says so first and looks for work then, with a fence in between. The
-//! lock is held for a few instructions.
+//! A worker is parked, or holds the turn and works, or holds it and spins, or works without it;
+//! `docs/internals/gil.md` draws the states and argues that no call is lost. In short: a submitter
+//! adds work first and calls then; a worker declares that it is parked first and looks for work
+//! then, with a fence in between on both sides.
+//!
+//! Called on scheduler threads (`call`, `call_one`, which never block) and on workers, which park
+//! detached. The lock is held for a few instructions, never while attaching.
 
 mod park;
 mod preempt;
@@ -31,38 +36,40 @@ use py_engine::lock::lock;
 pub(crate) use park::GilTurn;
 pub(crate) use worker_handle::{IdleWorkers, WorkerHandle, WorkerWaker};
 
-/// One interpreter, one GIL.
+/// The scheduler of the one interpreter's GIL.
 static GIL: GilScheduler = GilScheduler::new();
 
-/// Work that any of a idle_workers may do.
+/// A queue of work that any worker of it may do. The scheduler calls the methods, also under its
+/// lock, so they take no lock.
 pub(crate) trait RunQueue: Send + Sync {
+    /// Returns `true` if a worker that looks at the queue finds something to do.
     fn has_work(&self) -> bool;
     fn idle_workers(&self) -> &IdleWorkers;
 }
 
 enum Waiter {
     WorkerHandle(Arc<WorkerHandle>),
-    /// Any idle worker of it.
+    /// Any idle worker of this queue.
     RunQueue(Arc<dyn RunQueue>),
 }
 
 struct GilScheduler {
     state: Mutex<State>,
-    /// How many wait, to be looked at without the lock.
+    /// The length of `waiters`, to be read without the lock.
     waiting: AtomicUsize,
-    /// The queue of the holder, to be compared without the lock.
+    /// The address of the holder's queue, to be compared without the lock.
     queue: AtomicPtr<()>,
-    /// The monitor sleeps, or is about to.
+    /// The monitor sleeps, or is about to: adding a waiter has to wake it.
     is_unwatched: AtomicBool,
 }
 
 struct State {
     holder: Option<Arc<WorkerHandle>>,
-    /// What the holder serves, unless it is alone.
+    /// The run queue that the holder serves; `None` if the holder serves a lease.
     queue: Option<Arc<dyn RunQueue>>,
-    /// First come, first served.
+    /// The waiters for the turn, first come first served.
     waiters: VecDeque<Waiter>,
-    /// The monitor, while it sleeps.
+    /// The monitor's thread, while it sleeps.
     monitor: Option<Thread>,
 }
 
@@ -71,12 +78,14 @@ pub(crate) fn start() -> io::Result<()> {
     preempt::start(&GIL)
 }
 
-/// There is work for this worker. Never blocks.
+/// Wakes this worker, or queues it for the turn: there is work for it. Called on any thread after
+/// the work was added; never blocks.
 pub(crate) fn call(worker: &Arc<WorkerHandle>) {
     worker.gil.call(worker);
 }
 
-/// There is work for one of the workers of this queue. Never blocks.
+/// Wakes a worker of this queue, or queues the queue for the turn: there is work in it. Called on
+/// any thread after the work was added; never blocks.
 pub(crate) fn call_one<D: RunQueue + 'static>(queue: &Arc<D>) {
     GIL.call_one(queue);
 }
@@ -127,7 +136,7 @@ impl GilScheduler {
         let woken = if state.serves(&**queue) {
             self.wake_monitor(&mut state)
         } else if idle_workers.waits.load(Ordering::SeqCst) || idle_workers.idle().is_empty() {
-            // Those who are busy look for work before they rest.
+            // No worker is idle: each looks at the queue before it parks.
             None
         } else if state.holder.is_none() {
             let queue = Arc::clone(queue) as Arc<dyn RunQueue>;
@@ -141,15 +150,15 @@ impl GilScheduler {
         wake(woken);
     }
 
-    /// Returns the monitor if it has to be woken.
+    /// Adds a waiter. Returns the monitor's thread if the caller has to wake it.
     fn enqueue(&self, state: &mut State, waiter: Waiter) -> Option<Thread> {
         state.waiters.push_back(waiter);
         self.count(state);
         self.wake_monitor(state)
     }
 
-    /// Returns the monitor if it sleeps, and the holder might be stuck: one that spins sees who
-    /// comes.
+    /// Returns the monitor's thread if the caller has to wake it: the monitor sleeps, and the
+    /// holder might be stuck. A holder that spins sees a new waiter itself.
     fn wake_monitor(&self, state: &mut State) -> Option<Thread> {
         let spins = |holder: &Arc<WorkerHandle>| holder.spins.load(Ordering::SeqCst);
         if state.holder.as_ref().is_some_and(spins) {
@@ -159,7 +168,7 @@ impl GilScheduler {
         state.monitor.take()
     }
 
-    /// Gives the turn to a worker, which has to be woken.
+    /// Grants the turn to a worker. Returns its thread, which the caller has to wake.
     fn grant(
         &self,
         state: &mut State,
@@ -173,8 +182,9 @@ impl GilScheduler {
         worker.thread.clone()
     }
 
+    /// Grants the turn to an idle worker of a queue; `None` if there is no idle worker.
     fn grant_one(&self, state: &mut State, queue: &Arc<dyn RunQueue>) -> Option<Thread> {
-        // The last that went idle has the warmest caches.
+        // The worker that went idle last has the warmest caches.
         let worker = queue.idle_workers().idle().pop()?;
         Some(self.grant(state, &worker, Some(Arc::clone(queue))))
     }
@@ -187,7 +197,8 @@ impl GilScheduler {
         state.queue = queue;
     }
 
-    /// Takes the turn from its holder, and gives it to the next, who has to be woken, or to nobody.
+    /// Takes the turn from its holder, and grants it to the first waiter. Returns the thread of
+    /// that worker, which the caller has to wake, or `None` if there is no waiter.
     fn pass_on(&self, state: &mut State) -> Option<Thread> {
         if let Some(holder) = state.holder.take() {
             holder.is_holder.store(false, Ordering::SeqCst);
@@ -213,8 +224,8 @@ impl GilScheduler {
         next
     }
 
-    /// As `pass_on`, from a holder who will not look at its queue again, being stuck or gone: others
-    /// can do what is left there.
+    /// Passes the turn on from a holder that will not look at its queue again, because it is stuck
+    /// or ends: the queue becomes a waiter, so that other workers do the work in it.
     fn retake(&self, state: &mut State) -> Option<Thread> {
         if let Some(queue) = state.queue.take()
             && !queue.idle_workers().waits.swap(true, Ordering::SeqCst)
@@ -224,8 +235,9 @@ impl GilScheduler {
         self.pass_on(state)
     }
 
-    /// Whether anybody waits but those of `own`, who has the turn and looks for work next.
-    fn others_wait(&self, own: Option<&dyn RunQueue>) -> bool {
+    /// Returns `true` if there is a waiter other than `served`, the queue of the holder, which
+    /// looks at it next. Drops waiting queues without work.
+    fn others_wait(&self, served: Option<&dyn RunQueue>) -> bool {
         if self.waiting.load(Ordering::SeqCst) == 0 {
             return false;
         }
@@ -236,8 +248,8 @@ impl GilScheduler {
             let waits = &queue.idle_workers().waits;
             waits.store(false, Ordering::SeqCst);
             fence(Ordering::SeqCst);
-            let is_own = own.is_some_and(|own| ptr::addr_eq(own, &**queue));
-            let stays = !is_own && queue.has_work();
+            let is_served = served.is_some_and(|served| ptr::addr_eq(served, &**queue));
+            let stays = !is_served && queue.has_work();
             waits.store(stays, Ordering::SeqCst);
             stays
         };
@@ -260,7 +272,7 @@ impl State {
     fn serves(&self, queue: &dyn RunQueue) -> bool {
         self.queue
             .as_ref()
-            .is_some_and(|own| ptr::addr_eq(&**own, queue))
+            .is_some_and(|served| ptr::addr_eq(&**served, queue))
     }
 }
 

@@ -1,4 +1,7 @@
-//! What a worker knows of its own gil, and how it waits for the next.
+//! The worker's part of a GIL turn: when it may go on, and how it parks until it is called.
+//!
+//! Called by the worker itself. Only `park` blocks, detached; the scheduler's lock is held for a
+//! few instructions.
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
@@ -7,40 +10,43 @@ use std::time::{Duration, Instant};
 
 use super::{GIL, GilScheduler, IdleWorkers, RunQueue, WorkerHandle, wake};
 
-/// Others may wait so long while a worker goes on. A caller that has just had its answer is
-/// often back in two microseconds: serving it again saves waking another thread.
+/// How long a worker may go on while others wait. A caller that has just had its answer often calls
+/// again within two microseconds: serving it again saves waking another thread.
 const SLICE: Duration = Duration::from_micros(100);
-/// Jobs between two looks at the clock, which takes as long as a tenth of a small job.
-const JOBS: u32 = 4;
-/// A spin lasts as long as the pauses between calls have made worth while, between these two.
+/// Jobs between two looks at the clock; a look takes as long as a tenth of a small job.
+const JOBS_PER_LOOK: u32 = 4;
+/// The bounds of a spin. Within them its length follows the pauses between the last calls.
 const MIN_SPIN: Duration = Duration::from_micros(1);
 const MAX_SPIN: Duration = Duration::from_micros(50);
-/// The longest while others wait.
-const MAX_WAIT: Duration = Duration::from_micros(5);
+/// The bound of a spin while others wait.
+const MAX_SPIN_OF_OTHERS: Duration = Duration::from_micros(5);
 
 pub(crate) struct GilTurn {
     worker: Arc<WorkerHandle>,
+    /// The begin of the current slice.
     since: Instant,
     /// Jobs begun since the last look at the clock.
     jobs: u32,
-    /// The turn has come and no job has begun since. One may, even if it was taken away meanwhile.
+    /// The turn was granted and no job has begun since. One job may begin, even if the monitor has
+    /// taken the turn meanwhile.
     is_fresh: bool,
-    patience: Duration,
+    /// How long the next spin lasts: doubled by a spin that meets a call, halved by one in vain.
+    spin_time: Duration,
 }
 
 impl GilTurn {
-    /// Of the calling thread, which does not have it yet.
+    /// Makes the turn of the calling thread, which does not hold it yet.
     pub(crate) fn new() -> Self {
-        Self::among(&GIL)
+        Self::with_scheduler(&GIL)
     }
 
-    pub(super) fn among(gil: &'static GilScheduler) -> Self {
+    pub(super) fn with_scheduler(gil: &'static GilScheduler) -> Self {
         Self {
             worker: WorkerHandle::new(gil),
             since: Instant::now(),
             jobs: 0,
             is_fresh: false,
-            patience: MAX_SPIN,
+            spin_time: MAX_SPIN,
         }
     }
 
@@ -48,8 +54,8 @@ impl GilTurn {
         &self.worker
     }
 
-    /// Whether the next job may begin at once. If not, `rest` comes first, detached, which also
-    /// gives threads that are no workers their chance at the GIL.
+    /// Returns `true` if the next job may begin at once. If not, the worker has to `park`,
+    /// detached, which also lets threads that are no workers take the GIL.
     pub(crate) fn may_continue(&mut self) -> bool {
         if self.is_fresh {
             return true;
@@ -57,14 +63,15 @@ impl GilTurn {
         if !self.worker.is_holder() {
             return false;
         }
-        if self.jobs < JOBS {
+        if self.jobs < JOBS_PER_LOOK {
             return true;
         }
         self.jobs = 0;
         self.since.elapsed() < SLICE
     }
 
-    /// This worker does other work than that of its queue from here on.
+    /// Declares that the worker does not serve `queue` any more: it serves a lease now, or waits in
+    /// the middle of a job. Other workers are called for the work that is left there.
     pub(crate) fn leave_queue<D: RunQueue + 'static>(&self, queue: &Arc<D>) {
         let gil = self.worker.gil;
         let mut state = gil.lock();
@@ -77,8 +84,7 @@ impl GilTurn {
         }
     }
 
-    /// The next may have the turn, though this worker goes on: it waits for other things than the
-    /// turn, as an event loop does.
+    /// Passes the turn on, though the worker does not park: it is about to block in its event loop.
     pub(crate) fn yield_turn(&mut self) {
         self.is_fresh = false;
         if self.worker.is_holder() {
@@ -88,25 +94,26 @@ impl GilTurn {
         }
     }
 
-    /// A job begins.
+    /// Counts a job that begins, for the slice and for the monitor.
     pub(crate) fn begin(&mut self) {
         self.is_fresh = false;
         self.jobs += 1;
-        // Written here only.
+        // No other thread writes the counter.
         let begun = self.worker.begun.load(Ordering::Relaxed);
         self.worker.begun.store(begun + 1, Ordering::Relaxed);
     }
 
-    /// Returns when it is this worker's turn, in general with work. Blocks, so detached. Meanwhile
-    /// the worker is called by its queue, or by its worker if it has no queue.
+    /// Parks until the turn is granted to this worker, in general because there is work; returns at
+    /// once if the worker may keep the turn. Blocks, so it is called detached. Meanwhile `call_one`
+    /// wakes a worker that serves `queue`, and `call` one without a queue.
     pub(crate) fn park<D: RunQueue + 'static>(
         &mut self,
         queue: Option<&Arc<D>>,
         has_work: impl Fn() -> bool,
     ) {
-        if !self.stays(queue.map(|queue| &**queue as &dyn RunQueue), &has_work) {
+        if !self.keeps_turn(queue.map(|queue| &**queue as &dyn RunQueue), &has_work) {
             let start = Instant::now();
-            self.leave(queue.map(|queue| queue.idle_workers()));
+            self.pass_turn(queue.map(|queue| queue.idle_workers()));
             fence(Ordering::SeqCst);
             if has_work() {
                 match queue {
@@ -119,37 +126,38 @@ impl GilTurn {
             }
             self.since = Instant::now();
             if self.since - start < MAX_SPIN {
-                // A longer spin would have met this call.
-                self.patience = MAX_SPIN;
+                // The longest spin would have met this call.
+                self.spin_time = MAX_SPIN;
             }
         }
         self.jobs = 0;
         self.is_fresh = true;
     }
 
-    /// Keeps the turn: there is work, or will be in a moment.
-    fn stays(&mut self, queue: Option<&dyn RunQueue>, has_work: &impl Fn() -> bool) -> bool {
+    /// Returns `true` if the worker keeps the turn: it holds it, and there is work, or a spin has
+    /// met some.
+    fn keeps_turn(&mut self, queue: Option<&dyn RunQueue>, has_work: &impl Fn() -> bool) -> bool {
         let gil = self.worker.gil;
         if !self.worker.is_holder() {
             return false;
         }
         if gil.others_wait(queue) {
             return self.since.elapsed() < SLICE
-                && self.spin(self.patience.min(MAX_WAIT), has_work)
+                && self.spin(self.spin_time.min(MAX_SPIN_OF_OTHERS), has_work)
                 && self.worker.is_holder();
         }
         if !has_work() {
             self.worker.spins.store(true, Ordering::SeqCst);
             let waiting = &gil.waiting;
             let is_called = || has_work() || waiting.load(Ordering::Relaxed) > 0;
-            self.spin(self.patience, is_called);
+            self.spin(self.spin_time, is_called);
             self.worker.spins.store(false, Ordering::SeqCst);
             fence(Ordering::SeqCst);
             if !has_work() {
                 return false;
             }
             if gil.others_wait(queue) {
-                // They have left the monitor alone, since this thread was spinning.
+                // A waiter does not wake the monitor while the holder spins.
                 let monitor = gil.wake_monitor(&mut gil.lock());
                 wake(monitor);
             }
@@ -158,27 +166,27 @@ impl GilTurn {
         self.worker.is_holder()
     }
 
-    /// `true` when there is something to do within the time.
+    /// Spins for `time`; `true` as soon as `is_called` returns `true`.
     fn spin(&mut self, time: Duration, is_called: impl Fn() -> bool) -> bool {
         const LOOKS: u32 = 16;
         let start = Instant::now();
         loop {
             for _ in 0..LOOKS {
                 if is_called() {
-                    self.patience = (self.patience * 2).min(MAX_SPIN);
+                    self.spin_time = (self.spin_time * 2).min(MAX_SPIN);
                     return true;
                 }
                 std::hint::spin_loop();
             }
             if start.elapsed() > time {
-                self.patience = (self.patience / 2).max(MIN_SPIN);
+                self.spin_time = (self.spin_time / 2).max(MIN_SPIN);
                 return false;
             }
         }
     }
 
-    /// Rests from here on, and gives the turn to the next.
-    fn leave(&self, idle_workers: Option<&IdleWorkers>) {
+    /// Declares that the worker is parked, and passes its turn on.
+    fn pass_turn(&self, idle_workers: Option<&IdleWorkers>) {
         let worker = &self.worker;
         let mut state = worker.gil.lock();
         match idle_workers {
@@ -192,8 +200,8 @@ impl GilTurn {
     }
 }
 
-/// The thread ends.
 impl Drop for GilTurn {
+    /// Passes the turn on when the thread ends.
     fn drop(&mut self) {
         let worker = &self.worker;
         let mut state = worker.gil.lock();

@@ -1,6 +1,7 @@
-//! Takes the turn from a worker whose job lasts, for those who wait.
+//! The GIL monitor: takes the turn from a worker whose job lasts, for the waiters.
 //!
-//! A thread of its own, which is awake only while somebody waits, and some rounds after that.
+//! Runs on the thread `py_gil`, which is awake only while there are waiters, and some rounds after
+//! that. The monitor never attaches; it blocks only to sleep, without the lock.
 
 use std::io;
 use std::sync::Arc;
@@ -10,11 +11,13 @@ use std::time::Duration;
 
 use super::{GilScheduler, RunQueue, State, WorkerHandle, wake};
 
-/// Whoever has the turn and begins no job between two rounds loses it to those who wait.
+/// The time between two rounds. A holder that begins no job in that time loses the turn to a
+/// waiter.
 const ROUND: Duration = Duration::from_micros(250);
-/// So many rounds with nobody waiting, and the monitor sleeps until it is woken.
+/// The number of rounds without a waiter after which the monitor sleeps until it is woken.
 const QUIET_ROUNDS: u32 = 8;
 
+/// Starts the monitor. Called once for a scheduler, before any worker.
 pub(super) fn start(gil: &'static GilScheduler) -> io::Result<()> {
     let builder = thread::Builder::new().name("py_gil".to_owned());
     builder.spawn(move || run(gil)).map(|_detached| ())
@@ -40,7 +43,7 @@ fn run(gil: &GilScheduler) {
         drop(state);
         wake(woken);
         if sleeps {
-            // Woken for nothing it looks around and sleeps again.
+            // A spurious wake-up costs some quiet rounds.
             thread::park();
             (quiet_rounds, seen) = (0, None);
         } else {
@@ -49,14 +52,14 @@ fn run(gil: &GilScheduler) {
     }
 }
 
-/// Somebody might wait in vain.
+/// Returns `true` if work might wait in vain: there are waiters, or the holder's queue has work.
 fn is_needed(state: &State) -> bool {
     let has_work = |queue: &Arc<dyn RunQueue>| queue.has_work();
     !state.waiters.is_empty() || state.queue.as_ref().is_some_and(has_work)
 }
 
-/// `false` if there is something to watch after all. Said first and looked then: whoever comes
-/// looks whether somebody watches, after adding work.
+/// Declares that the monitor sleeps; `false` if there is something to watch after all. The flag is
+/// set first and the waiters are looked at then; a caller adds work first and reads the flag then.
 fn falls_asleep(gil: &GilScheduler, state: &mut State) -> bool {
     gil.is_unwatched.store(true, Ordering::SeqCst);
     fence(Ordering::SeqCst);
@@ -69,7 +72,9 @@ fn falls_asleep(gil: &GilScheduler, state: &mut State) -> bool {
     sleeps
 }
 
-/// Who it is, and at which of its jobs. An address that is used again has begun other jobs.
+/// Returns the holder's address and the number of jobs it has begun, which are equal in two rounds
+/// if the same job goes on. A new worker at a reused address differs in the number, or loses one
+/// turn.
 fn mark(worker: &Arc<WorkerHandle>) -> (usize, u64) {
     (
         Arc::as_ptr(worker).addr(),

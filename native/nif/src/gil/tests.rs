@@ -1,4 +1,5 @@
-//! No call is lost, whoever calls and whoever rests; and who is stuck holds up nobody.
+//! Tests of GIL turns on real threads: no call is lost, and a worker that is stuck holds up no
+//! other. Run by `cargo test` without a BEAM and without Python.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -8,14 +9,14 @@ use std::time::Duration;
 use super::{GilScheduler, GilTurn, IdleWorkers, RunQueue, WorkerHandle, preempt};
 
 #[derive(Default)]
-struct Table {
+struct TestQueue {
     jobs: AtomicUsize,
     done: AtomicUsize,
     closed: AtomicBool,
     idle_workers: IdleWorkers,
 }
 
-impl RunQueue for Table {
+impl RunQueue for TestQueue {
     fn has_work(&self) -> bool {
         self.jobs.load(Ordering::SeqCst) > 0 || self.closed.load(Ordering::SeqCst)
     }
@@ -25,7 +26,7 @@ impl RunQueue for Table {
     }
 }
 
-impl Table {
+impl TestQueue {
     fn take(&self) -> bool {
         let take = |jobs: usize| jobs.checked_sub(1);
         let taken = self
@@ -41,76 +42,78 @@ fn gil() -> &'static GilScheduler {
     gil
 }
 
-/// Serves a table, with the idle_workers of it or alone, until it is closed.
-fn serve(gil: &'static GilScheduler, table: &Arc<Table>, is_alone: bool) -> Arc<WorkerHandle> {
-    join(gil, table, is_alone).0
+/// Starts a worker that serves a queue until it is closed: with other workers, or alone, as a lease
+/// is served.
+fn serve(gil: &'static GilScheduler, queue: &Arc<TestQueue>, is_alone: bool) -> Arc<WorkerHandle> {
+    join(gil, queue, is_alone).0
 }
 
 fn join(
     gil: &'static GilScheduler,
-    table: &Arc<Table>,
+    queue: &Arc<TestQueue>,
     is_alone: bool,
 ) -> (Arc<WorkerHandle>, thread::JoinHandle<()>) {
-    let (tell, told) = mpsc::channel();
-    let table = Arc::clone(table);
+    let (sender, receiver) = mpsc::channel();
+    let queue = Arc::clone(queue);
     let handle = thread::spawn(move || {
-        let mut turn = GilTurn::among(gil);
-        tell.send(Arc::clone(turn.worker())).unwrap();
-        let queue = (!is_alone).then_some(&table);
+        let mut turn = GilTurn::with_scheduler(gil);
+        sender.send(Arc::clone(turn.worker())).unwrap();
+        let run_queue = (!is_alone).then_some(&queue);
         loop {
-            if turn.may_continue() && table.take() {
+            if turn.may_continue() && queue.take() {
                 turn.begin();
-                if table.jobs.load(Ordering::SeqCst) > 0 && !is_alone {
-                    gil.call_one(&table);
+                if queue.jobs.load(Ordering::SeqCst) > 0 && !is_alone {
+                    gil.call_one(&queue);
                 }
-                table.done.fetch_add(1, Ordering::SeqCst);
-            } else if table.closed.load(Ordering::SeqCst) {
-                // The next, who has to leave as well.
-                gil.call_one(&table);
+                queue.done.fetch_add(1, Ordering::SeqCst);
+            } else if queue.closed.load(Ordering::SeqCst) {
+                // The next worker has to end as well.
+                gil.call_one(&queue);
                 return;
             } else {
-                turn.park(queue, || table.has_work());
+                turn.park(run_queue, || queue.has_work());
             }
         }
     });
-    (told.recv().unwrap(), handle)
+    (receiver.recv().unwrap(), handle)
 }
 
-fn wait_for(table: &Table, done: usize) {
+fn wait_for(queue: &TestQueue, done: usize) {
     for _ in 0..10_000 {
-        if table.done.load(Ordering::SeqCst) == done {
+        if queue.done.load(Ordering::SeqCst) == done {
             return;
         }
         thread::sleep(Duration::from_millis(1));
     }
-    panic!("{} of {done}", table.done.load(Ordering::SeqCst));
+    panic!("{} of {done}", queue.done.load(Ordering::SeqCst));
 }
 
-fn close(gil: &'static GilScheduler, table: &Arc<Table>, worker: &Arc<WorkerHandle>) {
-    table.closed.store(true, Ordering::SeqCst);
+fn close(gil: &'static GilScheduler, queue: &Arc<TestQueue>, worker: &Arc<WorkerHandle>) {
+    queue.closed.store(true, Ordering::SeqCst);
     gil.call(worker);
-    gil.call_one(table);
+    gil.call_one(queue);
 }
 
-/// One caller for each worker, which calls again when it has had its answer, and now and then
-/// after a pause in which everybody falls asleep; and callers for a idle_workers.
+/// Six callers, each with a worker of its own that it calls again after every answer, and now and
+/// then after a pause in which all threads park; each of them also calls the workers of a shared
+/// queue.
 #[test]
 fn no_call_is_lost() {
     const CALLS: usize = 5_000;
     let gil = gil();
-    let idle_workers = Arc::new(Table::default());
-    let members: Vec<_> = (0..3).map(|_| serve(gil, &idle_workers, false)).collect();
+    let shared = Arc::new(TestQueue::default());
+    let members: Vec<_> = (0..3).map(|_| serve(gil, &shared, false)).collect();
     let callers: Vec<_> = (0..6)
         .map(|caller| {
-            let idle_workers = Arc::clone(&idle_workers);
+            let shared = Arc::clone(&shared);
             thread::spawn(move || {
-                let own = Arc::new(Table::default());
+                let own = Arc::new(TestQueue::default());
                 let worker = serve(gil, &own, true);
                 for call in 1..=CALLS {
                     own.jobs.fetch_add(1, Ordering::SeqCst);
                     gil.call(&worker);
-                    idle_workers.jobs.fetch_add(1, Ordering::SeqCst);
-                    gil.call_one(&idle_workers);
+                    shared.jobs.fetch_add(1, Ordering::SeqCst);
+                    gil.call_one(&shared);
                     if (call + caller * 37) % 512 == 0 {
                         thread::sleep(Duration::from_millis(5));
                     }
@@ -125,38 +128,38 @@ fn no_call_is_lost() {
     callers
         .into_iter()
         .for_each(|caller| caller.join().unwrap());
-    wait_for(&idle_workers, 6 * CALLS);
+    wait_for(&shared, 6 * CALLS);
     members
         .iter()
-        .for_each(|worker| close(gil, &idle_workers, worker));
+        .for_each(|worker| close(gil, &shared, worker));
 }
 
 #[test]
-fn who_is_stuck_loses_the_turn() {
+fn a_stuck_worker_loses_the_turn() {
     let gil = gil();
-    let table = Arc::new(Table::default());
+    let queue = Arc::new(TestQueue::default());
     let (release, released) = mpsc::channel::<()>();
     let stuck = thread::spawn(move || {
-        let mut turn = GilTurn::among(gil);
-        turn.park::<Table>(None, || true);
+        let mut turn = GilTurn::with_scheduler(gil);
+        turn.park::<TestQueue>(None, || true);
         turn.begin();
         released.recv().unwrap();
         assert!(!turn.worker().is_holder());
-        // It gets in line again like everybody.
-        turn.park::<Table>(None, || true);
+        // The worker is queued for the turn as any other.
+        turn.park::<TestQueue>(None, || true);
         assert!(turn.may_continue());
     });
     thread::sleep(Duration::from_millis(20));
-    let _members: Vec<_> = (0..2).map(|_| serve(gil, &table, false)).collect();
-    let alone = Arc::new(Table::default());
+    let _members: Vec<_> = (0..2).map(|_| serve(gil, &queue, false)).collect();
+    let alone = Arc::new(TestQueue::default());
     let worker = serve(gil, &alone, true);
     for round in 1..=100 {
-        for table in [&table, &alone] {
-            table.jobs.fetch_add(1, Ordering::SeqCst);
+        for queue in [&queue, &alone] {
+            queue.jobs.fetch_add(1, Ordering::SeqCst);
         }
-        gil.call_one(&table);
+        gil.call_one(&queue);
         gil.call(&worker);
-        wait_for(&table, round);
+        wait_for(&queue, round);
         wait_for(&alone, round);
     }
     release.send(()).unwrap();
@@ -164,16 +167,16 @@ fn who_is_stuck_loses_the_turn() {
 }
 
 #[test]
-fn all_leave_a_closed_desk() {
+fn all_workers_leave_a_closed_queue() {
     let gil = gil();
     for round in 0..200 {
-        let table = Arc::new(Table::default());
-        let members: Vec<_> = (0..3).map(|_| join(gil, &table, false)).collect();
+        let queue = Arc::new(TestQueue::default());
+        let members: Vec<_> = (0..3).map(|_| join(gil, &queue, false)).collect();
         if round % 2 == 0 {
             thread::sleep(Duration::from_micros(300));
         }
-        table.closed.store(true, Ordering::SeqCst);
-        gil.call_one(&table);
+        queue.closed.store(true, Ordering::SeqCst);
+        gil.call_one(&queue);
         for _ in 0..5_000 {
             if members.iter().all(|(_, handle)| handle.is_finished()) {
                 break;

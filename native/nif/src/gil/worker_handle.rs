@@ -1,4 +1,7 @@
-//! Those who take gil: the worker of each worker, and the workers of a queue.
+//! Handles of the workers that take GIL turns, and the list of the idle workers of a queue.
+//!
+//! Used under the scheduler's lock by the threads that call [`super::call`] and
+//! [`super::call_one`], and by the worker itself; nothing here blocks.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,28 +12,30 @@ use py_engine::lock::lock;
 
 use super::GilScheduler;
 
-/// The workers of a queue.
+/// The idle workers of a run queue.
 #[derive(Default)]
 pub(crate) struct IdleWorkers {
-    /// Used under the lock of the gil only.
+    /// Workers that are parked and serve no lease. Used under the scheduler's lock only.
     idle: Mutex<Vec<Arc<WorkerHandle>>>,
-    /// The queue is among those who wait for the turn.
+    /// The queue is among the waiters for the turn. Changes under the scheduler's lock.
     pub(super) waits: AtomicBool,
 }
 
-/// A worker, for those who call it.
+/// A worker, as the threads that call it see it.
 pub(crate) struct WorkerHandle {
     pub(super) gil: &'static GilScheduler,
     pub(super) thread: Thread,
-    /// It looks for work before it rests: nobody needs to call it. Changes under the lock.
+    /// The worker looks for work before it parks, or was called: it needs no call. Changes under
+    /// the lock.
     pub(super) awake: AtomicBool,
-    /// Its turn has come. Set under the lock, taken by the worker.
+    /// The turn was granted to the worker, which is parked. Set under the lock, taken by the
+    /// worker.
     pub(super) granted: AtomicBool,
-    /// It has the turn. Changes under the lock.
+    /// The worker holds the turn. Changes under the lock.
     pub(super) is_holder: AtomicBool,
-    /// It has the turn, no work, and its eyes open.
+    /// Spinning: the worker holds the turn, has no job and polls its queue; it needs no wake-up.
     pub(super) spins: AtomicBool,
-    /// How many jobs it has begun.
+    /// How many jobs the worker has begun. Written by the worker, read by the monitor.
     pub(super) begun: AtomicU64,
 }
 
@@ -41,7 +46,7 @@ impl IdleWorkers {
 }
 
 impl WorkerHandle {
-    /// Of the calling thread.
+    /// Makes the handle of the calling thread.
     pub(super) fn new(gil: &'static GilScheduler) -> Arc<Self> {
         Arc::new(Self {
             gil,
@@ -59,7 +64,7 @@ impl WorkerHandle {
     }
 }
 
-/// Wakes a worker that waits in the middle of a job: the worker gets in line for its turn.
+/// Wakes a worker that waits in the middle of a job: the worker is queued for the turn.
 pub(crate) struct WorkerWaker(pub(crate) Arc<WorkerHandle>);
 
 impl Wake for WorkerWaker {
