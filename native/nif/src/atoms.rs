@@ -1,4 +1,5 @@
-//! The one table of atoms. No atom is ever made from user data.
+//! The one table of atoms, filled when the library is loaded. The functions run on any thread and
+//! never block. No atom is ever made from user data.
 
 rustler::atoms! {
     ok,
@@ -40,7 +41,7 @@ rustler::atoms! {
     callbacks,
     streams,
 
-    // Notes to `py_pool`.
+    // Messages to `py_pool`.
     py_lease,
     py_worker,
     py_threads,

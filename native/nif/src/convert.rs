@@ -1,5 +1,6 @@
-//! Values of jobs: terms to objects and objects to terms, for the code of a host. Runs on workers,
-//! attached; ends with `Interrupted` if the job must stop.
+//! The values of jobs: terms to objects and objects to terms. `host` and `job/callback.rs` call it
+//! for the code of a host, attached, on workers and guests. A conversion blocks on nothing,
+//! and returns `Interrupted` if the job must stop.
 
 use py_codec::etf::Encoder as External;
 use py_codec::{Stop, read, read_arguments, read_kwargs, read_name, write};
@@ -11,20 +12,21 @@ use py_engine::host::Host;
 
 use crate::atoms;
 use crate::error::{Error, Why};
-use crate::term::{TermReader, TermWriter, is_worthwhile};
+use crate::term::{TermReader, TermWriter, prefers_external};
 
-/// Bigger binaries are copied once only, as terms.
+/// The size of a binary up to which it is encoded. A bigger one would be copied twice that way, so
+/// the encoder refuses it, and the whole value is built as terms.
 const MAX_INLINE: usize = 1 << 16;
 
 /// A converted value, in the environment of a reply.
 pub(crate) struct Answer<'a> {
     pub(crate) term: Term<'a>,
-    /// The term is a binary, which the caller decodes.
+    /// The term is a binary in the external term format, which the caller decodes.
     pub(crate) is_external: bool,
     /// The environment holds much that is not part of the term: a map grows by a copied path per
     /// key, and no environment is ever garbage collected.
-    pub(crate) scattered: bool,
-    /// There is none yet: it comes when a coroutine has ended.
+    pub(crate) has_garbage: bool,
+    /// The term is a placeholder: the task of the job replies when its coroutine has ended.
     pub(crate) is_deferred: bool,
 }
 
@@ -33,7 +35,7 @@ impl<'a> Answer<'a> {
         Self {
             term,
             is_external: false,
-            scattered: false,
+            has_garbage: false,
             is_deferred: false,
         }
     }
@@ -45,7 +47,7 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// The atom that tells the receiver which form the term has.
+    /// Returns the atom by which the receiver knows the form of the term: `external` or `ok`.
     pub(crate) fn tag(&self) -> Atom {
         if self.is_external {
             atoms::external()
@@ -60,16 +62,16 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// The Erlang form of an object, for the code of `host`. Big containers are encoded, for the
-/// caller to decode: the BEAM decodes into the heap of the caller at once, in pieces that do not
-/// hold up a scheduler, and may build maps of any size there; and the GIL is held for the encoding
-/// only.
+/// Returns the Erlang form of an object, for the code of `host`. Big containers are encoded, for
+/// the caller to decode: the BEAM decodes into the heap of the caller at once, in pieces that do
+/// not hold up a scheduler, and may build maps of any size there; and the GIL is held for the
+/// encoding only.
 pub(crate) fn to_term<'a>(
     env: Env<'a>,
     object: &Bound<'_, PyAny>,
     host: &dyn Host,
 ) -> Result<Answer<'a>, Error> {
-    if !is_worthwhile(object) {
+    if !prefers_external(object) {
         return to_message(env, object, host);
     }
     let mut external = External::new(MAX_INLINE);
@@ -89,7 +91,7 @@ pub(crate) fn to_term<'a>(
     }
 }
 
-/// The Erlang form of an object as terms, for a receiver that decodes nothing.
+/// Returns the Erlang form of an object as terms, for a receiver that decodes nothing.
 pub(crate) fn to_message<'a>(
     env: Env<'a>,
     object: &Bound<'_, PyAny>,
@@ -98,10 +100,10 @@ pub(crate) fn to_message<'a>(
     let mut writer = TermWriter::new(env);
     match write(object, &mut writer, &|| host.must_stop()) {
         Ok(()) => {
-            let scattered = writer.is_scattered();
+            let has_garbage = writer.has_garbage();
             let term = writer.into_term();
             Ok(Answer {
-                scattered,
+                has_garbage,
                 ..Answer::compact(term)
             })
         }
@@ -110,7 +112,7 @@ pub(crate) fn to_message<'a>(
     }
 }
 
-/// The Python form of one term, for the code of `host`.
+/// Returns the Python form of one term, for the code of `host`.
 pub(crate) fn to_object<'py>(
     py: Python<'py>,
     term: Term<'_>,
@@ -120,7 +122,7 @@ pub(crate) fn to_object<'py>(
     Ok(read(py, &mut TermReader::new(term), &must_stop)?)
 }
 
-/// The Python forms of a list of terms, for the code of `host`.
+/// Returns the Python forms of a list of terms, for the code of `host`.
 pub(crate) fn to_arguments<'py>(
     py: Python<'py>,
     list: Term<'_>,
@@ -130,7 +132,7 @@ pub(crate) fn to_arguments<'py>(
     Ok(read_arguments(py, &mut TermReader::new(list), &must_stop)?)
 }
 
-/// A map with names as keys, as keyword arguments or locals.
+/// Returns a map with names as keys as a dict: keyword arguments or locals.
 pub(crate) fn to_kwargs<'py>(
     py: Python<'py>,
     map: Term<'_>,
@@ -140,7 +142,7 @@ pub(crate) fn to_kwargs<'py>(
     Ok(read_kwargs(py, &mut TermReader::new(map), &must_stop)?)
 }
 
-/// A name: the text of an atom or of a binary.
+/// Returns a name: the text of an atom or of a binary.
 pub(crate) fn to_name<'py>(py: Python<'py>, term: Term<'_>) -> Result<Bound<'py, PyString>, Error> {
     Ok(read_name(py, &mut TermReader::new(term))?)
 }

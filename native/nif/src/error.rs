@@ -1,4 +1,5 @@
-//! Everything that can go wrong with a job, and how Erlang sees it.
+//! Every error of a job, as a Rust value, a Python exception and a term. Made and encoded on any
+//! thread; only `From<PyErr>` and `into_exception` need the GIL. Nothing here blocks.
 
 use py_codec::Unconvertible;
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -19,7 +20,7 @@ pub(crate) use py_codec::Why;
 pub(crate) enum Error {
     NoWorkersAvailable,
     Overloaded,
-    /// A demand of the stream is open.
+    /// The stream has an open demand, so it takes no other.
     Busy,
     WorkerCrashed,
     ContextNotBound,
@@ -34,7 +35,8 @@ impl Error {
         Self::Unconvertible(Unconvertible { why, value })
     }
 
-    /// For Python code.
+    /// Returns the exception that Python code gets for this error, where the code has called
+    /// Erlang.
     pub(crate) fn into_exception(self) -> PyErr {
         match self {
             Self::Interrupted => Interrupted::new_err(()),
@@ -43,7 +45,8 @@ impl Error {
         }
     }
 
-    /// Raised in the caller, not returned to it: the caller's mistake.
+    /// Returns `true` for a mistake of the caller, which `py` raises there; other errors are
+    /// returned.
     pub(crate) fn is_raised(&self) -> bool {
         matches!(self, Self::ContextNotBound)
     }
@@ -79,22 +82,24 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {}
 
 impl From<PyErr> for Error {
-    /// Only called on a thread that is attached already. Runs the `__str__` of the exception.
+    /// Captures an exception. Called on an attached thread only; runs the `__str__` of the
+    /// exception, which may do anything.
     fn from(err: PyErr) -> Self {
         let captured = Python::attach(|py| Exception::capture(py, &err));
-        // For this job, or for one in the middle of which it runs, and which stops next.
+        // `capture` refuses an interrupt, which is for this job or for a job around it.
         captured.map_or(Self::Interrupted, |e| Self::Python(Box::new(e)))
     }
 }
 
 impl From<py_codec::Error> for Error {
-    /// As that of an exception.
+    /// Converts an error of the codec. Called attached, since it may capture an exception.
     fn from(error: py_codec::Error) -> Self {
         match error {
             py_codec::Error::Unconvertible(unconvertible) => Self::Unconvertible(unconvertible),
             py_codec::Error::Interrupted => Self::Interrupted,
             py_codec::Error::Python(error) => error.into(),
-            // The BEAM has no malformed terms, and no other are read here.
+            // Unreachable: only the decoder of the external term format finds malformed input, and
+            // the NIF reads terms of the BEAM.
             py_codec::Error::Malformed { .. } => Self::WorkerCrashed,
         }
     }

@@ -1,4 +1,7 @@
-//! A Python exception as a term: `{Type, #{class, message, traceback, cause, ...}}`.
+//! A captured Python exception as a term: `{Type, #{class, message, traceback, cause, ...}}`.
+//!
+//! Called by the encoder of [`crate::error::Error`] on the thread that sends the reply; needs no
+//! GIL, and blocks on nothing.
 
 use rustler::{Atom, Encoder, Env, Term};
 
@@ -8,9 +11,10 @@ use crate::atoms;
 use crate::term::OfBeam;
 use crate::term::small_map;
 
-/// `{Type, Info}`. The atoms of types are a fixed set, see `exception_class.rs` of the engine.
+/// Returns `{Type, Info}`. The atoms of types are a fixed set, see `exception_class.rs` of the
+/// engine.
 pub(crate) fn encode<'a>(env: Env<'a>, exception: &Exception) -> Term<'a> {
-    // Fails for names only that are too long for an atom.
+    // `from_str` fails for a name that is too long for an atom, which no class of the set has.
     let kind = Atom::from_str(env, exception.kind).unwrap_or_else(|_| atoms::error());
     (kind, info(env, exception)).encode(env)
 }

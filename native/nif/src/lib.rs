@@ -1,27 +1,27 @@
-//! Python worker threads for the BEAM: the NIF.
+//! The NIF: Python worker threads for the BEAM.
 //!
 //! # Layout
 //!
 //! A module uses only those above it in this list.
 //!
-//! - [`atoms`], [`live_counts`], [`vm`]: the table of atoms; how many values are alive; what there is
-//!   once in a VM.
-//! - [`term`]: terms of the BEAM, for the codec; handles on Python objects.
-//! - [`exception`], [`error`]: everything that can go wrong with a job.
-//! - [`convert`]: the values of jobs.
-//! - [`job`]: one call, eval or exec: its ticket, its request, its reply; a call of Erlang.
-//! - [`gil`]: how a worker waits, and which worker runs Python next.
+//! - [`atoms`], [`live_counts`], [`vm`]: the table of atoms; counters of live values; the state
+//!   that a VM has once.
+//! - [`term`]: terms of the BEAM as the codec's reader and writer; handles on Python objects.
+//! - [`exception`], [`error`]: every error of a job, as a term.
+//! - [`convert`]: arguments and results of jobs, both ways.
+//! - [`job`]: one call, eval, exec or demand: ticket, request and reply; a call of Erlang.
+//! - [`gil`]: GIL turns: how a worker parks, and which worker attaches next.
 //! - [`pool`]: the queue of unbound jobs, leases, and their handles.
 //! - [`stream`]: a stream and its demand.
-//! - [`watch`]: the threads that run Python, for those who may have to stop one.
-//! - [`host`]: how a job runs on a thread, and what its code may ask of Erlang.
+//! - [`watch`]: the threads that run Python, as the watchdog and `py:interrupt/1` see them.
+//! - [`host`]: how a job runs on a thread, and the functions that its code calls in Erlang.
 //! - [`worker`]: the threads: workers, releaser, watchdog.
 //! - [`start`]: starts Python and the threads that serve it.
-//! - [`target`]: where a job goes.
+//! - [`target`]: the queue that a job is submitted to.
 //! - [`nif`]: every NIF, in the order of `src/py_nif.erl`.
 //!
-//! No thread holds a lock while it attaches to Python, attaches while it holds one, or keeps
-//! one across Python code. See `docs/internals/overview.md` for the threads and what each may do.
+//! No thread attaches to Python, or runs Python code, while it holds a lock. The section "Threads"
+//! of `docs/internals/overview.md` says which thread may attach, block and send.
 
 mod atoms;
 mod convert;

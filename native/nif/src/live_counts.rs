@@ -1,5 +1,5 @@
-//! How many of the values that Erlang holds are alive, so that a leak shows. Counted on whatever thread
-//! makes or drops them.
+//! Counters of the live values that Erlang holds, so that a leak shows. Changed on the thread that
+//! makes or drops a value, read by the NIF `resources`; nothing blocks.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -34,14 +34,14 @@ impl LiveCount {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Counts one more as long as the guard lives.
+    /// Counts one value more until the guard is dropped.
     pub(crate) fn enter(&'static self) -> CountGuard {
         self.0.fetch_add(1, Ordering::Relaxed);
         CountGuard(self)
     }
 }
 
-/// A field of what is counted.
+/// The guard that a counted value has as a field.
 pub(crate) struct CountGuard(&'static LiveCount);
 
 impl Drop for CountGuard {

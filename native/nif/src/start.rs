@@ -1,4 +1,5 @@
-//! Starts Python, and the threads that serve it, once in the life of the VM.
+//! Starts Python, and the threads that serve it, once in the life of the VM. Called by the NIF
+//! `start_python` on a dirty scheduler, which it blocks until Python has started.
 
 use std::io;
 
@@ -6,8 +7,8 @@ use crate::host::JobHost;
 use crate::vm::VM;
 use crate::{gil, watch, worker};
 
-/// Starts Python as `executable` would. A second call returns how the first one went: Python cannot be
-/// started twice in one process. Runs on a dirty scheduler, which it blocks.
+/// Starts Python as `executable` would. A second call returns the result of the first: Python
+/// cannot be started twice in one process.
 pub(crate) fn start(executable: &str) -> Result<(), String> {
     let start = || {
         py_engine::start::start(executable, JobHost::new(None, None))?;
@@ -16,7 +17,8 @@ pub(crate) fn start(executable: &str) -> Result<(), String> {
     VM.started.get_or_init(start).clone()
 }
 
-/// The exit handler comes first, since handlers run last in, first out.
+/// Installs the exit handler and starts the threads. The handler comes before the threads, so that
+/// no Python code runs without it.
 fn start_threads() -> io::Result<()> {
     watch::install_exit_handler()?;
     gil::start()?;

@@ -1,4 +1,5 @@
-//! Where a job goes, by what Erlang names for it. Runs on scheduler threads.
+//! The queue that a job is submitted to, by the handle that Erlang names. Called by the NIFs on
+//! scheduler threads: nothing attaches, blocks or sends.
 
 use rustler::{Error as NifError, NifResult, ResourceArc, Term};
 use std::sync::{Arc, Mutex, Weak};
@@ -8,12 +9,12 @@ use crate::error::Error;
 use crate::job::{CallbackHandle, CallbackQueue, Job, Placement, Ticket};
 use crate::pool::{Context, JobQueue, Lease, LeaseHandle, Pool, PoolHandle, Submission};
 
-/// Who a job is for.
+/// The thing that a job is submitted to.
 pub(crate) enum Target {
     Context(ResourceArc<Context>),
     Lease(Arc<Lease>),
     Pool(Arc<Pool>),
-    /// The thread that waits for the answer.
+    /// The thread that waits for the answer of this callback.
     Callback(Arc<CallbackQueue>),
 }
 
@@ -54,7 +55,7 @@ impl Target {
         }
     }
 
-    /// `None` when too many are open.
+    /// Opens a ticket; `None` if the pool has `max_pending` open ones. A callback has no bound.
     pub(crate) fn open_ticket(&self) -> Option<Arc<Ticket>> {
         match self {
             Self::Context(context) => Ticket::open(&context.0.pool().pending),
@@ -76,7 +77,8 @@ impl Target {
     }
 }
 
-/// Of a context, or of the handle that `py_pool` holds.
+/// Returns the lease of a context, or of the handle that `py_pool` holds. Raises `badarg` for
+/// another term.
 pub(crate) fn lease_of(term: Term<'_>) -> NifResult<Arc<Lease>> {
     if let Ok(context) = term.decode::<ResourceArc<Context>>() {
         return Ok(Arc::clone(&context.0));

@@ -1,4 +1,5 @@
-//! What there is once in a VM, whatever starts and stops in it.
+//! The state that a VM has once, across restarts of the application: [`VM`]. Used on any thread;
+//! the lock in it is held for one push or pop.
 
 use once_cell::sync::OnceCell;
 use rustler::OwnedEnv;
@@ -18,13 +19,13 @@ pub(crate) static VM: Vm = Vm {
 };
 
 pub(crate) struct Vm {
-    /// How the one start of Python went.
+    /// The result of the one start of Python.
     pub(crate) started: OnceCell<Result<(), String>>,
     pub(crate) counts: LiveCounts,
-    /// Wakes the watchdog: a job that runs must stop, a thread may be replaced, or a lease has ended.
+    /// Wakes the watchdog: a running job must stop, a thread may be replaced, or a lease has ended.
     pub(crate) watchdog: Notify,
     next_id: AtomicU64,
-    /// See `job/env_pool.rs`. Locked for a push or a pop.
+    /// Empty environments for reuse, see `job/env_pool.rs`. Locked for a push or a pop.
     pub(crate) spare_envs: Mutex<Vec<OwnedEnv>>,
 }
 
@@ -33,8 +34,8 @@ pub(crate) fn notify_watchdog() {
     VM.watchdog.notify();
 }
 
-/// A number that was not given before: a context of a pool that is gone must not name a lease of the
-/// next pool, nor a stream another stream. Called on any thread.
+/// Returns a number that was never returned before: a context of a pool that has closed must not
+/// name a lease of the next pool, nor a stream another stream. Called on any thread.
 pub(crate) fn next_id() -> u64 {
     VM.next_id.fetch_add(1, Ordering::Relaxed)
 }

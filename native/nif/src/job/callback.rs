@@ -1,8 +1,8 @@
-//! The BEAM's side of a call of Erlang by Python code: the queue of jobs that run in the middle of it,
-//! the handle that the answering process holds, and the answer.
+//! A callback, a call of Erlang by Python code, as the BEAM sees it: the queue of jobs that run in
+//! the middle of it, the handle that the answering process holds, and the answer.
 //!
-//! Called on scheduler threads and by destructors: nothing blocks, attaches or sends. The answer is
-//! read on the thread that has called, attached.
+//! Called on scheduler threads and by destructors: nothing blocks, attaches or sends. The thread
+//! that waits for the answer reads it and runs the nested jobs, attached.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -26,14 +26,14 @@ use crate::live_counts::CountGuard;
 use crate::term::{ErlangTerm, OfBeam};
 use crate::vm::VM;
 
-/// Runs a job in the middle of the code that waits on the calling thread.
+/// A function that runs a job in the middle of the code that waits on the calling thread.
 pub(crate) type RunNested = fn(Python<'_>, &Arc<Job>) -> Result<(), Ended>;
 
 pub(crate) struct CallbackQueue {
     pub(crate) callback: Arc<Callback>,
-    /// The job whose code has called; `None` on a thread that Python code has started.
+    /// The job whose code has called; `None` if the code belongs to no job.
     pub(crate) job: Option<Arc<Job>>,
-    /// Counts the jobs that run in the middle of it.
+    /// The counter of the jobs that are submitted to the callback.
     pub(crate) pending: Arc<Pending>,
     run: RunNested,
     _counted: CountGuard,
@@ -55,7 +55,8 @@ impl CallbackQueue {
         })
     }
 
-    /// Queues a job for the thread that waits, and returns its key.
+    /// Queues a job for the thread that waits, wakes it, and returns the key of the job. Called on
+    /// a scheduler thread.
     pub(crate) fn submit(&self, job: Arc<Job>) -> Result<u64, Error> {
         let ticket = Arc::clone(&job.ticket);
         let run = self.run;
@@ -69,17 +70,18 @@ impl CallbackQueue {
         })
     }
 
-    /// Takes out a job that was cancelled. The thread that waits finds that out, if it has taken the
-    /// job before.
+    /// Takes out a job that was cancelled. If the thread that waits has taken the job before, it
+    /// finds the cancel in the ticket.
     pub(crate) fn withdraw(&self, key: u64) {
-        // The job may hold the last handle on a context: dropped after the lock.
+        // The job may hold the last handle of a context, which is dropped without the callback's
+        // lock.
         if let Some(job) = self.callback.withdraw(key) {
             job.withdrawn();
         }
     }
 }
 
-/// A job on its way to a thread that waits.
+/// A job that is queued for a thread that waits.
 struct Nested {
     job: Arc<Job>,
     run: RunNested,
@@ -99,16 +101,16 @@ impl NestedJob for Nested {
     }
 }
 
-/// How the function has ended.
+/// The outcome of a callback.
 pub(crate) enum Outcome {
-    /// `{ok, Value}`, `{Class, Reason, Stacktrace}` or `not_registered`.
+    /// The answer: `{ok, Value}`, `{Class, Reason, Stacktrace}` or `not_registered`.
     Answered(OwnedEnv, SavedTerm),
-    /// Its process is gone without an answer.
+    /// The process of the callback has ended without an answer.
     Lost,
 }
 
 impl Outcome {
-    /// Copies the term.
+    /// Makes the outcome of an answer, which is copied. Called on a scheduler thread.
     pub(crate) fn answered(term: Term<'_>) -> Self {
         let env = OwnedEnv::new();
         let saved = env.save(term);
@@ -150,7 +152,7 @@ fn value<'py>(
     match *elements {
         [_ok, value] => to_object(py, value, host).map_err(Error::into_exception),
         [class, reason, stack] => {
-            // A reason that has no Python form is kept as it is.
+            // A term without a Python form becomes an `erlang.Term`.
             let form = |term| match to_object(py, term, host) {
                 Ok(object) => Ok(object),
                 Err(_) => ErlangTerm::wrap(py, term),
@@ -163,7 +165,7 @@ fn value<'py>(
     }
 }
 
-/// The exception for a function whose process was killed.
+/// Makes the exception for a callback whose process was killed.
 fn killed(py: Python<'_>) -> PyResult<PyErr> {
     let whole = ErlangTerm::make(|env| {
         let stack = Term::list_new_empty(env);
@@ -174,7 +176,7 @@ fn killed(py: Python<'_>) -> PyResult<PyErr> {
     Ok(erlang_error(py, args))
 }
 
-/// What the process that answers holds. If it ends without an answer, so does the call.
+/// The handle that the process of a callback holds. Its drop ends the callback, if no answer came.
 pub(crate) struct CallbackHandle(pub(crate) Arc<CallbackQueue>);
 
 #[rustler::resource_impl]

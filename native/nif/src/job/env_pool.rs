@@ -1,5 +1,7 @@
-//! Environments that are used again: the BEAM takes a kilobyte for each, which another thread gives
-//! back than the one that took it. A submission took 710 ns without this and 560 ns with it.
+//! A pool of environments. The BEAM allocates a kilobyte for each on the thread that submits, and
+//! frees it on another. A submission took 710 ns without the pool and 560 ns with it.
+//!
+//! Used on scheduler threads, workers and the watchdog; the lock is held for a push or a pop.
 
 use rustler::OwnedEnv;
 use std::mem::ManuallyDrop;
@@ -9,10 +11,10 @@ use py_engine::lock::lock;
 
 use crate::vm::VM;
 
-/// Environments that are kept: at most 64 KiB.
+/// The number of environments that are kept: at most 64 KiB.
 const MAX_SPARE: usize = 64;
 
-/// An empty environment, until it is dropped. Runs anywhere.
+/// An environment that goes back to the pool, cleared, when it is dropped. Empty when it is made.
 pub(crate) struct PooledEnv(ManuallyDrop<OwnedEnv>);
 
 impl PooledEnv {
@@ -32,7 +34,7 @@ impl Deref for PooledEnv {
 
 impl Drop for PooledEnv {
     fn drop(&mut self) {
-        // SAFETY: taken once, here.
+        // SAFETY: `drop` runs once, and nothing else takes the environment.
         let mut env = unsafe { ManuallyDrop::take(&mut self.0) };
         env.clear();
         let mut spare = lock(&VM.spare_envs);

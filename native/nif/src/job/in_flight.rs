@@ -1,6 +1,8 @@
-//! The jobs of one lease that go on as asyncio tasks, as other threads see them. Used by scheduler
-//! threads, the watchdog and the worker: locked for a look, never attached. Who takes a job out of the
-//! list replies to it.
+//! The tasks in flight of a lease: its jobs that go on as asyncio tasks, as other threads see them.
+//!
+//! States of an entry: in flight, its cancel requested, timed out. The thread that takes a job out
+//! of the list replies to it, so each job gets one reply. Used by scheduler threads, the watchdog
+//! and the worker; the lock is held for a look, and nothing attaches, blocks or sends.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -10,7 +12,7 @@ use py_engine::lock::lock;
 
 use super::Job;
 
-/// How long a task that was cancelled may take to end, and keep its lease from being idle.
+/// How long a cancelled task may take to end before its caller gets the reply `interrupted`.
 pub(crate) const CANCEL_GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
@@ -18,15 +20,15 @@ pub(crate) struct InFlight(Mutex<Vec<Entry>>);
 
 struct Entry {
     job: Arc<Job>,
-    /// What the engine knows the task by.
+    /// The host of the job, by which the engine knows the task.
     host: Arc<dyn Host>,
-    /// When the event loop has begun to cancel the task.
+    /// When the cancel of the task was requested in the event loop; `None` before.
     cancel_requested_at: Option<Instant>,
 }
 
 impl Entry {
-    /// The task was cancelled a while ago, and has not ended.
-    fn is_lost(&self) -> bool {
+    /// Returns `true` if the task has not ended within `CANCEL_GRACE` of its cancel.
+    fn has_timed_out(&self) -> bool {
         self.cancel_requested_at
             .is_some_and(|since| since.elapsed() >= CANCEL_GRACE)
     }
@@ -45,7 +47,8 @@ impl InFlight {
         });
     }
 
-    /// `true` for who takes it off, and has to end its job.
+    /// Takes a job off the list; `true` if it was there, so that the calling thread has to reply to
+    /// it.
     pub(crate) fn remove(&self, job: &Arc<Job>) -> bool {
         let mut entries = self.entries();
         let found = entries
@@ -56,27 +59,27 @@ impl InFlight {
         removed.is_some()
     }
 
-    /// All of them, for who has to end their jobs.
+    /// Takes all jobs off the list. The calling thread has to reply to them.
     pub(crate) fn clear(&self) -> Vec<Arc<Job>> {
         let entries = std::mem::take(&mut *self.entries());
         entries.into_iter().map(|entry| entry.job).collect()
     }
 
-    /// Nobody waits for any of them.
+    /// Interrupts all jobs. Called by the watchdog when the lease or its pool has ended.
     pub(crate) fn interrupt_all(&self) {
         let interrupt = |entry: &Entry| _ = entry.job.ticket.interrupt();
         self.entries().iter().for_each(interrupt);
     }
 
-    /// Interrupts the entry that `is_it` knows; `true` when its caller will hear of it.
-    pub(crate) fn interrupt(&self, is_it: impl Fn(&Job) -> bool) -> bool {
+    /// Interrupts the jobs that `matches` accepts; `true` if a caller will get `interrupted`.
+    pub(crate) fn interrupt(&self, matches: impl Fn(&Job) -> bool) -> bool {
         let entries = self.entries();
-        let found = entries.iter().filter(|entry| is_it(&entry.job));
-        // Every one: a process may have several under way.
+        let found = entries.iter().filter(|entry| matches(&entry.job));
+        // `count` visits every job: a process may have several in flight.
         found.filter(|entry| entry.job.ticket.interrupt()).count() > 0
     }
 
-    /// The jobs whose callers wait for `interrupted`.
+    /// Returns the jobs whose callers wait for `interrupted`.
     pub(crate) fn interrupted(&self) -> Vec<Arc<Job>> {
         let jobs = self.entries();
         let jobs = jobs.iter().map(|entry| &entry.job);
@@ -84,45 +87,47 @@ impl InFlight {
         interrupted.cloned().collect()
     }
 
-    /// There is one that nobody wants, and the loop does not know.
+    /// Returns `true` if a job must stop whose cancel was not requested yet.
     pub(crate) fn must_cancel(&self) -> bool {
         let is_new = |entry: &Entry| entry.cancel_requested_at.is_none() && entry.job.must_stop();
         self.entries().iter().any(is_new)
     }
 
-    /// There is one that is being cancelled.
+    /// Returns `true` if the cancel of a job was requested, and its task has not ended.
     pub(crate) fn is_cancelling(&self) -> bool {
         self.entries()
             .iter()
             .any(|entry| entry.cancel_requested_at.is_some())
     }
 
-    /// There is one that was cancelled in vain.
-    pub(crate) fn has_lost(&self) -> bool {
-        self.entries().iter().any(Entry::is_lost)
+    /// Returns `true` if a task has not ended within `CANCEL_GRACE` of its cancel.
+    pub(crate) fn has_cancel_timeouts(&self) -> bool {
+        self.entries().iter().any(Entry::has_timed_out)
     }
 
-    /// The loop has something to do about one of them.
+    /// Returns `true` if the event loop has to cancel a task, or to reply for one that does not
+    /// end.
     pub(crate) fn is_due(&self) -> bool {
-        self.must_cancel() || self.has_lost()
+        self.must_cancel() || self.has_cancel_timeouts()
     }
 
-    /// Takes off what does not land though it was cancelled a while ago: its task swallows that, or
-    /// an exception has hit the loop where it would have gone on.
+    /// Takes the jobs off the list whose tasks have not ended within `CANCEL_GRACE` of their
+    /// cancel: the task swallows it, or an exception has hit the loop where the task would have
+    /// gone on.
     pub(crate) fn take_cancel_timeouts(&self) -> Vec<Arc<Job>> {
-        let mut lost = Vec::new();
+        let mut timed_out = Vec::new();
         self.entries().retain(|entry| {
-            let is_lost = entry.is_lost();
-            if is_lost {
-                lost.push(Arc::clone(&entry.job));
+            let has_timed_out = entry.has_timed_out();
+            if has_timed_out {
+                timed_out.push(Arc::clone(&entry.job));
             }
-            !is_lost
+            !has_timed_out
         });
-        lost
+        timed_out
     }
 
-    /// The tasks that must be cancelled, by what the engine knows them by. The event loop cancels
-    /// them right after this.
+    /// Returns the hosts of the tasks that must be cancelled, and marks their cancels as requested.
+    /// The calling worker cancels them right after this.
     pub(crate) fn request_cancels(&self) -> Vec<Arc<dyn Host>> {
         let mut unwanted = Vec::new();
         for entry in &mut *self.entries() {

@@ -1,6 +1,8 @@
 //! A job: one call, eval, exec or demand, from its submission to its reply.
 //!
-//! A scheduler thread accepts the job and copies its terms once; a worker reads them, attached.
+//! The states of a job are those of its [`Ticket`]. A scheduler thread accepts the job and copies
+//! its terms once; a worker reads them, attached; the thread that sends the reply, the worker or
+//! the watchdog, settles the job. Nothing here blocks, and only [`reply`] sends.
 
 mod callback;
 mod env_pool;
@@ -33,98 +35,99 @@ pub(crate) use ticket::{Cancel, Pending, Ticket};
 pub(crate) struct Job {
     pub(crate) ticket: Arc<Ticket>,
     pub(crate) caller: LocalPid,
-    home: Placement,
+    placement: Placement,
     reply_to: ReplyTo,
-    /// `{Ref, Job, Callers}`, copied once; big binaries in it are shared with the caller. `Ref` is
-    /// `undefined` for a demand.
+    /// The term `{Ref, Job, Callers}` in `env`, copied once; big binaries in it are shared with the
+    /// caller. `Ref` is `undefined` for a demand.
     request: SavedTerm,
     env: PooledEnv,
     _counted: CountGuard,
 }
 
-// SAFETY: after `accept` the terms are only read and copied out of the environment. The worker
-// decodes the job there; the watchdog may copy the reference, which nothing that decodes moves.
+// SAFETY: after `accept` the environment is only read: the worker decodes the job in place while
+// the watchdog may copy the reference out, and decoding moves no term.
 unsafe impl Sync for Job {}
 
-/// Where a job belongs.
+/// The placement of a job.
 pub(crate) enum Placement {
-    /// On any worker, or in a lease that lasts anyway.
+    /// The job runs on any worker, or in a binding, whose lease lasts without the job.
     Anywhere,
-    /// In a context, which lasts as long as its jobs: a caller that waits may have no other use for
-    /// its handle. The handle goes with the reply.
+    /// The job runs in a context, whose handle it keeps until the reply: a caller that waits may
+    /// have no other reference to it.
     Context(Mutex<Option<KeptAlive>>),
-    /// In the middle of this job, if it is known: its caller is the process that answers a callback.
+    /// The job runs in the middle of this one, whose callback its caller answers; `None` if the
+    /// callback was called by code that belongs to no job.
     Within(Option<Arc<Job>>),
 }
 
-/// A handle that is dropped when the job is done.
+/// A handle that a job keeps until it is settled.
 pub(crate) type KeptAlive = Box<dyn Any + Send>;
 
-/// Which message ends a job.
+/// The kind of the message that ends a job.
 pub(crate) enum ReplyTo {
-    /// `{Ref, Result}`.
+    /// A reply `{Ref, Result}` to the caller.
     Caller,
-    /// A message of the job's own making.
+    /// A message of a stream, which the demand builds.
     Demand(Arc<dyn Demand>),
 }
 
-/// A job whose reply is not for the caller as such, but for the consumer of a stream.
+/// The stream's part of a job that is a demand. Called by the thread that replies.
 pub(crate) trait Demand: Any + Send + Sync {
-    /// The message, in `env`.
+    /// Builds the message, in `env`.
     fn message<'a>(&self, env: Env<'a>, result: Term<'a>) -> Term<'a>;
-    /// The reply will be an error.
+    /// Ends the stream: the message is an error.
     fn fail(&self);
-    /// The message was sent, or never will be.
+    /// Ends the demand: its message was sent, or never will be.
     fn settle(&self);
-    /// The demand was all that its lease is for.
+    /// Returns `true` if the lease was made for the stream, and the stream is over.
     fn frees_lease(&self) -> bool;
 }
 
 impl Job {
-    /// Runs on a scheduler thread: must not attach, lock for long, or send.
-    ///
-    /// `request` is `{Ref, Job, Callers}`.
+    /// Makes a job of the term `{Ref, Job, Callers}`, which is copied. Runs on a scheduler thread:
+    /// must not attach, lock for long, or send.
     pub(crate) fn accept(
         env: Env<'_>,
         request: Term<'_>,
         ticket: Arc<Ticket>,
-        home: Placement,
+        placement: Placement,
         reply_to: ReplyTo,
     ) -> Arc<Self> {
-        let env_of_job = PooledEnv::new();
-        let request = env_of_job.save(request);
+        let job_env = PooledEnv::new();
+        let request = job_env.save(request);
         Arc::new(Self {
             ticket,
             caller: env.pid(),
-            home,
+            placement,
             reply_to,
             request,
-            env: env_of_job,
+            env: job_env,
             _counted: VM.counts.jobs.enter(),
         })
     }
 
-    /// Raises `badarg` in the caller for what no worker could make sense of.
+    /// Decodes and checks a job. Raises `badarg` in the caller for one that no worker could run.
+    /// Called on a scheduler thread.
     pub(crate) fn check(job: Term<'_>) -> NifResult<Request<'_>> {
         let request = Request::decode(job)?;
         request.check()?;
         Ok(request)
     }
 
-    /// This job, and those in the middle of which it runs, innermost first.
+    /// Returns this job and those in the middle of which it runs, innermost first.
     pub(crate) fn ancestors(&self) -> impl Iterator<Item = &Self> {
-        iter::successors(Some(self), |job| match &job.home {
+        iter::successors(Some(self), |job| match &job.placement {
             Placement::Within(parent) => parent.as_deref(),
             Placement::Anywhere | Placement::Context(_) => None,
         })
     }
 
-    /// Nobody waits for what the code is doing.
+    /// Returns `true` if the code must stop: this job or an ancestor was cancelled or interrupted.
     pub(crate) fn must_stop(&self) -> bool {
         self.ancestors().any(|job| job.ticket.is_unwanted())
     }
 
-    /// The demand that this job is.
+    /// Returns the demand that this job is; `None` for another job.
     pub(crate) fn demand(&self) -> Option<&Arc<dyn Demand>> {
         match &self.reply_to {
             ReplyTo::Demand(demand) => Some(demand),
@@ -132,23 +135,26 @@ impl Job {
         }
     }
 
-    /// The message that ends this job, in the environment of the reply.
+    /// Builds the message that ends this job, in the environment of the reply. Called by the thread
+    /// that replies.
     pub(crate) fn message<'a>(&self, env: Env<'a>, result: Term<'a>) -> Term<'a> {
         if let Some(demand) = self.demand() {
             return demand.message(env, result);
         }
-        let reference = self.env.run(|own| {
-            let (reference, _, _) = self.request(own);
+        let reference = self.env.run(|job_env| {
+            let (reference, _, _) = self.request(job_env);
             reference.in_env(env)
         });
         (reference, result).encode(env)
     }
 
-    /// As `message`, for what went wrong: returned to a caller, or raised in it.
+    /// Builds the message that ends this job with an error, which `py` returns to the caller, or
+    /// raises.
     pub(crate) fn failure<'a>(&self, env: Env<'a>, error: &Error) -> Term<'a> {
-        let (tag, error) = match (&self.reply_to, &self.home, error) {
+        let (tag, error) = match (&self.reply_to, &self.placement, error) {
             (ReplyTo::Demand(_), _, _) => (atoms::error(), error),
-            // A binding that ends under a call is no mistake of the caller, who names no context.
+            // A binding that ends during a call is no mistake of the caller, which has named no
+            // context.
             (_, Placement::Anywhere, Error::ContextNotBound) => {
                 (atoms::error(), &Error::Interrupted)
             }
@@ -158,10 +164,10 @@ impl Job {
         self.message(env, (tag, error).encode(env))
     }
 
-    /// Runs statements.
+    /// Returns `true` for a job that runs statements.
     pub(crate) fn is_exec(&self) -> bool {
-        self.env.run(|own| {
-            let (_, job, _) = self.request(own);
+        self.env.run(|job_env| {
+            let (_, job, _) = self.request(job_env);
             matches!(
                 Request::decode(job),
                 Ok(Request::Run {
@@ -172,11 +178,12 @@ impl Job {
         })
     }
 
-    /// Called when the message of the job has been sent, or never will be: by the thread that sends,
-    /// or on a scheduler thread for a job that was cancelled before it ran.
+    /// Drops the handle of the job's context, and settles its demand. Called when the message of
+    /// the job was sent, or never will be: by the thread that sends, or on a scheduler thread for a
+    /// job that was cancelled before it ran.
     pub(crate) fn settle(&self) {
-        if let Placement::Context(context) = &self.home {
-            // What the code has left running may know its job, and would keep its own context.
+        if let Placement::Context(context) = &self.placement {
+            // Code that was left running refers to its job, which would keep the context alive.
             drop(lock(context).take());
         }
         if let Some(demand) = self.demand() {
@@ -184,31 +191,32 @@ impl Job {
         }
     }
 
-    /// `[Caller | Callers]`: the caller, and whoever it works for by its own word.
+    /// Returns `[Caller | Callers]`: the caller, and the processes of its own `$callers`.
     pub(crate) fn callers<'a>(&self, env: Env<'a>) -> Term<'a> {
-        let callers = self.env.run(|own| {
-            let (_, _, callers) = self.request(own);
+        let callers = self.env.run(|job_env| {
+            let (_, _, callers) = self.request(job_env);
             callers.in_env(env)
         });
-        let own = callers.is_list().then_some(callers);
-        own.unwrap_or_else(|| Term::list_new_empty(env))
+        let callers = callers.is_list().then_some(callers);
+        callers
+            .unwrap_or_else(|| Term::list_new_empty(env))
             .list_prepend(self.caller.encode(env))
     }
 
-    fn request<'a>(&self, own: Env<'a>) -> (Term<'a>, Term<'a>, Term<'a>) {
-        let request = self.request.load(own);
-        // Made by `submit` or `Stream::ask`: always such a tuple.
+    fn request<'a>(&self, job_env: Env<'a>) -> (Term<'a>, Term<'a>, Term<'a>) {
+        let request = self.request.load(job_env);
+        // `submit` and `Stream::ask` make such a tuple, so `decode` does not fail.
         request.decode().unwrap_or((request, request, request))
     }
 
-    /// Calls `body` with what the job asks for. Called on the thread that runs the job.
+    /// Calls `body` with the decoded request. Called on the thread that runs the job.
     pub(crate) fn with_request<T>(
         &self,
         body: impl FnOnce(Request<'_>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.env.run(|own| {
-            let (_, job, _) = self.request(own);
-            // Checked before it was queued.
+        self.env.run(|job_env| {
+            let (_, job, _) = self.request(job_env);
+            // The request was checked before it was queued, so `decode` does not fail.
             let malformed = |_| Error::unconvertible(Why::NotUnicode, "job");
             body(Request::decode(job).map_err(malformed)?)
         })

@@ -1,5 +1,6 @@
-//! The only room that sends. Runs on threads of our own and of Python's: a send from a scheduler
-//! thread would be lost.
+//! Builds and sends messages; no other module sends. Runs on workers, guests and the watchdog,
+//! never on a scheduler thread: `enif_send` without an environment of the caller is allowed off
+//! schedulers only. Nothing here blocks; only the closures that build a reply need the GIL.
 
 use rustler::sys::{self, ErlNifTerm};
 use rustler::{Encoder, Env, LocalPid, OwnedEnv};
@@ -10,12 +11,12 @@ use super::ticket::Completion;
 use crate::convert::Answer;
 use crate::error::Error;
 
-/// Where a worker builds its messages. One environment, cleared after each.
+/// The buffer in which a thread builds its messages: one environment, cleared after each send.
 pub(crate) struct ReplyBuffer {
     env: OwnedEnv,
 }
 
-/// A message that stands in the buffer, not sent yet.
+/// A message in the buffer that is not sent yet.
 pub(crate) struct BuiltMessage(ErlNifTerm);
 
 impl ReplyBuffer {
@@ -24,7 +25,8 @@ impl ReplyBuffer {
         Self { env }
     }
 
-    /// Writes the message that ends `job`, unless that is for later.
+    /// Builds the message that ends `job`: the result, or its error. `None` if the answer is
+    /// deferred: the task of the job replies.
     pub(crate) fn write(
         &mut self,
         job: &Job,
@@ -38,7 +40,7 @@ impl ReplyBuffer {
             let answer = answer.map(|term| job.message(env, term));
             Ok(Some((
                 BuiltMessage(answer.term.as_c_arg()),
-                answer.scattered,
+                answer.has_garbage,
             )))
         });
         match written {
@@ -50,28 +52,30 @@ impl ReplyBuffer {
     }
 
     fn fail(&mut self, job: &Job, error: &Error) -> BuiltMessage {
-        // What was converted before it failed would go to the caller, as garbage.
+        // A send hands over the whole environment, with the terms that were converted before the
+        // error.
         self.env.clear();
         self.env
             .run(|env| BuiltMessage(job.failure(env, error).as_c_arg()))
     }
 
-    /// A copy of the message in an environment that holds nothing else: a send hands the whole of
-    /// an environment to the receiver.
+    /// Copies the message to an environment that holds nothing else: a send hands the whole
+    /// environment over to the receiver.
     fn rewrite(&mut self, BuiltMessage(term): &BuiltMessage) -> BuiltMessage {
         let fresh = OwnedEnv::new();
-        // SAFETY: the term lives in `self.env` until that is replaced below.
+        // SAFETY: the term lives in `self.env`, which is not replaced before the copy is made.
         let copy = fresh.run(|env| unsafe { sys::enif_make_copy(env.as_c_arg(), *term) });
         self.env = fresh;
         BuiltMessage(copy)
     }
 
-    /// Sends the reply, unless the caller has given up; empties the buffer either way.
+    /// Sends the reply, unless the ticket says that the caller does not wait for it, and settles
+    /// the job. The buffer is empty afterwards.
     pub(crate) fn send_reply(&mut self, job: &Job, message: BuiltMessage) {
         match job.ticket.complete() {
             Completion::Reply => _ = self.send(&job.caller, message),
             Completion::Interrupted => {
-                // What the code has brought in spite of that is lost.
+                // The result that the code has produced in spite of the interrupt is dropped.
                 if let Some(demand) = job.demand() {
                     demand.fail();
                 }
@@ -84,25 +88,27 @@ impl ReplyBuffer {
         job.settle();
     }
 
-    /// Tells the caller of a job that was interrupted, before its code has stopped.
+    /// Replies `interrupted` to a caller that waits for it, before the code has stopped. Called by
+    /// the watchdog for a job in the middle of an import.
     pub(crate) fn interrupt(&mut self, job: &Job) {
         if job.ticket.reply_early() {
             self.send_refusal(job, &Error::Interrupted);
-            // `stream_close` waits for the message, not for the code.
+            // `stream_close` waits for this message only, not for the end of the code.
             if let Some(demand) = job.demand() {
                 demand.settle();
             }
         }
     }
 
-    /// Ends `job`, which did not come to its end.
+    /// Replies with `error` to a job that has not run, or not to its end, and settles it. Does
+    /// nothing more if the caller has its reply or has cancelled.
     pub(crate) fn refuse(&mut self, job: &Job, error: Error) {
         self.env.clear();
-        let owes = matches!(
+        let is_awaited = matches!(
             job.ticket.complete(),
             Completion::Reply | Completion::Interrupted
         );
-        if owes {
+        if is_awaited {
             self.send_refusal(job, &error);
         }
         job.settle();
@@ -117,7 +123,10 @@ impl ReplyBuffer {
         self.send(&job.caller, message);
     }
 
-    /// Sends what `write` makes; `false` if there is no such process.
+    /// Sends the term that `write` returns; `false` if the process does not live.
+    ///
+    /// # Errors
+    /// The error of `write`; nothing was sent.
     pub(crate) fn send_to(
         &mut self,
         to: &LocalPid,
@@ -125,7 +134,7 @@ impl ReplyBuffer {
     ) -> Result<bool, Error> {
         let written = self.env.run(|env| {
             let answer = write(env)?;
-            Ok((BuiltMessage(answer.term.as_c_arg()), answer.scattered))
+            Ok((BuiltMessage(answer.term.as_c_arg()), answer.has_garbage))
         });
         match written {
             Ok((message, false)) => Ok(self.send(to, message)),
@@ -140,7 +149,7 @@ impl ReplyBuffer {
         }
     }
 
-    /// Tells `py_pool` or `py_callback` something.
+    /// Sends a message to `py_pool` or `py_callback`.
     pub(crate) fn notify(&mut self, to: &LocalPid, message: impl Encoder) {
         self.env.clear();
         let message = self
@@ -153,11 +162,11 @@ impl ReplyBuffer {
         self.env.clear();
     }
 
-    /// `false` if there is no such process, which is no error here.
+    /// Sends a built message and empties the buffer; `false` if the process does not live.
     fn send(&mut self, to: &LocalPid, BuiltMessage(term): BuiltMessage) -> bool {
         let env = self.env.run(|env| env.as_c_arg());
-        // SAFETY: not a scheduler thread, so no caller environment; `term` was made in `env`,
-        // which the send takes the terms of and leaves empty. A dead receiver is no error.
+        // SAFETY: the thread is no scheduler, so there is no caller environment to pass; `term` was
+        // made in `env`, which is cleared after the send.
         let sent = unsafe { sys::enif_send(ptr::null_mut(), to.as_c_arg(), env, term) };
         self.env.clear();
         sent != 0

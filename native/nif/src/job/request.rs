@@ -1,5 +1,5 @@
-//! The shapes of jobs: what `py` submits, decoded and checked. Runs on scheduler threads, and once
-//! more on the worker.
+//! The request of a job: the term that `py` submits, decoded and checked. Runs on scheduler
+//! threads, and decodes once more on the worker. Nothing here blocks or needs the GIL.
 
 use rustler::types::tuple::get_tuple;
 use rustler::{Atom, Binary, Error as NifError, MapIterator, NifResult, Term};
@@ -7,10 +7,10 @@ use rustler::{Atom, Binary, Error as NifError, MapIterator, NifResult, Term};
 use crate::atoms;
 use py_engine::python::code_cache::Mode;
 
-/// As many arguments are looked at.
-const MANY: usize = 8;
+/// The number of arguments that are looked at to tell whether a request is small.
+const MAX_LOOK: usize = 8;
 
-/// The shapes that `py.erl` submits.
+/// A request, of one of the forms that `py.erl` submits.
 pub(crate) enum Request<'a> {
     Call {
         module: Term<'a>,
@@ -23,15 +23,15 @@ pub(crate) enum Request<'a> {
         source: &'a str,
         locals: Term<'a>,
     },
-    /// What another shape returns is iterated over, for a stream.
+    /// Keeps an iterator over the value of `source`, a call or an expression, for a stream.
     Open { stream: Term<'a>, source: Term<'a> },
-    /// The next items of the stream that the job is a demand of, `count` at most.
+    /// Returns at most `count` next items of the stream that the job is a demand of.
     Next { count: usize },
-    /// A list of all that there is in what another shape returns.
+    /// Returns the list of all items of the value of `source`.
     Collect { source: Term<'a> },
-    /// A coroutine that another shape returns runs on while its worker does other things.
+    /// Runs the coroutine that `source` returns as a task, while the worker does other things.
     Async { source: Term<'a> },
-    /// Goes the whole way and does nothing: what `make bench` measures the others against.
+    /// Does nothing: `make bench` measures other requests against the path of this one.
     Empty,
 }
 
@@ -69,15 +69,17 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// What is iterated over: a call or an expression.
+    /// Decodes the source of a request: a call or an expression. Raises `badarg` for another
+    /// request.
     pub(crate) fn source(term: Term<'a>) -> NifResult<Self> {
         match Self::decode(term)? {
-            shape @ (Self::Call { .. } | Self::Run { .. }) => Ok(shape),
+            request @ (Self::Call { .. } | Self::Run { .. }) => Ok(request),
             _ => Err(NifError::BadArg),
         }
     }
 
-    /// Nothing in it takes long to copy: binaries are shared, or short.
+    /// Returns `true` if the request is copied quickly: its binaries are shared or short, and it
+    /// holds few other terms.
     pub(crate) fn is_small(&self) -> bool {
         match self {
             Self::Call { args, kwargs, .. } => is_empty(*kwargs) && is_short(*args),
@@ -89,7 +91,7 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// What is wrong here is the caller's mistake, and raised there.
+    /// Raises `badarg` in the caller for a name that is none, or arguments that are no list.
     pub(super) fn check(&self) -> NifResult<()> {
         match self {
             Self::Call {
@@ -112,17 +114,18 @@ impl<'a> Request<'a> {
                 Self::source(*source)?.check()
             }
             Self::Empty => Ok(()),
-            // Made by `Stream::ask` only.
+            // Only `Stream::ask` makes a demand, and does not check it.
             Self::Next { .. } => Err(NifError::BadArg),
         }
     }
 }
 
-/// A list of a few terms that hold no others. Its tail may be anything.
+/// Returns `true` for a list of fewer than `MAX_LOOK` terms that hold no others. The tail may be
+/// any term.
 fn is_short(list: Term<'_>) -> bool {
     let is_flat = |term: Term<'_>| !(term.is_list() || term.is_tuple() || term.is_map());
     let mut rest = list;
-    for _ in 0..MANY {
+    for _ in 0..MAX_LOOK {
         match rest.list_get_cell() {
             Ok((item, tail)) if is_flat(item) => rest = tail,
             Ok(_) => return false,

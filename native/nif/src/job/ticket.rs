@@ -1,9 +1,9 @@
 //! The ticket of a job in flight: one atomic that decides every race between reply, cancel and
 //! interrupt.
 //!
-//! Touched by the caller's scheduler thread (`cancel`, or the drop of the last handle when the
-//! caller died, see [`crate::submission`]), by `py:interrupt/1`, by one worker (`start`, `complete`), and by the watchdog
-//! when it takes the worker's place. Never blocks.
+//! Called on the caller's scheduler thread (`cancel`, also by the drop of the last handle when the
+//! caller has died, see [`crate::pool::Submission`]), by `py:interrupt/1`, by one worker (`start`,
+//! `complete`), and by the watchdog in the worker's place. Never blocks.
 //!
 //! ```text
 //! queued --> running --> replied
@@ -22,14 +22,14 @@ use crate::vm::notify_watchdog;
 
 const QUEUED: u8 = 0;
 const RUNNING: u8 = 1;
-/// Runs, but must stop; the caller waits for `{error, interrupted}`.
+/// The state of a job that runs but must stop, and whose caller waits for `{error, interrupted}`.
 const INTERRUPTED: u8 = 2;
 const REPLIED: u8 = 3;
 const CANCELLED: u8 = 4;
-/// Runs, but must stop; the caller has been told `{error, interrupted}` already.
+/// The state of a job that runs but must stop, and whose caller has `{error, interrupted}` already.
 const STOPPING: u8 = 5;
 
-/// Jobs accepted and not yet replied or cancelled, and how many of them there may be.
+/// The number of jobs that were accepted and are neither replied nor cancelled, and its bound.
 pub(crate) struct Pending {
     count: AtomicUsize,
     max: usize,
@@ -46,24 +46,24 @@ impl Pending {
     }
 }
 
-/// What became of a cancel.
+/// The outcome of a cancel.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub(crate) enum Cancel {
-    /// Nothing will ever be sent for this ticket.
+    /// No message will ever be sent for this ticket.
     Cancelled,
     /// The reply is sent or about to be: the caller can receive it without a timeout.
     Replied,
 }
 
-/// What the end of a job owes its caller.
+/// The message that has to be sent at the end of a job.
 #[derive(Debug, PartialEq, Eq, Clone, Copy)]
 pub(crate) enum Completion {
     Reply,
-    /// The reply, but it says `interrupted`, whatever the code made of that.
+    /// A reply that says `interrupted`, whatever result the code has produced.
     Interrupted,
-    /// Nothing: the caller has been told `interrupted` before.
+    /// No message: the caller has the reply `interrupted` already.
     Early,
-    /// Nothing: the caller waits no more.
+    /// No message: the caller has cancelled, or has its reply.
     Nothing,
 }
 
@@ -73,7 +73,7 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// A new queued ticket, or `None` when there are `max` of them already.
+    /// Opens a ticket for a queued job; `None` if `max` jobs are pending.
     pub(crate) fn open(pending: &Arc<Pending>) -> Option<Arc<Self>> {
         if pending.count.fetch_add(1, Ordering::Relaxed) >= pending.max {
             pending.count.fetch_sub(1, Ordering::Relaxed);
@@ -82,7 +82,7 @@ impl Ticket {
         Some(Self::queued(pending))
     }
 
-    /// As `open`, also beyond `max`: for a job without which another, which is running, cannot end.
+    /// Opens a ticket also beyond `max`: for a job without which another, which runs, cannot end.
     pub(crate) fn admit(pending: &Arc<Pending>) -> Arc<Self> {
         pending.count.fetch_add(1, Ordering::Relaxed);
         Self::queued(pending)
@@ -99,18 +99,18 @@ impl Ticket {
         &self.pending
     }
 
-    /// The worker takes the job; `false` when it was cancelled before that.
+    /// Starts the job; `false` if it was cancelled before. Called by the worker that has taken it.
     pub(crate) fn start(&self) -> bool {
         self.step(QUEUED, RUNNING)
     }
 
-    /// The caller waits for `{error, interrupted}`.
+    /// Returns `true` if the caller waits for `{error, interrupted}`.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.state.load(Ordering::SeqCst) == INTERRUPTED
     }
 
-    /// The caller is told `interrupted` now, though the code goes on for a while; `false` if it does
-    /// not wait for that.
+    /// Claims the reply `interrupted` while the code still runs; `false` if the caller does not
+    /// wait for it. Called by the watchdog, which sends the reply then.
     pub(crate) fn reply_early(&self) -> bool {
         let won = self.step(INTERRUPTED, STOPPING);
         if won {
@@ -119,12 +119,13 @@ impl Ticket {
         won
     }
 
-    /// The code has to stop, and its caller will hear so; `false` when there is no such code.
+    /// Interrupts the job: its code must stop, and its caller will get `interrupted`. `false` if
+    /// the job does not run, or was cancelled.
     pub(crate) fn interrupt(&self) -> bool {
         self.step(RUNNING, INTERRUPTED) || self.state.load(Ordering::SeqCst) == INTERRUPTED
     }
 
-    /// Nobody waits for what the code is doing, so it must stop.
+    /// Returns `true` if no caller waits for the result of the code, so that it must stop.
     pub(crate) fn is_unwanted(&self) -> bool {
         matches!(
             self.state.load(Ordering::SeqCst),
@@ -132,7 +133,7 @@ impl Ticket {
         )
     }
 
-    /// There is neither a reply nor a cancel.
+    /// Returns `true` if the job is neither replied nor cancelled.
     pub(crate) fn is_pending(&self) -> bool {
         !matches!(
             self.state.load(Ordering::SeqCst),
@@ -140,10 +141,10 @@ impl Ticket {
         )
     }
 
-    /// There is a reply, and this says whether to send it. A job that was refused before it ran
-    /// completes from `queued`.
+    /// Ends the job, and returns the message that the calling thread has to send. A job that is
+    /// refused before it runs completes from `queued`.
     pub(crate) fn complete(&self) -> Completion {
-        // `interrupted` last: nothing leads from there to the others.
+        // In the order of the transitions, so that a concurrent one is found by a later step.
         let completion = if self.step(RUNNING, REPLIED) || self.step(QUEUED, REPLIED) {
             Completion::Reply
         } else if self.step(INTERRUPTED, REPLIED) {
@@ -153,12 +154,13 @@ impl Ticket {
         } else {
             return Completion::Nothing;
         };
-        // Before the send: who has received a reply no longer counts as pending.
+        // Counted down before the send: a caller that has its reply does not count as pending.
         self.pending.count.fetch_sub(1, Ordering::Relaxed);
         completion
     }
 
-    /// Idempotent: a cancelled ticket stays cancelled.
+    /// Cancels the job, and notifies the watchdog if it runs. Idempotent: a cancelled ticket stays
+    /// cancelled. Called on a scheduler thread.
     pub(crate) fn cancel(&self) -> Cancel {
         if self.cancel_queued() {
             return Cancel::Cancelled;
@@ -174,7 +176,8 @@ impl Ticket {
         }
     }
 
-    /// Cancels a job that no worker has taken; `false` when one has.
+    /// Cancels a job that no worker has started; `false` if one has, or the job is cancelled
+    /// already.
     pub(crate) fn cancel_queued(&self) -> bool {
         let won = self.step(QUEUED, CANCELLED);
         if won {

@@ -1,5 +1,5 @@
-//! Atoms as interned strings, kept for all workers: names of modules, functions and keys come
-//! again and again. Called by the reader on workers, attached.
+//! A cache of atoms as interned strings, shared by all workers: the names of modules, functions and
+//! keys are converted often. Called by the reader on workers, attached; blocks on nothing.
 //!
 //! All accesses hold the GIL, and none releases it half way, so an entry is never seen torn; the
 //! relaxed atomics are there only because a `static` must be `Sync`.
@@ -13,12 +13,13 @@ use std::mem;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-/// Entries. Each atom has one, which others may share: the atom that was found last is in it.
+/// The number of entries. Atoms that share an entry replace each other: it holds the last one
+/// found.
 const ENTRIES: usize = 1024;
 
 struct Entry {
     atom: AtomicUsize,
-    /// A reference to a string, null at first.
+    /// A counted reference to a string, or null.
     name: AtomicPtr<ffi::PyObject>,
 }
 
@@ -45,16 +46,16 @@ impl Entry {
         let py = name.py();
         self.atom.store(atom, Ordering::Relaxed);
         let old = self.name.swap(name.into_ptr(), Ordering::Relaxed);
-        // A string has no finalizer: dropping the old one here runs nothing.
-        // SAFETY: attached; the entry gives up its reference, if it had one.
+        // A string has no finalizer, so this drop runs no code.
+        // SAFETY: attached, and the swap has moved the entry's reference to `old`, or null.
         drop(unsafe { Bound::from_owned_ptr_or_opt(py, old) });
     }
 }
 
-/// The text of `atom`.
+/// Returns the text of `atom`.
 pub(super) fn find<'py>(py: Python<'py>, atom: Term<'_>) -> Bound<'py, PyString> {
-    // Atoms are never collected: the same word is the same atom for ever.
-    // SAFETY: a transparent struct of one `usize`.
+    // Atoms are never collected, so a word names the same atom for ever.
+    // SAFETY: `ErlNifTerm` is a transparent struct of one `usize`.
     let word = unsafe { mem::transmute::<ErlNifTerm, usize>(atom.as_c_arg()) };
     // The low six bits are the tag of an atom.
     let entry = &NAMES[(word >> 6) % ENTRIES];
@@ -65,8 +66,9 @@ pub(super) fn find<'py>(py: Python<'py>, atom: Term<'_>) -> Bound<'py, PyString>
     })
 }
 
-/// `enif_get_atom` knows Latin-1 only before NIF 2.17; other atoms take the way over the
-/// external term format: `131, 118, Length:16, Utf8` or `131, 119, Length:8, Utf8`.
+/// Returns the text of an atom that is not in the cache. Before NIF 2.17 `enif_get_atom` knows only
+/// Latin-1; other atoms are read from their external term format: `131, 118, Length:16, Utf8` or
+/// `131, 119, Length:8, Utf8`.
 fn text_of(atom: Term<'_>) -> String {
     if let Ok(text) = atom.atom_to_string() {
         return text;

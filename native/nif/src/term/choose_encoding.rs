@@ -1,21 +1,21 @@
-//! Which way a reply goes: as terms, or in the external term format. Called by `convert` on
-//! workers, attached.
+//! Chooses the encoding of a reply: terms, or the external term format. Called by `convert` on
+//! workers and guests, attached; runs no Python code and blocks on nothing.
 
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-/// Smaller ones are built in the reply.
+/// The number of texts or map entries from which encoding is faster than building terms.
 const MIN_LENGTH: isize = 32;
-/// Containers in containers that are looked into, to judge by.
+/// How deep nested containers are looked into.
 const MAX_LOOK: usize = 8;
 
-/// Text or maps in it, and not too few: numbers are built faster in the reply. Judged by the first
-/// of each kind.
-pub(crate) fn is_worthwhile(object: &Bound<'_, PyAny>) -> bool {
+/// Returns `true` if the object holds enough texts or map entries for the external term format to
+/// be faster; numbers are built faster as terms. Looks at the first item of each nested container
+/// only.
+pub(crate) fn prefers_external(object: &Bound<'_, PyAny>) -> bool {
     let (mut object, mut length) = (object.as_ptr(), 1);
     for _ in 0..MAX_LOOK {
-        // SAFETY: attached; the type is checked before each access, and the first is asked for if
-        // there is one. Nothing runs meanwhile that could free it.
+        // SAFETY: attached, `object` is alive, and its type is checked before its size is read.
         let (size, first) = unsafe {
             if ffi::PyList_Check(object) != 0 {
                 (ffi::PyList_Size(object), ffi::PyList_GetItem as Getter)
@@ -32,7 +32,8 @@ pub(crate) fn is_worthwhile(object: &Bound<'_, PyAny>) -> bool {
             return false;
         }
         length = length.saturating_mul(size);
-        // SAFETY: as above.
+        // SAFETY: the container has an item 0, and keeps it alive: no code runs that could change
+        // it.
         object = unsafe { first(object, 0) };
     }
     false

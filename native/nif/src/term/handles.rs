@@ -1,7 +1,7 @@
 //! Python objects that Erlang holds: by a handle, or as the bytes of a binary.
 //!
-//! Made on workers, attached, and dropped anywhere: a drop leaves the reference to [`release`],
-//! whose thread alone runs the finalizers.
+//! Made on workers, attached, and dropped on any thread, mostly on schedulers: a drop leaves the
+//! reference to [`release`], and the releaser runs the finalizer. Nothing here blocks.
 
 use pyo3::prelude::*;
 use rustler::{Env, Resource, ResourceArc, Term};
@@ -11,9 +11,9 @@ use py_engine::released::release;
 use crate::live_counts::CountGuard;
 use crate::vm::VM;
 
-/// An object with no Erlang form. As an argument it is that object again.
+/// A handle on an object without a form in Erlang. As an argument it becomes that object again.
 pub(crate) struct Object {
-    /// Always `Some` until the drop.
+    /// The object; `None` only within the drop.
     object: Option<Py<PyAny>>,
     _counted: CountGuard,
 }
@@ -48,24 +48,24 @@ impl Drop for Object {
 
 /// An immutable object whose bytes are those of a binary of the BEAM.
 pub(crate) struct SharedBytes {
-    /// Always `Some` until the drop.
+    /// The object; `None` only within the drop.
     owner: Option<Py<PyAny>>,
     data: *const u8,
     size: usize,
     _counted: CountGuard,
 }
 
-// SAFETY: the bytes do not change, and the owner is not touched before the drop, which leaves it
-// to the releaser.
+// SAFETY: the bytes do not change, and the owner is used by the drop only, which leaves it to the
+// releaser.
 unsafe impl Send for SharedBytes {}
-// SAFETY: as above.
+// SAFETY: only reads of bytes that do not change are shared.
 unsafe impl Sync for SharedBytes {}
 
 #[rustler::resource_impl]
 impl Resource for SharedBytes {}
 
 impl SharedBytes {
-    /// A binary over `bytes`, which are inside of `owner`, for as long as that lives.
+    /// Returns a binary over `bytes`, which lie in `owner`; the binary keeps the owner alive.
     pub(crate) fn share<'a>(env: Env<'a>, owner: &Bound<'_, PyAny>, bytes: &[u8]) -> Term<'a> {
         let shared = ResourceArc::new(Self {
             owner: Some(owner.clone().unbind()),
@@ -73,7 +73,7 @@ impl SharedBytes {
             size: bytes.len(),
             _counted: VM.counts.objects.enter(),
         });
-        // SAFETY: the owner keeps the bytes alive.
+        // SAFETY: the owner, which is dropped with `shared`, keeps the bytes alive and unchanged.
         let slice = |shared: &Self| unsafe { std::slice::from_raw_parts(shared.data, shared.size) };
         // SAFETY: the slice lives as long as the resource, which the binary keeps alive.
         let binary = unsafe { shared.make_binary_unsafe(env, slice) };

@@ -1,26 +1,27 @@
-//! A binary of the BEAM that Python looks at. Made on workers, attached; dropped by whichever
-//! thread drops the last view.
+//! A binary of the BEAM that Python reads through a memory view. Made by the reader on workers,
+//! attached; dropped on the thread that drops the last view. Nothing here blocks.
 
 use py_codec::ByteOwner;
 use rustler::sys;
 use rustler::{OwnedEnv, Term};
 use std::mem::MaybeUninit;
 
-/// Kept alive in an environment of its own; big binaries are shared, not copied.
+/// A binary in an environment of its own, which keeps it alive; big binaries are shared, not
+/// copied.
 pub(super) struct HeldBinary {
-    /// Owns the memory that `data` points to.
+    /// The owner of the memory that `data` points to.
     _env: OwnedEnv,
     data: *const u8,
     size: usize,
 }
 
-// SAFETY: the binary is immutable, and its environment is not touched again before it is freed.
+// SAFETY: the binary is immutable, and its environment is not used again before it is freed.
 unsafe impl Send for HeldBinary {}
-// SAFETY: as above; only reads of immutable bytes are shared.
+// SAFETY: only reads of immutable bytes are shared.
 unsafe impl Sync for HeldBinary {}
 
 impl HeldBinary {
-    /// `None` if `term` is no binary.
+    /// Copies or shares a binary; `None` if `term` is no binary.
     pub(super) fn hold(term: Term<'_>) -> Option<Self> {
         let env = OwnedEnv::new();
         let (data, size) = env.run(|held| {
@@ -30,7 +31,7 @@ impl HeldBinary {
             let found = unsafe {
                 sys::enif_inspect_binary(held.as_c_arg(), copy.as_c_arg(), binary.as_mut_ptr())
             };
-            // SAFETY: initialised by the successful call above.
+            // SAFETY: `enif_inspect_binary` has returned 1, so `binary` is initialised.
             (found == 1)
                 .then(|| unsafe { binary.assume_init() })
                 .map(|b| (b.data, b.size))

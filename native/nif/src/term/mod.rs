@@ -1,5 +1,6 @@
-//! Terms of the BEAM, for the codec: their reader and writer, and the handles that one side holds
-//! on things of the other. Used on workers, attached, by `convert`.
+//! Terms of the BEAM: the reader and writer that the codec walks them with, handles of Erlang on
+//! Python objects, and terms that Python holds. Used by `convert` on workers and guests, attached;
+//! handles are dropped on any thread. Nothing here blocks.
 
 mod atom_cache;
 mod choose_encoding;
@@ -10,7 +11,7 @@ mod opaque;
 mod reader;
 mod writer;
 
-pub(crate) use choose_encoding::is_worthwhile;
+pub(crate) use choose_encoding::prefers_external;
 pub(crate) use make::small_map;
 pub(crate) use opaque::{ErlangTerm, OfBeam};
 pub(crate) use reader::TermReader;

@@ -1,5 +1,5 @@
-//! Terms of the BEAM that Python holds: the `Opaque` behind an `erlang.Term` here. Made and used on
-//! threads that are attached; dropped by whichever thread drops the last reference.
+//! Terms of the BEAM that Python holds: the `Opaque` behind an `erlang.Term`. Made and used on
+//! attached threads; dropped on the thread that drops the last reference. Nothing here blocks.
 
 use py_codec::Opaque;
 use pyo3::prelude::*;
@@ -19,7 +19,7 @@ struct Held {
     env: OwnedEnv,
 }
 
-// SAFETY: the environment is only read once it holds the term, which is copied out or compared.
+// SAFETY: after `new` or `make` the environment is only read: its term is copied out or compared.
 unsafe impl Sync for Held {}
 
 impl Held {
@@ -38,7 +38,7 @@ impl Held {
 pub(crate) trait OfBeam: Sized {
     fn wrap<'py>(py: Python<'py>, term: Term<'_>) -> PyResult<Bound<'py, PyAny>>;
 
-    /// Keeps the term that `make` makes in an environment of its own.
+    /// Keeps the term that `make` returns, in an environment of its own; `None` if it returns none.
     fn make(make: impl for<'a> FnOnce(Env<'a>) -> Option<Term<'a>>) -> Option<Self>;
 
     fn copy(&self) -> Self;
@@ -77,7 +77,7 @@ impl OfBeam for ErlangTerm {
     fn with<R>(&self, f: impl FnOnce(Term<'_>) -> R) -> R {
         match self.opaque().as_any().downcast_ref::<Held>() {
             Some(held) => held.with(f),
-            // No other implementation is used in the VM.
+            // Unreachable: the VM has no other implementation of `Opaque`.
             None => OwnedEnv::new().run(|env| f(atoms::undefined().encode(env))),
         }
     }
@@ -96,19 +96,19 @@ impl Opaque for Held {
         let Some(other) = other.as_any().downcast_ref::<Self>() else {
             return false;
         };
-        // SAFETY: both terms live in environments that outlive this call.
+        // SAFETY: both terms live in environments that `self` and `other` own.
         let identical = |a: Term<'_>, b: Term<'_>| unsafe {
             enif_is_identical(a.as_c_arg(), b.as_c_arg()) != 0
         };
         self.with(|a| other.with(|b| identical(a, b)))
     }
 
-    /// Erlang's order.
+    /// Compares in the term order of Erlang.
     fn compare(&self, other: &dyn Opaque) -> Ordering {
         let Some(other) = other.as_any().downcast_ref::<Self>() else {
             return Ordering::Greater;
         };
-        // SAFETY: both terms live in environments that outlive this call.
+        // SAFETY: both terms live in environments that `self` and `other` own.
         let compare =
             |a: Term<'_>, b: Term<'_>| unsafe { enif_compare(a.as_c_arg(), b.as_c_arg()) };
         self.with(|a| other.with(|b| compare(a, b))).cmp(&0)

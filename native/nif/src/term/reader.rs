@@ -1,4 +1,5 @@
-//! Terms of an environment, for the codec to read. Used on workers, attached.
+//! The codec's reader of terms. Called by the walk of the codec on workers and guests, attached;
+//! blocks on nothing.
 
 use py_codec::{ByteOwner, Constant, Error, Fallible, Kind, Reader, Tag, Why, integer};
 use pyo3::prelude::*;
@@ -13,10 +14,10 @@ use super::held_binary::HeldBinary;
 use super::opaque::{ErlangTerm, OfBeam};
 use crate::atoms;
 
-/// Stands at a term.
+/// A reader that stands at one term of an environment.
 pub(crate) struct TermReader<'a> {
     env: Env<'a>,
-    /// A term of `env`.
+    /// The current term, which is one of `env`.
     term: ErlNifTerm,
 }
 
@@ -29,7 +30,7 @@ impl<'a> TermReader<'a> {
     }
 
     fn term(&self) -> Term<'a> {
-        // SAFETY: a term of `env`.
+        // SAFETY: `self.term` is a term of `self.env`.
         unsafe { Term::new(self.env, self.term) }
     }
 
@@ -38,16 +39,16 @@ impl<'a> TermReader<'a> {
     }
 }
 
-/// The entries of a map that have not been come to.
+/// The entries of a map that were not read yet.
 pub(crate) struct Entries<'a> {
     entries: Option<MapIterator<'a>>,
-    /// The value of the key that was come to last.
+    /// The value of the key that was read last.
     value: ErlNifTerm,
     size: usize,
 }
 
 impl<'a> Reader for TermReader<'a> {
-    /// The items that have not been come to.
+    /// The rest of the list, which was not read yet.
     type List = ErlNifTerm;
     type Tuple = slice::Iter<'a, ErlNifTerm>;
     type Map = Entries<'a>;
@@ -69,7 +70,7 @@ impl<'a> Reader for TermReader<'a> {
     #[inline]
     fn small_integer(&mut self) -> Option<i64> {
         let mut value = 0;
-        // SAFETY: a term and its environment; writes to `value` when 1 is returned.
+        // SAFETY: `term` is a term of `env`, and `value` can be written.
         let found = unsafe { sys::enif_get_int64(self.env.as_c_arg(), self.term, &mut value) };
         (found == 1).then_some(value)
     }
@@ -79,7 +80,7 @@ impl<'a> Reader for TermReader<'a> {
             return Ok(PyInt::new(py, word).into_any());
         }
         let external = self.term().to_binary();
-        // <https://www.erlang.org/doc/apps/erts/erl_ext_dist.html>
+        // SMALL_BIG_EXT and LARGE_BIG_EXT: <https://www.erlang.org/doc/apps/erts/erl_ext_dist.html>
         match &*external {
             [131, 110, _, sign, magnitude @ ..] | [131, 111, _, _, _, _, sign, magnitude @ ..] => {
                 integer(py, *sign != 0, magnitude)
@@ -88,11 +89,11 @@ impl<'a> Reader for TermReader<'a> {
         }
     }
 
-    /// `decode` would take an integer for a float.
+    /// Returns a float; `None` for an integer, which rustler's `decode` would convert.
     #[inline]
     fn float(&mut self) -> Option<f64> {
         let mut value = 0.0;
-        // SAFETY: as above.
+        // SAFETY: `term` is a term of `env`, and `value` can be written.
         let found = unsafe { sys::enif_get_double(self.env.as_c_arg(), self.term, &mut value) };
         (found == 1).then_some(value)
     }
@@ -146,15 +147,15 @@ impl<'a> Reader for TermReader<'a> {
 
     fn length(&self, list: &ErlNifTerm) -> Option<usize> {
         let mut length = 0;
-        // SAFETY: a term and its environment; writes to `length` when 1 is returned.
+        // SAFETY: `list` is a term of `env`, and `length` can be written.
         let found = unsafe { sys::enif_get_list_length(self.env.as_c_arg(), *list, &mut length) };
         (found == 1).then_some(length as usize)
     }
 
     #[inline]
     fn next_item(&mut self, list: &mut ErlNifTerm) -> bool {
-        // SAFETY: a term and its environment; writes both parts, which are terms of that
-        // environment, when 1 is returned.
+        // SAFETY: `list` is a term of `env`; head and tail, which are written if 1 is returned, are
+        // terms of `env` too.
         unsafe { sys::enif_get_list_cell(self.env.as_c_arg(), *list, &mut self.term, list) == 1 }
     }
 
@@ -166,14 +167,14 @@ impl<'a> Reader for TermReader<'a> {
     fn open_tuple(&mut self) -> Fallible<slice::Iter<'a, ErlNifTerm>> {
         let (mut arity, mut elements) = (0, ptr::null());
         let env = self.env.as_c_arg();
-        // SAFETY: a term and its environment; writes both when 1 is returned.
+        // SAFETY: `term` is a term of `env`; `arity` and `elements` can be written.
         let found = unsafe { sys::enif_get_tuple(env, self.term, &mut arity, &mut elements) };
         let arity = usize::try_from(arity).unwrap_or(0);
         if found != 1 || arity == 0 {
             return Ok([].iter());
         }
-        // SAFETY: that many terms are there, for as long as the environment is, which is neither
-        // cleared nor garbage collected meanwhile.
+        // SAFETY: `elements` points to `arity` terms, which live as long as the environment; it is
+        // neither cleared nor garbage collected within `'a`.
         Ok(unsafe { slice::from_raw_parts(elements, arity).iter() })
     }
 

@@ -1,5 +1,5 @@
-//! Python objects as terms, in the environment of a reply. Called by the walk of the codec, on
-//! workers, attached; runs no Python code.
+//! The codec's writer of terms, in the environment of a reply. Called by the walk of the codec on
+//! workers and guests, attached; runs no Python code and blocks on nothing.
 
 use py_codec::{Error, Keys, Stop, Term as ErlangTerm, Why, Writer, Written};
 use pyo3::prelude::*;
@@ -11,15 +11,15 @@ use super::make::{MAX_MAP_FROM_ARRAYS, make_list, make_map, make_tuple};
 use super::opaque::OfBeam;
 use crate::atoms;
 
-/// Bigger binaries are shared with Python, not copied.
+/// The size from which a binary shares the bytes of its Python object; smaller ones are copied.
 const MIN_SHARED: usize = 1 << 16;
 
 pub(crate) struct TermWriter<'a> {
     env: Env<'a>,
-    /// The elements of the containers that have not ended, and at last the whole.
+    /// The elements of the containers that have not ended; at the end the whole term.
     terms: Vec<ErlNifTerm>,
-    /// A big map has left old versions of itself behind.
-    is_scattered: bool,
+    /// The environment holds old versions of a big map, which was grown key by key.
+    has_garbage: bool,
 }
 
 impl<'a> TermWriter<'a> {
@@ -27,18 +27,18 @@ impl<'a> TermWriter<'a> {
         Self {
             env,
             terms: Vec::new(),
-            is_scattered: false,
+            has_garbage: false,
         }
     }
 
-    pub(crate) fn is_scattered(&self) -> bool {
-        self.is_scattered
+    pub(crate) fn has_garbage(&self) -> bool {
+        self.has_garbage
     }
 
-    /// The term, once all of it has been written.
+    /// Returns the term. Called when all of it has been written.
     pub(crate) fn into_term(self) -> Term<'a> {
         match self.terms.last() {
-            // SAFETY: was made in `env`.
+            // SAFETY: every term in `terms` was made in `env`.
             Some(term) => unsafe { Term::new(self.env, *term) },
             None => atoms::none().encode(self.env),
         }
@@ -54,7 +54,8 @@ impl<'a> TermWriter<'a> {
         Ok(())
     }
 
-    /// Replaces the last terms by what `make` makes of them.
+    /// Replaces the last `count` terms by the one that `make` makes of them; fails with `failure`
+    /// if it makes none.
     fn end(
         &mut self,
         count: usize,
@@ -84,8 +85,8 @@ impl Writer for TermWriter<'_> {
         self.add(value.encode(self.env).as_c_arg())
     }
 
-    /// By the external term format, the one way to them that `erl_nif` has: `131, 111, N:32,
-    /// Sign:8, Magnitude`.
+    /// Writes an integer beyond 64 bits. `erl_nif` makes one only from the external term format:
+    /// `131, 111, N:32, Sign:8, Magnitude`.
     fn big_integer(&mut self, is_negative: bool, magnitude: &[u8]) -> Written {
         let too_large = || Stop::from(Error::unconvertible(Why::TooLarge, "int"));
         let length = u32::try_from(magnitude.len()).map_err(|_| too_large())?;
@@ -102,7 +103,7 @@ impl Writer for TermWriter<'_> {
     fn float(&mut self, value: f64) -> Written {
         let env = self.env;
         let term = if value.is_finite() {
-            // SAFETY: a live environment, and a number that the BEAM has a float for.
+            // SAFETY: `env` is alive, and the BEAM has a float for every finite number.
             return self.add(unsafe { sys::enif_make_double(env.as_c_arg(), value) });
         } else if value.is_nan() {
             atoms::nan()
@@ -155,9 +156,9 @@ impl Writer for TermWriter<'_> {
         Ok(())
     }
 
-    /// The BEAM itself looks whether two keys are one term.
+    /// Ends a map. `make_map` finds keys that are the same term, so `_keys` says nothing new.
     fn end_map(&mut self, size: usize, _keys: Keys) -> Written {
-        self.is_scattered |= size > MAX_MAP_FROM_ARRAYS;
+        self.has_garbage |= size > MAX_MAP_FROM_ARRAYS;
         self.end(2 * size, make_map, (Why::KeyCollision, "dict"))
     }
 }

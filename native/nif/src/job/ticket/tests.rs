@@ -1,4 +1,5 @@
-//! Every interleaving of those who touch a ticket, by loom.
+//! Tests of every interleaving of the threads that change a ticket, by loom. Run by `cargo test`
+//! without a BEAM.
 
 use super::*;
 use loom::thread;
@@ -90,13 +91,13 @@ fn tickets_opened_together_stay_within_max() {
         let opened = Ticket::open(&pending).is_some();
         let both = [opened, opener.join().unwrap()];
         let count = both.iter().filter(|opened| **opened).count();
-        // Two that come together may refuse each other, but never both get in.
+        // Two threads may both be refused, but never both get a ticket.
         assert!(count <= 1);
         assert_eq!(pending.count(), count);
     });
 }
 
-/// A worker takes the job and replies, while the caller gives up.
+/// A worker starts the job and replies, while the caller cancels.
 #[test]
 fn reply_and_cancel_have_one_winner() {
     loom::model(|| {
@@ -108,13 +109,13 @@ fn reply_and_cancel_have_one_winner() {
             Some(Completion::Early | Completion::Nothing) | None => {
                 assert_eq!(cancel, Cancel::Cancelled)
             }
-            Some(Completion::Interrupted) => panic!("nobody interrupted"),
+            Some(Completion::Interrupted) => panic!("no thread has interrupted the job"),
         }
         assert_eq!(pending.count(), 0);
     });
 }
 
-/// As above, and a third interrupts.
+/// A worker starts the job and replies, the caller cancels, and a third thread interrupts.
 #[test]
 fn reply_cancel_and_interrupt_have_one_outcome() {
     loom::model(|| {
@@ -140,18 +141,18 @@ fn reply_cancel_and_interrupt_have_one_outcome() {
     });
 }
 
-/// The caller dies, which drops its handle, while the worker takes and ends the job.
+/// The caller dies, which drops its handle, while the worker starts and ends the job.
 #[test]
 fn death_of_the_caller_leaves_nothing_pending() {
     loom::model(|| {
         let (pending, ticket) = ticket();
         let worker = beside(&ticket, |ticket| ticket.start());
-        // As the drop of its `Submission` does.
+        // The steps of the drop of its `Submission`.
         if !ticket.cancel_queued() {
             ticket.cancel();
         }
         worker.join().unwrap();
-        // Whether it has started or not.
+        // The assertions hold whether the job has started or not.
         assert!(ticket.is_unwanted());
         assert!(!ticket.start());
         assert_eq!(ticket.complete(), Completion::Nothing);
@@ -159,7 +160,7 @@ fn death_of_the_caller_leaves_nothing_pending() {
     });
 }
 
-/// The watchdog takes the worker's place and replies for it, while the caller gives up.
+/// The watchdog replies in the worker's place, while the caller cancels.
 #[test]
 fn an_interrupted_call_gets_one_reply_or_none() {
     loom::model(|| {
@@ -177,9 +178,9 @@ fn an_interrupted_call_gets_one_reply_or_none() {
     });
 }
 
-/// Whoever is told `ok` by an interrupt has stopped the job: its caller hears so.
+/// An interrupt that returns `true` has stopped the job: its caller gets `interrupted`.
 #[test]
-fn an_interrupt_that_wins_is_heard() {
+fn an_interrupt_that_wins_is_replied() {
     loom::model(|| {
         let (_pending, ticket) = running();
         let worker = beside(&ticket, |ticket| ticket.complete());
@@ -193,8 +194,8 @@ fn an_interrupt_that_wins_is_heard() {
     });
 }
 
-/// The watchdog answers for a job that is in the middle of an import, while the caller gives up and
-/// the code comes to its end.
+/// The watchdog replies for a job in the middle of an import, while the caller cancels and the code
+/// ends.
 #[test]
 fn an_early_reply_is_the_only_one() {
     loom::model(|| {
