@@ -1,5 +1,5 @@
-//! Every NIF, in the order of `src/py_nif.erl`. Runs on scheduler threads: nothing here
-//! attaches, blocks or sends, except `start_python`, which has a dirty scheduler and may wait.
+//! Every NIF, in the order of `src/py_nif.erl`. A NIF runs on a scheduler thread, and neither
+//! attaches, blocks nor sends; only `start_python` blocks, on a dirty scheduler.
 
 use rustler::schedule::consume_timeslice;
 use rustler::{Atom, Encoder, Env, Error as NifError, LocalPid, NifResult, ResourceArc, Term};
@@ -19,12 +19,12 @@ use crate::vm::VM;
 use crate::watch::{self, Limits};
 use crate::{atoms, host, start, worker};
 
-/// `{error, Reason}` is the NIF's return value; nothing will be sent.
+/// The result of a NIF that may refuse: `Err` becomes `{error, Reason}`, and no message is sent.
 type Refusable<T> = Result<T, Refusal>;
 
 struct Refusal(Error);
 
-// The Python objects of an exception are not looked at by a NIF, which has no attachment.
+// A NIF never reads the Python objects of an exception, so a panic cannot show them half changed.
 impl RefUnwindSafe for Refusal {}
 
 impl Encoder for Refusal {
@@ -52,14 +52,13 @@ fn open_pool(
 ) -> NifResult<ResourceArc<PoolHandle>> {
     let grace = Duration::from_millis(interrupt_grace);
     let pool = Pool::new(size, max_pending, env.pid());
-    watch::guard(
-        &pool,
-        Limits {
-            grace,
-            import_grace: Duration::from_millis(import_grace),
-            max_abandoned,
-        },
-    );
+    let import_grace = Duration::from_millis(import_grace);
+    let limits = Limits {
+        grace,
+        import_grace,
+        max_abandoned,
+    };
+    watch::watch_pool(&pool, limits);
     PoolHandle::open(env, pool).ok_or(NifError::BadArg)
 }
 
@@ -69,7 +68,7 @@ fn close_pool(pool: ResourceArc<PoolHandle>) -> Atom {
     atoms::ok()
 }
 
-/// By its manager, or by the death of that.
+/// Returns `true` once `close_pool` was called, the pool's `py_pool` has died, or has dropped it.
 #[rustler::nif]
 fn is_closed(pool: ResourceArc<PoolHandle>) -> bool {
     pool.0.is_closed()
@@ -83,24 +82,22 @@ fn start_worker<'a>(env: Env<'a>, pool: ResourceArc<PoolHandle>, id: u64) -> Ter
     }
 }
 
-/// The counters of a pool, and how many threads are abandoned in the whole VM.
+/// Returns the counters of a pool, and the number of abandoned threads in the whole VM.
 #[rustler::nif]
 fn pool_info(env: Env<'_>, pool: ResourceArc<PoolHandle>) -> Term<'_> {
     let pool = &pool.0;
+    let left_threads = pool.left_threads.load(Ordering::Relaxed);
     let counts = [
         (atoms::size(), pool.size()),
         (atoms::leased(), pool.leased()),
         (atoms::pending(), pool.pending.count()),
         (atoms::abandoned(), watch::abandoned()),
-        (
-            atoms::left_threads(),
-            pool.left_threads.load(Ordering::Relaxed),
-        ),
+        (atoms::left_threads(), left_threads),
     ];
     small_map(env, &counts.map(|(key, count)| (key, count.encode(env))))
 }
 
-/// How many values of each kind are alive in the whole VM.
+/// Returns the number of live values of each kind in the whole VM.
 #[rustler::nif]
 fn resources(env: Env<'_>) -> Term<'_> {
     let counts = [
@@ -110,10 +107,8 @@ fn resources(env: Env<'_>) -> Term<'_> {
         (atoms::callbacks(), &VM.counts.callbacks),
         (atoms::streams(), &VM.counts.streams),
     ];
-    small_map(
-        env,
-        &counts.map(|(key, live)| (key, live.count().encode(env))),
-    )
+    let counts = counts.map(|(key, live)| (key, live.count().encode(env)));
+    small_map(env, &counts)
 }
 
 #[rustler::nif]
@@ -141,19 +136,19 @@ fn is_leased(target: Term<'_>) -> NifResult<bool> {
     Ok(!lease_of(target)?.is_ended())
 }
 
-/// No job of it is under way.
+/// Returns `true` if the lease has no job that is queued or runs.
 #[rustler::nif]
 fn is_idle(lease: ResourceArc<LeaseHandle>) -> bool {
     lease.0.is_idle()
 }
 
-/// Jobs that have come to it so far.
+/// Returns the number of jobs submitted to the lease so far, refused ones included.
 #[rustler::nif]
 fn submitted(lease: ResourceArc<LeaseHandle>) -> usize {
     lease.0.submitted()
 }
 
-/// Ends it if no job is under way, and no more than these have come.
+/// Ends the lease if it is idle and `submitted` jobs have come so far; `false` if it goes on.
 #[rustler::nif]
 fn end_idle(lease: ResourceArc<LeaseHandle>, submitted: usize) -> bool {
     lease.0.end_idle(submitted)
@@ -196,13 +191,13 @@ fn cancel(call: ResourceArc<SubmissionHandle>) -> Atom {
     }
 }
 
-/// Its reply is not sent, nor about to be.
+/// Returns `true` if the reply is neither sent nor about to be, and the job is not cancelled.
 #[rustler::nif]
 fn is_pending(call: ResourceArc<SubmissionHandle>) -> bool {
     call.submission.is_pending()
 }
 
-/// The calling process awaits the reply; `false` if it has done that before.
+/// Claims the reply for an await; `false` if an earlier await has claimed it.
 #[rustler::nif]
 fn take(call: ResourceArc<SubmissionHandle>) -> bool {
     call.take()
@@ -219,14 +214,14 @@ fn interrupt(target: Term<'_>) -> NifResult<bool> {
     }))
 }
 
-/// The calling process serves Python code from here on, and has these functions.
+/// Makes the calling process, `py_callback`, the one that serves Python code, with these functions.
 #[rustler::nif]
 fn serve_callbacks(env: Env<'_>, functions: Vec<String>) -> Atom {
     host::serve(env.pid(), functions.into_iter().collect());
     atoms::ok()
 }
 
-/// Python code finds one more name.
+/// Registers the name of one more function for Python code.
 #[rustler::nif]
 fn add_function(name: String) -> Atom {
     host::add_function(name);
@@ -239,7 +234,7 @@ fn remove_function(name: &str) -> Atom {
     atoms::ok()
 }
 
-/// The first answer counts.
+/// Answers a callback. The first answer counts; a later one is ignored.
 #[rustler::nif]
 fn answer(env: Env<'_>, callback: ResourceArc<CallbackHandle>, outcome: Term<'_>) -> Atom {
     let start = Instant::now();
@@ -249,21 +244,21 @@ fn answer(env: Env<'_>, callback: ResourceArc<CallbackHandle>, outcome: Term<'_>
     atoms::ok()
 }
 
-/// A message for another node does not wait any more.
+/// Counts a message for another node as sent: it leaves room for the next.
 #[rustler::nif]
 fn sent(outgoing: ResourceArc<Outgoing>) -> Atom {
     outgoing.leave();
     atoms::ok()
 }
 
-/// A stream in a lease, for the calling process; `own`: the lease was made for it.
+/// Makes a stream in a lease, for the calling process. `own` says that the lease ends with it.
 #[rustler::nif]
 fn stream(env: Env<'_>, target: Term<'_>, own: bool) -> NifResult<ResourceArc<Stream>> {
     let context = target.decode::<ResourceArc<Context>>().ok();
     Stream::open(env, lease_of(target)?, context, own).ok_or(NifError::BadArg)
 }
 
-/// A demand of the calling process, which must be the consumer of the stream.
+/// Makes a demand. Raises `badarg` if the calling process is not the consumer of the stream.
 #[rustler::nif]
 fn stream_next<'a>(
     env: Env<'a>,
@@ -275,15 +270,15 @@ fn stream_next<'a>(
     if !stream.is_consumer(env.pid()) {
         return Err(NifError::BadArg);
     }
-    // The consumer answers a callback of that very lease: the demand is met in the middle of the
-    // code that waits for the answer.
+    // A consumer that answers a callback of the same lease gets its items in the middle of the code
+    // that waits for the answer.
     let within = current.decode::<(ResourceArc<CallbackHandle>, u64)>();
     let within = within.ok().filter(|(_, lease)| *lease == stream.lease.id);
     let within = within.map(|(callback, _)| Arc::clone(&callback.0));
     Ok(Stream::ask(&stream, env, count, callers, within).map_err(Refusal))
 }
 
-/// Returns `sending` while the message of a demand is about to be sent.
+/// Closes a stream. Returns `sending` while a message is about to be sent: call again then.
 #[rustler::nif]
 fn stream_close(stream: ResourceArc<Stream>) -> Atom {
     if stream.close() {
@@ -293,8 +288,8 @@ fn stream_close(stream: ResourceArc<Stream>) -> Atom {
     }
 }
 
-/// The copy of big arguments takes its time: the caller pays for it in reductions, a whole
-/// timeslice being about one millisecond.
+/// Charges the caller the reductions for a copy of big arguments that began at `start`. A whole
+/// timeslice is about one millisecond.
 fn charge(env: Env<'_>, start: Instant) {
     let percent = start.elapsed().as_micros() / 10;
     if percent > 0 {

@@ -1,10 +1,14 @@
 //! A stream: an iterator that lives in a lease, and the handle that Erlang holds on it.
 //!
-//! The iterator itself is with the worker, see [`py_engine::asyncio`]; here it is a number. Nothing
-//! is produced without a demand, which is a job that ends with one message. Only the consumer, the
+//! The worker keeps the iterator, see [`py_engine::asyncio`]; here it is a number. No item is
+//! produced without a demand, which is a job that ends with one message. Only the consumer, the
 //! process that started the stream, makes demands, and a stream has one open demand at most: one
 //! that was accepted, and whose message is not sent yet. A stream ends by `stream_close`, by the
 //! death of its consumer, by the drop of its handle, or with its lease.
+//!
+//! States of the last demand: open, then about to be answered (the ticket is `replied`), then
+//! settled (`settled` is set, after the send). States of the stream: open, then `finished` or
+//! `closed`.
 //!
 //! Called on scheduler threads (NIFs, the monitor, the destructor) and by the thread that sends the
 //! message of a demand: nothing blocks, nothing attaches.
@@ -24,16 +28,17 @@ use crate::vm::VM;
 use crate::vm::next_id;
 
 pub(crate) struct Stream {
-    /// The worker keeps the iterator under this number.
+    /// The number under which the worker keeps the iterator.
     pub(crate) id: u64,
     pub(crate) lease: Arc<Lease>,
-    /// A context lasts as long as its streams; the one that was made for a stream no longer.
+    /// Keeps the context of the stream: a context lasts as long as its streams. `None` for a stream
+    /// of a binding.
     _context: Option<ResourceArc<Context>>,
     /// The lease was made for this stream, and ends with it.
     owns_lease: bool,
-    /// Set by `close`, once and for good: the open demand is cancelled then.
+    /// Set by `close` and never cleared: the open demand is cancelled then.
     closed: AtomicBool,
-    /// The message of a demand has said, or is about to say, that the stream is over.
+    /// The message of a demand says, or is about to say, that the stream is over.
     finished: AtomicBool,
     consumer: LocalPid,
     /// The last demand that was accepted. Locked to copy or replace the reference.
@@ -44,7 +49,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    /// `None` when the calling process, the consumer, is dying.
+    /// Makes a stream, and monitors the calling process, its consumer; `None` if that is dying.
     pub(crate) fn open(
         env: Env<'_>,
         lease: Arc<Lease>,
@@ -71,11 +76,12 @@ impl Stream {
         self.consumer == process
     }
 
-    /// Makes a demand for `count` items. Called by the consumer. `within`: the callback that it
-    /// answers, if the code of this very lease waits for it.
+    /// Makes a demand for `count` items. Called by the consumer. `within` is the callback that the
+    /// consumer answers, if code of this lease waits for the answer.
     ///
-    /// Returns `ok` when one message will be sent; `done` when the stream is over; `sending` while
-    /// the message of the demand before is about to be sent, which `done` would overtake.
+    /// Returns `ok` if one message will be sent; `done` if the stream is over; `sending` while the
+    /// message of the demand before is about to be sent, which `done` would overtake. Refuses with
+    /// `Busy` while a demand is open.
     pub(crate) fn ask(
         this: &ResourceArc<Self>,
         env: Env<'_>,
@@ -105,7 +111,8 @@ impl Stream {
         let request = (atoms::undefined(), (atoms::next(), count), callers).encode(env);
         match Self::submit(this, env, request, within) {
             Ok(()) => Ok(atoms::ok()),
-            // The lease has ended, or the callback: the consumer is told once.
+            // The lease or the callback has ended: the first demand returns the error, later ones
+            // `done`.
             Err(Error::ContextNotBound) if !this.fail() => Ok(atoms::done()),
             Err(error) => Err(error),
         }
@@ -121,7 +128,7 @@ impl Stream {
             Some(callback) => Ticket::admit(&callback.pending),
             None => Ticket::open(&this.lease.pool().pending).ok_or(Error::Overloaded)?,
         };
-        let home = match &within {
+        let placement = match &within {
             Some(callback) => Placement::Within(callback.job.clone()),
             None => Placement::Anywhere,
         };
@@ -130,10 +137,10 @@ impl Stream {
             env,
             request,
             ticket,
-            home,
+            placement,
             ReplyTo::Demand(Arc::new(StreamDemand(this.clone()))),
         );
-        // Before the job may be answered, which ends this again.
+        // Cleared before the job is queued: its reply sets the flag.
         this.settled.store(false, Ordering::SeqCst);
         let submitted = match within {
             Some(callback) => {
@@ -156,13 +163,14 @@ impl Stream {
             }
         }
         if this.is_closed() {
-            // `close` may have come before the demand could be found.
+            // A `close` before the demand was stored has cancelled nothing.
             this.cancel_demand();
         }
         Ok(())
     }
 
-    /// Ends the open demand: its message has been sent, or never will be.
+    /// Settles the open demand. Called by the thread that has sent the message, or when none will
+    /// be.
     pub(crate) fn settle(&self) {
         self.settled.store(true, Ordering::SeqCst);
     }
@@ -171,13 +179,15 @@ impl Stream {
         self.settled.load(Ordering::SeqCst)
     }
 
-    /// Ends the stream with the message of its open demand. `false` if it had ended before.
+    /// Ends the stream with the message of its open demand; `false` if it had ended before. Called
+    /// by the worker.
     pub(crate) fn finish(&self) -> bool {
         let was_finished = self.is_finished();
         !self.finished.swap(true, Ordering::SeqCst) && !was_finished
     }
 
-    /// As `finish`, with an error: the worker closes the iterator after the message.
+    /// Ends the stream with an error, and has the worker close the iterator after the message;
+    /// `false` if the stream had ended before.
     pub(crate) fn fail(&self) -> bool {
         let is_first = self.finish();
         self.lease.close_iterator(self.id);
@@ -188,18 +198,19 @@ impl Stream {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// No more items will come.
+    /// Returns `true` if no more items will come.
     fn is_finished(&self) -> bool {
         self.is_closed() || self.finished.load(Ordering::SeqCst)
     }
 
-    /// The worker ends the lease when the demand that finished the stream is answered.
+    /// Returns `true` if the stream is over and its lease was made for it: the worker ends the
+    /// lease after the reply.
     pub(crate) fn frees_lease(&self) -> bool {
         self.owns_lease && self.is_finished()
     }
 
-    /// Closes the stream, and cancels its open demand. Returns `false` while the message of that is
-    /// about to be sent: the caller has to call again. Idempotent.
+    /// Closes the stream, and cancels its open demand. Returns `false` while the message of that
+    /// demand is about to be sent: the caller has to call again. Idempotent.
     pub(crate) fn close(&self) -> bool {
         let first = !self.closed.swap(true, Ordering::SeqCst);
         let is_settled = self.cancel_demand();
@@ -212,7 +223,7 @@ impl Stream {
         is_settled
     }
 
-    /// `false` while the message of the demand is about to be sent.
+    /// Cancels the open demand, if there is one; `false` while its message is about to be sent.
     fn cancel_demand(&self) -> bool {
         if self.is_settled() {
             return true;
@@ -230,7 +241,8 @@ impl Stream {
     }
 }
 
-/// One demand, which is a job: it keeps its stream, which refers to the ticket of the job only.
+/// The stream's part of a job that is a demand. The job refers to its stream; the stream refers to
+/// the ticket of the job only, so the two are no cycle.
 pub(crate) struct StreamDemand(pub(crate) ResourceArc<Stream>);
 
 impl Demand for StreamDemand {
@@ -253,7 +265,7 @@ impl Demand for StreamDemand {
 
 #[rustler::resource_impl]
 impl Resource for Stream {
-    /// The consumer died.
+    /// Closes the stream when its consumer has died. Runs on a scheduler thread.
     fn down<'a>(&'a self, _env: Env<'a>, _consumer: LocalPid, _monitor: Monitor) {
         self.close();
     }

@@ -1,8 +1,13 @@
-//! A lease of one worker, and the handle that Erlang holds.
+//! A lease: one worker and one namespace for one owner.
 //!
-//! A lease ends once: by `unbind`, by its owner's death, by the drop of its last handle, by a
-//! crash of its worker, or with its pool. Whoever ends it posts a note; the worker does the
-//! rest. Scheduler threads and destructors come here: nothing blocks, nothing attaches.
+//! States: queued in the pool, served by a worker, ended and busy, free; `docs/internals/lease.md`
+//! draws them. A lease ends once: by `unbind`, by its owner's death, by the drop of its last
+//! handle, by a crash of its worker, or with its pool. The end sets a flag and calls the worker,
+//! which cleans up.
+//!
+//! Called on scheduler threads, by destructors, by the worker and by the watchdog: nothing
+//! attaches, and locks are held for a look. Only `leave` and `notify_ended` send, and `leave` may
+//! yield.
 
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -22,25 +27,26 @@ use crate::live_counts::CountGuard;
 use crate::vm::VM;
 use crate::vm::notify_watchdog;
 
-/// A context is used by one process, or handed around by a few: this many calls may wait in it.
+/// How many calls may wait in a lease, which is used by one process, or by a few that share it.
 const QUEUE_CAPACITY: usize = 256;
 
 pub(crate) struct Lease {
     pub(crate) id: u64,
     pub(super) pool: Arc<Pool>,
     queue: Queue<Arc<Job>>,
-    /// Of the lease in the pool's queue.
+    /// The key of the lease in the pool's queue. Set once, after the push.
     pub(super) key: OnceLock<u64>,
-    /// Of the worker that serves it, once there is one.
+    /// The worker that serves the lease. Set once, by the worker.
     worker: OnceLock<Arc<WorkerHandle>>,
     usage: Usage,
-    /// Asynchronous calls in flight.
+    /// The tasks in flight in the event loop.
     in_flight: InFlight,
-    /// Of the worker's event loop, from the first such call on. Locked for a look.
+    /// The waker of the worker's event loop, from the first task on. Locked for a look.
     loop_waker: Mutex<Option<Arc<LoopWaker>>>,
-    /// The worker waits in that loop.
+    /// The worker waits in its event loop.
     is_in_loop: AtomicBool,
-    /// Iterators that nobody will ask any more. Locked for a push, or to take them all.
+    /// The iterators of streams that are over, to be closed by the worker. Locked for a push, or to
+    /// take them all.
     closing: Mutex<Vec<u64>>,
     has_closing: AtomicBool,
     _counted: CountGuard,
@@ -80,7 +86,8 @@ impl Lease {
         self.usage.submitted()
     }
 
-    /// Returns the key of the job in the queue.
+    /// Queues a job and calls the worker; returns the key of the job in the queue. Called on a
+    /// scheduler thread.
     pub(crate) fn submit(&self, job: Arc<Job>) -> Result<u64, Error> {
         let ticket = Arc::clone(&job.ticket);
         let refusal = if !self.usage.begin() {
@@ -96,17 +103,18 @@ impl Lease {
         Err(refusal)
     }
 
-    /// Notes the key of the lease in the pool's queue, for `withdraw_lease`.
-    pub(crate) fn waits_as(&self, key: u64) {
-        // A lease is queued once.
+    /// Stores the key of the lease in the pool's queue, for `withdraw_lease`.
+    pub(crate) fn set_queue_key(&self, key: u64) {
+        // A lease is queued once, so the key was not set before.
         let _: Result<(), _> = self.key.set(key);
     }
 
-    /// Ends the lease. Never waits: the worker, and the watchdog if code runs there, do the rest.
+    /// Ends the lease, and returns how busy its worker is. Never blocks: the worker cleans up, and
+    /// the watchdog interrupts a job that runs.
     pub(crate) fn end(&self) -> End {
         let end = self.usage.end(|| self.pool.give_back());
         if end != End::Already {
-            // A lease that no worker has come to yet is skipped by the worker that comes.
+            // A lease that is still queued is skipped by the worker that takes it.
             self.call_worker();
         }
         if end == End::Busy {
@@ -115,7 +123,7 @@ impl Lease {
         end
     }
 
-    /// Ends the lease if no job is under way and no more than `submitted` have come.
+    /// Ends the lease if it is idle and `submitted` jobs have come so far; `false` if it goes on.
     pub(crate) fn end_idle(&self, submitted: usize) -> bool {
         let is_quiet = self.usage.end_if_quiet(submitted, || self.pool.give_back());
         if is_quiet {
@@ -124,14 +132,17 @@ impl Lease {
         is_quiet
     }
 
-    /// From here on the worker of this seat is called when there is something to do.
+    /// Publishes the worker that serves the lease: it is called from now on. The worker looks for
+    /// work after this call, which ends with a fence.
     pub(crate) fn serve_by(&self, worker: &Arc<WorkerHandle>) {
-        // A lease is served once.
+        // A lease is served once, so no worker was set before.
         let _: Result<(), _> = self.worker.set(Arc::clone(worker));
-        // Seated first, and looked then: who has added something before may have found no seat.
+        // A thread that added work before the `set` may have found no worker to call.
         fence(Ordering::SeqCst);
     }
 
+    /// Calls the worker, if one serves the lease, and wakes its event loop. Called on any thread
+    /// after something was added for the worker.
     fn call_worker(&self) {
         fence(Ordering::SeqCst);
         if let Some(worker) = self.worker.get() {
@@ -142,7 +153,8 @@ impl Lease {
         }
     }
 
-    /// A job goes on in the event loop, after the worker has finished with it. Ends as a job does.
+    /// Puts the task of a job in flight. The task counts as a job of the lease, beside the job
+    /// itself, and ends by `finish_job`. Called by the worker with interrupts masked.
     pub(crate) fn begin_task(&self, job: &Arc<Job>, host: &Arc<dyn Host>) {
         self.usage.begin_task();
         self.in_flight.add(job, host);
@@ -152,37 +164,37 @@ impl Lease {
         &self.in_flight
     }
 
-    /// The worker comes out of its event loop.
+    /// Wakes the worker from its event loop. Called on any thread; never blocks.
     pub(crate) fn wake_loop(&self) {
         if let Some(waker) = &*self.loop_waker() {
             waker.wake();
         }
     }
 
-    /// The worker's event loop has this bell: another one, if code has closed the loop before.
+    /// Sets the waker of the worker's event loop. It changes if code closes the loop of its lease.
     pub(crate) fn set_loop_waker(&self, waker: &Arc<LoopWaker>) {
         *self.loop_waker() = Some(Arc::clone(waker));
     }
 
-    /// Calls are in flight in the event loop of this bell.
-    pub(crate) fn runs_tasks_by(&self, waker: Option<&Arc<LoopWaker>>) -> bool {
-        let own = self.loop_waker();
-        let is_own = own
+    /// Returns `true` if `waker` is that of the lease's event loop and tasks are in flight there.
+    pub(crate) fn runs_tasks_in(&self, waker: Option<&Arc<LoopWaker>>) -> bool {
+        let loop_waker = self.loop_waker();
+        let is_same_loop = loop_waker
             .as_ref()
             .zip(waker)
             .is_some_and(|(a, b)| Arc::ptr_eq(a, b));
-        is_own && !self.in_flight.is_empty()
+        is_same_loop && !self.in_flight.is_empty()
     }
 
     fn loop_waker(&self) -> MutexGuard<'_, Option<Arc<LoopWaker>>> {
         lock(&self.loop_waker)
     }
 
-    /// From here on the worker waits in its event loop, whose bell this is; `false` if there is
-    /// something to do.
+    /// Declares that the worker waits in its event loop, which `waker` wakes; `false` if there is
+    /// something to do, so that it must not enter. Called by the worker.
     pub(crate) fn enter_loop(&self, waker: &Arc<LoopWaker>) -> bool {
         self.set_loop_waker(waker);
-        // Said first, and looked then.
+        // The flag is set first; a thread that adds work adds it first and reads the flag then.
         self.is_in_loop.store(true, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         !self.wants_worker() && !self.in_flight.must_cancel()
@@ -192,19 +204,19 @@ impl Lease {
         self.is_in_loop.store(false, Ordering::SeqCst);
     }
 
-    /// A job waits, an iterator is to be closed, or the lease has ended.
+    /// Returns `true` if a job waits, an iterator is to be closed, or the lease has ended.
     pub(crate) fn wants_worker(&self) -> bool {
         !self.queue.is_empty() || self.is_ended() || self.has_closing.load(Ordering::SeqCst)
     }
 
-    /// The worker closes the iterator of a stream.
+    /// Has the worker close the iterator of a stream. Called on any thread; never blocks.
     pub(crate) fn close_iterator(&self, id: u64) {
         self.closing().push(id);
         self.has_closing.store(true, Ordering::SeqCst);
         self.call_worker();
     }
 
-    /// The iterators that the worker has to close.
+    /// Takes the iterators that are to be closed. Called by the worker.
     pub(crate) fn take_iterators_to_close(&self) -> Vec<u64> {
         if !self.has_closing.swap(false, Ordering::SeqCst) {
             return Vec::new();
@@ -220,15 +232,16 @@ impl Lease {
         self.queue.pop()
     }
 
-    /// The worker has finished, skipped or refused one job. Comes before its reply, so that a
-    /// caller who ends the lease right after the reply finds the worker idle.
+    /// Counts a job as finished, skipped or refused. Called before the reply, so that a caller that
+    /// ends the lease right after the reply finds the worker idle.
     pub(crate) fn finish_job(&self) {
         self.usage.finish();
     }
 
-    /// Nothing of the lease is left in its worker, or the worker is lost: it counts as free, and
-    /// `py_pool` hears of it. The jobs that were accepted and did not run are refused. Sends, so
-    /// not from a scheduler thread.
+    /// Leaves an ended lease: refuses the jobs that were accepted and did not run, counts the
+    /// worker as free, and notifies `py_pool`. Called by the worker when nothing of the lease is
+    /// left in it, or by the watchdog in the place of an abandoned one. Sends, so it must not run
+    /// on a scheduler thread.
     pub(crate) fn leave(&self, replies: &mut ReplyBuffer, refusal: impl Fn() -> Error) {
         while !self.is_idle() {
             match self.queue.pop() {
@@ -236,7 +249,7 @@ impl Lease {
                     self.finish_job();
                     replies.refuse(&job, refusal());
                 }
-                // A submitter stands between its count and its push: a few instructions.
+                // A submitter has counted its job and is about to push it, or to take it back.
                 None => std::thread::yield_now(),
             }
         }
@@ -244,15 +257,17 @@ impl Lease {
         self.notify_ended(replies);
     }
 
-    /// Counts its worker as free, if that was not done at the end.
+    /// Counts the worker as free, if that was not done by `end`.
     pub(super) fn free(&self) {
         self.usage.free(|| self.pool.give_back());
         self.pool.forget(self.id);
     }
 
+    /// Notifies `py_pool` that the lease has ended. Sends, so it must not run on a scheduler
+    /// thread.
     pub(crate) fn notify_ended(&self, replies: &mut ReplyBuffer) {
-        let note = (atoms::py_lease(), self.id, atoms::ended());
-        replies.notify(&self.pool.manager, note);
+        let message = (atoms::py_lease(), self.id, atoms::ended());
+        replies.notify(&self.pool.manager, message);
     }
 }
 

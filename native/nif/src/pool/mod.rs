@@ -1,8 +1,11 @@
-//! What the workers of one application start share: the queue of unbound jobs, the leases, the
-//! counters. Made by `py_pool`; closed when `py_pool` stops, dies, or drops it.
+//! The pool: the queue, the leases and the counters that the workers of one application start
+//! share. Made by `py_pool`; closed when `py_pool` stops, dies, or drops its handle.
 //!
-//! Everything here is called from scheduler threads and from workers; nothing blocks for
-//! longer than a push into a queue.
+//! States of a pool: open, then closed for good. A closed pool refuses jobs and leases, and its
+//! workers end when they are idle.
+//!
+//! Called on scheduler threads, workers and the watchdog; nothing blocks for longer than a push
+//! into a queue. Only `refuse_excess` sends, so it is not called on a scheduler thread.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -30,10 +33,10 @@ use queue::Queue;
 pub(crate) use submission::{JobQueue, Submission, SubmissionHandle};
 pub(crate) use usage::End;
 
-/// What an unleased worker takes from the pool's queue.
+/// An item of the pool's queue, for an unleased worker.
 pub(crate) enum Work {
     Job(Arc<Job>),
-    /// Serve this lease until it ends.
+    /// A lease, to be served until it ends.
     Lease(Arc<Lease>),
 }
 
@@ -51,17 +54,18 @@ pub(crate) struct Pool {
     idle_workers: IdleWorkers,
     /// The `py_pool` process that made this pool.
     pub(crate) manager: LocalPid,
-    /// Held for the length of a map operation only, never while attached or attaching.
+    /// The leases that no worker has left yet, by id. Locked for one operation on the map, never
+    /// while attaching.
     leases: Mutex<HashMap<u64, Weak<Lease>>>,
-    /// Leases whose end a destructor could not tell `py_pool`: the watchdog does. Locked for a push,
-    /// or to take them all.
-    ended: Mutex<Vec<Arc<Lease>>>,
+    /// Leases that were ended by a destructor, which cannot send: the watchdog notifies `py_pool`.
+    /// Locked for a push, or to take them all.
+    unreported_ends: Mutex<Vec<Arc<Lease>>>,
 }
 
 impl Pool {
     pub(crate) fn new(size: usize, max_pending: usize, manager: LocalPid) -> Arc<Self> {
-        // Jobs are bounded by `max_pending`, waiting leases by `size`. Leases that ended before a
-        // worker came may fill what jobs leave.
+        // Jobs are bounded by `max_pending`, waiting leases by `size`. The rest is room for leases
+        // that ended before a worker took them.
         let capacity = max_pending.saturating_add(2 * size);
         Arc::new(Self {
             size: AtomicUsize::new(size),
@@ -74,7 +78,7 @@ impl Pool {
             idle_workers: IdleWorkers::default(),
             manager,
             leases: Mutex::default(),
-            ended: Mutex::default(),
+            unreported_ends: Mutex::default(),
         })
     }
 
@@ -82,13 +86,15 @@ impl Pool {
         self.size.load(Ordering::SeqCst)
     }
 
-    /// The worker `id` is gone, and there may be no other.
+    /// Records that the worker `id` was abandoned and not replaced: the pool has a worker less.
+    /// Called by the watchdog.
     pub(crate) fn lose(&self, id: u64) {
         lock(&self.missing).push(id);
         self.size.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// The id of a worker to start in an empty place.
+    /// Returns the id of a worker to start for one that was not replaced, and counts it. Called by
+    /// the watchdog.
     pub(crate) fn regain(&self) -> Option<u64> {
         let id = lock(&self.missing).pop()?;
         self.size.fetch_add(1, Ordering::SeqCst);
@@ -119,8 +125,8 @@ impl Pool {
             return Err(Error::Overloaded);
         };
         self.call_worker();
-        // The last worker may have been leased, or the pool closed, between the check and the
-        // push: then nobody would come for this job until some lease ends.
+        // The last worker may have been leased, or the pool closed, between the check and the push:
+        // then no worker would take this job before some lease ends.
         if (self.is_closed() || self.leased() >= self.size()) && ticket.cancel_queued() {
             self.withdraw(key);
             return Err(Error::NoWorkersAvailable);
@@ -128,12 +134,13 @@ impl Pool {
         Ok(key)
     }
 
-    /// Takes out a lease that has ended; `false` if a worker has taken it.
+    /// Takes a lease that has ended out of the queue; `false` if a worker has taken it.
     pub(crate) fn withdraw_lease(&self, key: u64) -> bool {
         self.queue.remove(key).is_some()
     }
 
-    /// Takes one of the `size` leases; the first worker that comes to it serves it.
+    /// Makes one of at most `size` leases; the first worker that takes it from the queue serves it.
+    /// Called on a scheduler thread.
     pub(crate) fn lease(self: &Arc<Self>) -> Result<Arc<Lease>, Error> {
         let take = |n: usize| (n < self.size()).then_some(n + 1);
         if self.is_closed()
@@ -148,46 +155,48 @@ impl Pool {
         let lease = Lease::new(id, Arc::clone(self));
         self.leases().insert(id, Arc::downgrade(&lease));
         let Ok(key) = self.queue.push(Work::Lease(Arc::clone(&lease))) else {
-            // Every worker is busy, and thousands of contexts were garbage collected meanwhile.
+            // The queue is full of leases that ended while every worker was busy.
             lease.end();
             self.forget(id);
             return Err(Error::NoWorkersAvailable);
         };
-        lease.waits_as(key);
+        lease.set_queue_key(key);
         self.call_worker();
         if self.is_closed() {
             lease.end();
-            // The last worker may have left before.
+            // The last worker may have ended already: the watchdog refuses the lease then.
             notify_watchdog();
         } else if self.leased() > self.size() {
-            // The pool has shrunk between the check and the push: nobody would come for it.
+            // The pool has shrunk between the check and the push: no worker would take the lease.
             lease.end();
             return Err(Error::NoWorkersAvailable);
         }
         Ok(lease)
     }
 
-    /// One lease is over. Called once for each lease, by whoever ends it.
+    /// Counts a worker as free. Called once for each lease, by the thread that ends or frees it.
     pub(crate) fn give_back(&self) {
         self.leased.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Has the watchdog tell `py_pool` that a lease has ended. Called in destructors, on any thread.
-    pub(crate) fn tell_ended(&self, lease: &Arc<Lease>) {
-        lock(&self.ended).push(Arc::clone(lease));
+    /// Has the watchdog notify `py_pool` of the end of a lease. Called by destructors, on any
+    /// thread.
+    pub(crate) fn report_end(&self, lease: &Arc<Lease>) {
+        lock(&self.unreported_ends).push(Arc::clone(lease));
         notify_watchdog();
     }
 
-    /// The leases whose end `py_pool` does not know, for the watchdog.
-    pub(crate) fn take_ended(&self) -> Vec<Arc<Lease>> {
-        std::mem::take(&mut *lock(&self.ended))
+    /// Takes the leases whose end `py_pool` does not know. Called by the watchdog.
+    pub(crate) fn take_unreported_ends(&self) -> Vec<Arc<Lease>> {
+        std::mem::take(&mut *lock(&self.unreported_ends))
     }
 
     pub(crate) fn forget(&self, id: u64) {
         self.leases().remove(&id);
     }
 
-    /// Ends every lease and lets every worker go once it is idle. Idempotent.
+    /// Closes the pool: every lease ends, and every worker ends once it is idle. Idempotent. Called
+    /// on scheduler threads and by destructors.
     pub(crate) fn close(self: &Arc<Self>) {
         if self.closed.swap(true, Ordering::SeqCst) {
             return;
@@ -197,19 +206,19 @@ impl Pool {
             lease.end();
         }
         self.call_worker();
-        // What runs there is interrupted.
+        // The watchdog interrupts the jobs that run.
         notify_watchdog();
     }
 
-    /// Refuses what nobody will take from the queue: everything in a closed pool, jobs when there
-    /// are as many leases as workers, leases when there are more. Sends, so not from a scheduler
-    /// thread.
+    /// Refuses the items of the queue that no worker will take: all of a closed pool, jobs if there
+    /// are as many leases as workers, leases if there are more. Sends, so it is called on workers
+    /// and the watchdog only.
     pub(crate) fn refuse_excess(self: &Arc<Self>, replies: &mut ReplyBuffer) {
         let is_excess = |work: &Work| match work {
             Work::Job(_) => self.is_closed() || self.leased() >= self.size(),
             Work::Lease(_) => self.is_closed() || self.leased() > self.size(),
         };
-        // One by one: a lease that ends makes room for the next.
+        // One by one, since a lease that ends makes room for the next.
         while let Some(work) = self.queue.pop_if(is_excess) {
             match work {
                 Work::Job(job) => replies.refuse(&job, Error::NoWorkersAvailable),
@@ -219,15 +228,15 @@ impl Pool {
                 }
             }
         }
-        // The next, who may have to leave a closed pool as well.
+        // The next worker may have to leave a closed pool as well.
         self.call_worker();
     }
 
-    /// What the calling worker, whose turn it is, does next.
+    /// Takes the next item of the queue. Called by a worker that holds the GIL turn.
     pub(crate) fn next(self: &Arc<Self>) -> Option<Work> {
         let work = self.queue.pop()?;
         if !self.queue.is_empty() {
-            // This one may take long.
+            // The item may take long, so another worker is called for the rest.
             self.call_worker();
         }
         Some(work)

@@ -1,16 +1,16 @@
-//! The bounded queues between callers and workers: first in, first out, and an item that is not
-//! wanted any more is taken out by its key. Called on scheduler threads and workers; nothing blocks
-//! for longer than one operation. How a worker waits is the business of [`crate::gil`].
+//! The bounded queues between callers and workers: first in, first out, and a cancelled item is
+//! taken out by its key. Called on scheduler threads, workers and the watchdog; nothing blocks for
+//! longer than one operation. Workers wait in [`crate::gil`], not here.
 
 use py_engine::host::fifo::Fifo;
 use py_engine::lock::lock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-/// Takes memory for what is in it, not for what might be.
+/// A bounded queue, which takes memory for the items that are in it only.
 pub(crate) struct Queue<T> {
     fifo: Mutex<Fifo<T>>,
-    /// That of `fifo`, to be looked at without the lock.
+    /// The length of `fifo`, to be read without the lock.
     length: AtomicUsize,
     capacity: usize,
 }
@@ -46,12 +46,12 @@ impl<T> Queue<T> {
         self.take(Fifo::pop)
     }
 
-    /// The first item that `is_it` accepts; the others keep their places.
-    pub(crate) fn pop_if(&self, is_it: impl Fn(&T) -> bool) -> Option<T> {
-        self.take(|fifo| fifo.pop_if(is_it))
+    /// Takes the first item that `matches` accepts; the others keep their order.
+    pub(crate) fn pop_if(&self, matches: impl Fn(&T) -> bool) -> Option<T> {
+        self.take(|fifo| fifo.pop_if(matches))
     }
 
-    /// `None` if the item was popped or removed before.
+    /// Takes an item by its key; `None` if it was popped or removed before.
     pub(crate) fn remove(&self, key: u64) -> Option<T> {
         self.take(|fifo| fifo.remove(key))
     }
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_removed_item_gives_its_place_to_another() {
+    fn a_removed_item_makes_room_for_another() {
         let queue = Queue::new(2);
         let first = queue.push('a').unwrap();
         queue.push('b').unwrap();

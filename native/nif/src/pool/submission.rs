@@ -1,5 +1,5 @@
-//! A job that was submitted, for those who may cancel it: its caller, and the stream that the job is a
-//! demand of. Called on scheduler threads: nothing blocks, attaches or sends.
+//! A submitted job, as its caller and its stream see it, which may cancel it. Called on scheduler
+//! threads (NIFs and destructors): nothing blocks, attaches or sends.
 
 use std::panic::RefUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,10 +9,10 @@ use rustler::Resource;
 
 use crate::job::{CallbackQueue, Cancel, Ticket};
 
-/// Where jobs wait.
+/// A queue in which jobs wait.
 pub(crate) trait JobQueue: Send + Sync {
-    /// Takes out a job that was cancelled. A thread that has taken the job before finds out by its
-    /// ticket.
+    /// Takes out a job that was cancelled. A thread that has taken the job before finds the cancel
+    /// in its ticket.
     fn withdraw(&self, key: u64);
 }
 
@@ -25,17 +25,17 @@ impl JobQueue for CallbackQueue {
 pub(crate) struct Submission {
     ticket: Arc<Ticket>,
     queue: Weak<dyn JobQueue>,
-    /// The key of the job in that queue.
+    /// The key of the job in `queue`.
     key: u64,
 }
 
 impl Submission {
-    /// A job that has entered `queue` under `key`.
+    /// Makes the submission of a job that was pushed into `queue` under `key`.
     pub(crate) fn new(ticket: Arc<Ticket>, queue: Weak<dyn JobQueue>, key: u64) -> Self {
         Self { ticket, queue, key }
     }
 
-    /// A job that still waits gives back its room in the queue and its arguments, now.
+    /// Cancels the job. One that still waits leaves its queue at once, with its arguments.
     pub(crate) fn cancel(&self) -> Cancel {
         if !self.ticket.cancel_queued() {
             return self.ticket.cancel();
@@ -46,20 +46,20 @@ impl Submission {
         Cancel::Cancelled
     }
 
-    /// The reply is neither sent nor about to be, and the job is not cancelled.
+    /// Returns `true` if the reply is neither sent nor about to be, and the job is not cancelled.
     pub(crate) fn is_pending(&self) -> bool {
         self.ticket.is_pending()
     }
 }
 
-/// What the caller holds. A caller that dies drops it, and that cancels its job.
+/// The handle that the caller holds. A caller that dies drops it, and the drop cancels its job.
 pub(crate) struct SubmissionHandle {
     pub(crate) submission: Submission,
-    /// An await has begun, and takes the reply or cancels the job.
+    /// An await has claimed the reply: it receives the reply, or cancels the job.
     is_taken: AtomicBool,
 }
 
-// A queue is whole after each operation, whatever panics: see `py_engine::lock`.
+// A panic leaves no queue half changed: see `py_engine::lock`.
 impl RefUnwindSafe for SubmissionHandle {}
 
 impl SubmissionHandle {
@@ -70,7 +70,7 @@ impl SubmissionHandle {
         }
     }
 
-    /// The caller awaits the reply from now on; `false` if it did that before.
+    /// Claims the reply for an await; `false` if an earlier await has claimed it.
     pub(crate) fn take(&self) -> bool {
         !self.is_taken.swap(true, Ordering::SeqCst)
     }

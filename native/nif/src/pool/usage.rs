@@ -1,6 +1,6 @@
-//! How much a lease is in use, and whether its worker counts as free: every race between jobs that
-//! come and go, the end of the lease, the worker that leaves it, and the watchdog that takes that
-//! worker's part.
+//! The usage of a lease: its number of jobs, whether it has ended, and whether its worker counts as
+//! free. Decides every race between jobs that come and go, the end of the lease, the worker that
+//! leaves it, and the watchdog in the place of that worker.
 //!
 //! ```text
 //! in use, n jobs --end, n = 0--> ended, free
@@ -21,16 +21,16 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-/// Of `active`: the lease has ended. In one word with the count, so that no job comes between a
-/// look at the count and the end.
+/// The bit of `active` that says that the lease has ended. It shares a word with the count, so that
+/// no job comes between a look at the count and the end.
 const ENDED: usize = 1 << (usize::BITS - 1);
 
 pub(super) struct Usage {
-    /// Jobs accepted and not yet finished by the worker; and `ENDED`.
+    /// The number of jobs and tasks that were accepted and are not finished, and the bit `ENDED`.
     active: AtomicUsize,
-    /// Jobs that have come so far, refused ones included.
+    /// The number of jobs that have come so far, refused ones included.
     submitted: AtomicUsize,
-    /// The worker counts as free again.
+    /// The worker counts as free again. Locked for a few instructions.
     is_free: Mutex<bool>,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Usage {
 pub(crate) enum End {
     /// No job was left: the worker counts as free from now on.
     Idle,
-    /// The worker still has a job to end: a message will say when it is free.
+    /// The worker still has a job: a message to `py_pool` says when it is free.
     Busy,
     /// The lease had ended before.
     Already,
@@ -66,24 +66,25 @@ impl Usage {
         self.submitted.load(Ordering::SeqCst)
     }
 
-    /// Counts a job that comes; `false` if the lease has ended. Either way `finish` ends it, and the
-    /// worker does not leave before.
+    /// Counts a job that comes; `false` if the lease has ended, so that the job is refused. In both
+    /// cases the caller has to `finish`; the worker does not leave the lease before.
     pub(super) fn begin(&self) -> bool {
-        // First: a job that is found finished is found in this count.
+        // Counted before `active`: a lease that is seen idle after a job has counted that job here.
         self.submitted.fetch_add(1, Ordering::SeqCst);
         self.active.fetch_add(1, Ordering::SeqCst) & ENDED == 0
     }
 
-    /// Counts a part of a job that goes on by itself.
+    /// Counts the task of a job, which outlasts the job.
     pub(super) fn begin_task(&self) {
         self.active.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Counts a job or a task as finished.
     pub(super) fn finish(&self) {
         self.active.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Ends the lease; `give_back` counts its worker as free, if no job is left.
+    /// Ends the lease. Calls `give_back`, which counts the worker as free, if no job is left.
     pub(super) fn end(&self, give_back: impl FnOnce()) -> End {
         let mut is_free = self.is_free();
         let active = self.active.fetch_or(ENDED, Ordering::SeqCst);
@@ -98,8 +99,8 @@ impl Usage {
         }
     }
 
-    /// Ends the lease if no job is under way and no more than `submitted` have come. A `begin` before
-    /// the exchange makes it fail; one that comes later finds `ENDED`.
+    /// Ends the lease if it has no job and `submitted` jobs have come so far; `false` if it goes
+    /// on. A `begin` before the exchange makes the exchange fail; a later one finds `ENDED`.
     pub(super) fn end_if_quiet(&self, submitted: usize, give_back: impl FnOnce()) -> bool {
         let mut is_free = self.is_free();
         let is_quiet = self.submitted() == submitted
@@ -114,8 +115,8 @@ impl Usage {
         is_quiet
     }
 
-    /// The worker has left the lease, or will never come to it: `give_back` counts it as free, unless
-    /// that was done at the end.
+    /// Calls `give_back`, which counts the worker as free, unless that was done before. Called when
+    /// the worker has left the lease, or will never take it.
     pub(super) fn free(&self, give_back: impl FnOnce()) {
         if !std::mem::replace(&mut *self.is_free(), true) {
             give_back();
@@ -123,7 +124,7 @@ impl Usage {
     }
 
     fn is_free(&self) -> MutexGuard<'_, bool> {
-        // A flag is whole whatever panicked.
+        // A panic cannot leave a flag half changed.
         self.is_free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

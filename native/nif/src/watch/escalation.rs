@@ -1,5 +1,8 @@
-//! How a task that has to stop is stopped: by a cancel of its coroutine, by exceptions, by signals, and
-//! at last by abandoning its thread. Called by the watchdog; never attaches.
+//! The escalation of a task that has to stop: its coroutine is cancelled, exceptions are raised in
+//! its thread, with signals, and at the end the thread is abandoned.
+//!
+//! Called by the watchdog in each round, under the lock of the watched thread; never attaches or
+//! sends.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,59 +12,61 @@ use super::watched_thread::{State, Task, WatchedThread};
 use crate::job::{CANCEL_GRACE, Job};
 use crate::pool::Lease;
 
-/// How long code that must stop may go on. The last start of the application says.
+/// How long code that must stop may go on: the configuration of the last start of the application.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits {
     /// How long code has to stop before its thread is abandoned.
     pub(crate) grace: Duration,
-    /// How long an import may go on after that its code has to stop.
+    /// How long an import may go on after its code had to stop.
     pub(crate) import_grace: Duration,
-    /// How many abandoned threads are replaced.
+    /// How many abandoned threads are replaced at a time.
     pub(crate) max_abandoned: usize,
 }
 
-/// Code that swallows an interruption is interrupted again, this many times before its thread is
-/// abandoned. In between it has time to clean up after itself.
+/// The number of exceptions that are raised before a thread is abandoned, for code that swallows
+/// them. Between two of them the code has time to clean up after itself.
 const INTERRUPTIONS: u32 = 20;
-/// And after that at this interval: one of them may meet a loop outside its `try`.
-const LAST_INTERVAL: Duration = Duration::from_secs(1);
+/// The time between two exceptions in an abandoned thread: one of them may hit its code outside of
+/// the `try` that swallows them.
+const ABANDONED_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A task that has to stop.
 pub(super) struct Escalation {
-    /// Since when it has to.
-    noticed: Instant,
-    /// Since when it can be interrupted: an import that had begun has ended then.
+    /// When the watchdog found that the task has to stop.
+    found_at: Instant,
+    /// Since when the task can be interrupted: `found_at`, or the end of a later import.
     since: Instant,
-    next: Instant,
-    /// How many exceptions were raised so far.
+    /// When the next exception is due.
+    next_raise: Instant,
+    /// How many exceptions were requested so far.
     raised: u32,
 }
 
 impl Escalation {
     fn new(now: Instant, patience: Duration) -> Self {
         Self {
-            noticed: now,
+            found_at: now,
             since: now,
-            next: now + patience,
+            next_raise: now + patience,
             raised: 0,
         }
     }
 
-    /// What was raised last has been taken back.
+    /// Makes the next exception due at once: the last one was withdrawn with an inner task.
     pub(super) fn repeat(&mut self) {
-        self.next = self.since;
+        self.next_raise = self.since;
     }
 
-    /// An import has ended, under which nothing was raised.
+    /// Starts the escalation again: an import that has masked exceptions is about to end.
     pub(super) fn restart(&mut self, now: Instant) {
         self.since = now;
-        self.next = now;
+        self.next_raise = now;
     }
 
-    /// When the thread is abandoned. Code that goes on importing gains no time beyond one
+    /// Returns when the thread is abandoned. Code that goes on importing gains no time beyond one
     /// `import_grace`.
     fn deadline(&self, patience: Duration, is_importing: bool, limits: &Limits) -> Instant {
-        let last = self.noticed + limits.import_grace;
+        let last = self.found_at + limits.import_grace;
         if is_importing {
             return last;
         }
@@ -69,16 +74,16 @@ impl Escalation {
     }
 }
 
-/// What the watchdog has to do about a slot.
+/// The steps that the watchdog has to take for a thread, when the lock of the thread is free again.
 #[derive(Default)]
 pub(crate) struct NextStep {
     /// When to look again.
     pub(crate) again: Option<Instant>,
-    /// Have the interrupter raise an exception in the thread.
+    /// An exception was requested: notify the interrupter.
     pub(crate) raise: bool,
-    /// Jobs that were interrupted, and that go on until an import ends: their callers wait.
+    /// Interrupted jobs that go on until an import ends: reply to their callers, who wait.
     pub(crate) answer: Vec<Arc<Job>>,
-    /// The thread was just abandoned in the middle of these, outermost first.
+    /// The thread was just abandoned in the middle of these tasks, outermost first.
     pub(crate) abandoned: Option<Vec<Task>>,
 }
 
@@ -89,12 +94,13 @@ impl NextStep {
 }
 
 impl WatchedThread {
-    /// Runs on the watchdog.
+    /// Looks at the tasks of the thread, requests exceptions, and abandons the thread if a deadline
+    /// is over. Called by the watchdog; takes the lock of the thread.
     pub(crate) fn inspect(&self, now: Instant, limits: &Limits) -> NextStep {
         let mut guard = self.state();
         let state = &mut *guard;
         let mut next_step = NextStep::default();
-        let mut is_late = false;
+        let mut is_overdue = false;
         let is_importing = self.thread.is_importing();
         let is_abandoned = self.thread.is_abandoned();
         let mut is_nested = false;
@@ -113,26 +119,27 @@ impl WatchedThread {
             let escalation = running
                 .escalation
                 .get_or_insert_with(|| Escalation::new(now, patience));
-            if escalation.next <= now && !is_importing {
+            if escalation.next_raise <= now && !is_importing {
                 next_step.raise = true;
                 if escalation.raised > 0 {
-                    // The exception waits in the thread by now: let a blocking call end for it.
+                    // The exception is pending in the thread: the signal ends a blocking system
+                    // call.
                     self.thread.signal();
                 }
                 escalation.raised += 1;
-                escalation.next = now + interval(is_abandoned, limits);
+                escalation.next_raise = now + interval(is_abandoned, limits);
             }
             let deadline = escalation.deadline(patience, is_importing, limits);
-            is_late |= deadline <= now;
+            is_overdue |= deadline <= now;
             let is_over = is_abandoned || deadline <= now;
-            next_step.look_again((!is_importing).then_some(escalation.next));
+            next_step.look_again((!is_importing).then_some(escalation.next_raise));
             next_step.look_again((!is_over).then_some(deadline));
         }
-        // Put off by an import, it is raised at its end.
+        // An exception that is masked by an import stays pending, and is raised at the end of it.
         if next_step.raise || is_importing && state.has_escalation() {
             self.thread.request();
         }
-        if is_late && !is_abandoned {
+        if is_overdue && !is_abandoned {
             self.thread.abandon();
             registry::count_abandoned();
             let tasks = state.tasks.iter().map(|running| running.task.clone());
@@ -141,8 +148,8 @@ impl WatchedThread {
         next_step
     }
 
-    /// How long a task that has to stop may go on before it is interrupted; `None` for one that may
-    /// go on.
+    /// Returns how long a task that has to stop may go on before an exception is raised in it;
+    /// `None` for a task that may go on. Wakes the event loop of a lease that has tasks to cancel.
     fn patience(
         &self,
         state: &State,
@@ -157,25 +164,26 @@ impl WatchedThread {
                 if self.is_closed(lease.as_deref()) {
                     job.ticket.interrupt();
                 }
-                // The job that a nested one belongs to was looked at, or is one of the flights.
+                // The ancestors of a nested job are tasks before this one, or in flight.
                 let is_unwanted = if is_nested {
                     job.ticket.is_unwanted()
                 } else {
                     job.must_stop()
                 };
                 if let Some(lease) = lease {
-                    next_step.look_again(tend_tasks(lease, now));
+                    next_step.look_again(wake_for_cancels(lease, now));
                 }
-                // The caller of an abandoned thread has had its reply.
+                // The callers of an abandoned thread have their replies.
                 if !is_abandoned && !is_unwanted {
                     return None;
                 }
-                // An exception would hit others: the loop cancels it, if it goes round.
-                let flies = lease
+                // An exception in the lease's loop could hit another task: the loop cancels the
+                // call first, if it is not stuck.
+                let in_loop = lease
                     .as_deref()
-                    .filter(|lease| lease.runs_tasks_by(self.thread.loop_waker().as_ref()));
-                flies.inspect(|lease| lease.wake_loop());
-                Some(flies.map_or(Duration::ZERO, |_| limits.grace / 2))
+                    .filter(|lease| lease.runs_tasks_in(self.thread.loop_waker().as_ref()));
+                in_loop.inspect(|lease| lease.wake_loop());
+                Some(in_loop.map_or(Duration::ZERO, |_| limits.grace / 2))
             }
             Task::EventLoop(lease) => {
                 let in_flight = lease.in_flight();
@@ -184,11 +192,11 @@ impl WatchedThread {
                     in_flight.interrupt_all();
                 }
                 if !is_abandoned && !is_closed && !in_flight.is_due() {
-                    // The loop has taken notice of what was unwanted.
-                    next_step.look_again(tend_tasks(lease, now));
+                    // No cancel is due: the loop has requested those of tasks that must stop.
+                    next_step.look_again(wake_for_cancels(lease, now));
                     return None;
                 }
-                // A loop that goes round sees to it, or ends. One that does not is stopped.
+                // A loop that is not stuck cancels its tasks, or ends; a stuck one is interrupted.
                 lease.wake_loop();
                 Some(limits.grace / 2)
             }
@@ -196,7 +204,7 @@ impl WatchedThread {
         }
     }
 
-    /// The lease or the pool of what runs here has ended.
+    /// Returns `true` if the lease of a task has ended, or the pool of the thread is closed.
     fn is_closed(&self, lease: Option<&Lease>) -> bool {
         lease.is_some_and(Lease::is_ended) || self.pool().is_some_and(|pool| pool.is_closed())
     }
@@ -204,13 +212,14 @@ impl WatchedThread {
 
 fn interval(is_abandoned: bool, limits: &Limits) -> Duration {
     if is_abandoned {
-        LAST_INTERVAL
+        ABANDONED_INTERVAL
     } else {
         limits.grace / INTERRUPTIONS
     }
 }
 
-/// The jobs of a task whose callers wait for `interrupted`.
+/// Returns the jobs of a task, and those in flight in its lease, whose callers wait for
+/// `interrupted`.
 fn interrupted_jobs(task: &Task) -> Vec<Arc<Job>> {
     let mut jobs = match task.lease() {
         Some(lease) => lease.in_flight().interrupted(),
@@ -224,9 +233,9 @@ fn interrupted_jobs(task: &Task) -> Vec<Arc<Job>> {
     jobs
 }
 
-/// Has the loop see to its flights, and says when to look again. It goes round also while a call
-/// waits in it.
-fn tend_tasks(lease: &Lease, now: Instant) -> Option<Instant> {
+/// Wakes the event loop of a lease if a task in flight is to be cancelled or has outlasted its
+/// cancel; returns when to look again. The loop also runs while a call waits in it.
+fn wake_for_cancels(lease: &Lease, now: Instant) -> Option<Instant> {
     let in_flight = lease.in_flight();
     if in_flight.is_due() {
         lease.wake_loop();

@@ -1,5 +1,12 @@
-//! The threads that run Python, as those see them who may have to stop one: what a thread runs at the
-//! moment, when it has to stop, and what comes after that. Never attaches.
+//! Watched threads: what each thread that runs Python is in the middle of, since when it has to
+//! stop, and what the watchdog does next about it.
+//!
+//! States of a thread: idle, running tasks, a task of it has to stop (it has an [`Escalation`]), or
+//! abandoned; `docs/internals/interrupts.md` draws them. The threads themselves call it attached,
+//! the watchdog and scheduler threads without; nothing here attaches, and locks are held for a
+//! look.
+//!
+//! [`Escalation`]: escalation::Escalation
 
 mod escalation;
 mod registry;
@@ -8,8 +15,8 @@ mod watched_thread;
 
 pub(crate) use escalation::Limits;
 pub(crate) use registry::{
-    abandoned, end_watching, engine_threads, guard, interrupt, is_watching, limits, pools,
-    register, releaser_is_missing, set_releaser_is_missing, threads, unregister,
+    abandoned, end_watching_cleaning, engine_threads, interrupt, is_watching_cleaning, limits,
+    pools, register, releaser_is_missing, set_releaser_is_missing, threads, unregister, watch_pool,
 };
-pub(crate) use vm_exit::{expect_strays, install as install_exit_handler};
+pub(crate) use vm_exit::{expect_left_threads, install as install_exit_handler};
 pub(crate) use watched_thread::{Role, Task, WatchedThread};

@@ -1,4 +1,8 @@
-//! The threads that run Python and the pools that they serve, for those who look at all of them.
+//! The registry of all watched threads, and of the pools that they serve.
+//!
+//! Threads register themselves; the watchdog, the interrupter, `py:interrupt/1` (on a scheduler
+//! thread) and the exit handler look at all of them. Each lock is held for one operation; nothing
+//! attaches.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -16,9 +20,9 @@ use crate::vm::notify_watchdog;
 static REGISTRY: Registry = Registry {
     threads: Mutex::new(Vec::new()),
     abandoned: AtomicUsize::new(0),
-    is_watching: AtomicBool::new(false),
+    is_watching_cleaning: AtomicBool::new(false),
     is_exiting: AtomicBool::new(false),
-    may_have_strays: AtomicBool::new(false),
+    may_have_left_threads: AtomicBool::new(false),
     pools: Mutex::new(Vec::new()),
     limits: Mutex::new(Limits {
         grace: Duration::from_secs(1),
@@ -29,18 +33,19 @@ static REGISTRY: Registry = Registry {
 };
 
 pub(super) struct Registry {
-    /// Locked for the length of an operation on the list, never while attaching.
+    /// The watched threads. Locked for one operation on the list, never while attaching.
     threads: Mutex<Vec<Arc<WatchedThread>>>,
-    /// Threads that were abandoned and have not ended.
+    /// The number of threads that were abandoned and have not ended.
     abandoned: AtomicUsize,
     /// The watchdog is awake, or was notified, for threads that clean up.
-    pub(super) is_watching: AtomicBool,
-    /// The VM ends: no Python code may begin.
+    pub(super) is_watching_cleaning: AtomicBool,
+    /// The VM ends: no task may begin.
     pub(super) is_exiting: AtomicBool,
     /// Python code has left threads of its own running, which are not watched.
-    pub(super) may_have_strays: AtomicBool,
-    /// The pools whose threads the watchdog looks after.
+    pub(super) may_have_left_threads: AtomicBool,
+    /// The pools whose threads the watchdog watches.
     pools: Mutex<Vec<Weak<Pool>>>,
+    /// The limits of the last start of the application, for all pools.
     limits: Mutex<Limits>,
     /// The releaser was abandoned, and has no successor yet.
     releaser_is_missing: AtomicBool,
@@ -50,14 +55,15 @@ pub(super) fn registry() -> &'static Registry {
     &REGISTRY
 }
 
-/// Registers the calling thread, until [`unregister`].
+/// Registers the calling thread as a watched one, until [`unregister`].
 pub(crate) fn register(role: Role) -> Arc<WatchedThread> {
     let thread = WatchedThread::new(role);
     lock(&REGISTRY.threads).push(Arc::clone(&thread));
     thread
 }
 
-/// Called by the thread when it ends; `false` when it had been abandoned.
+/// Unregisters a thread. Called by the thread itself when it ends; `false` if it was abandoned, and
+/// so has a successor or was not replaced.
 pub(crate) fn unregister(thread: &Arc<WatchedThread>) -> bool {
     lock(&REGISTRY.threads).retain(|other| !Arc::ptr_eq(other, thread));
     let kept = !thread.is_abandoned();
@@ -69,70 +75,75 @@ pub(crate) fn unregister(thread: &Arc<WatchedThread>) -> bool {
     kept
 }
 
-/// All threads that are registered.
+/// Returns all registered threads.
 pub(crate) fn threads() -> Vec<Arc<WatchedThread>> {
     lock(&REGISTRY.threads).clone()
 }
 
-/// What the interrupter looks at.
+/// Returns the engine's part of all registered threads. Called by the interrupter.
 pub(crate) fn engine_threads() -> Vec<Arc<Thread>> {
     let threads = lock(&REGISTRY.threads);
     let threads = threads.iter().map(|thread| Arc::clone(&thread.thread));
     threads.collect()
 }
 
-/// How many threads were abandoned and have not ended, in the whole VM.
+/// Returns the number of threads in the whole VM that were abandoned and have not ended.
 pub(crate) fn abandoned() -> usize {
     REGISTRY.abandoned.load(Ordering::SeqCst)
 }
 
-/// Called under the lock of the thread that is abandoned, so before the thread can end.
+/// Counts an abandoned thread. Called by the watchdog under the lock of that thread, so before the
+/// thread can end.
 pub(super) fn count_abandoned() {
     REGISTRY.abandoned.fetch_add(1, Ordering::SeqCst);
 }
 
-/// Python code runs in a registered thread. Called on the thread that ends the VM.
+/// Returns `true` if a registered thread runs a task. Called on the thread that ends the VM.
 pub(super) fn is_busy() -> bool {
     threads().iter().any(|thread| thread.is_busy())
 }
 
-/// Interrupts the job that `is_it` accepts; `true` when its caller will be told so. Called on a
-/// scheduler thread: takes one lock at a time, for a few instructions.
-pub(crate) fn interrupt(is_it: impl Fn(&Job, Option<&Lease>) -> bool) -> bool {
-    let found = threads().iter().any(|thread| thread.interrupt(&is_it));
+/// Interrupts the jobs of the first thread that runs one which `matches` accepts; `true` if a
+/// caller will get `interrupted`. Called on a scheduler thread: each lock is held for a few
+/// instructions.
+pub(crate) fn interrupt(matches: impl Fn(&Job, Option<&Lease>) -> bool) -> bool {
+    let found = threads().iter().any(|thread| thread.interrupt(&matches));
     if found {
         notify_watchdog();
     }
     found
 }
 
-/// Has the watchdog look at threads that clean up, which may get stuck. Costs a system call now and
-/// then only: a watchdog that was woken by it stays awake for a while.
+/// Has the watchdog look at threads that clean up, which may get stuck. Called by a thread that
+/// begins cleaning. Seldom costs a system call: the watchdog stays awake for a while after the
+/// first.
 pub(super) fn watch_cleaning() {
-    let is_watching = &REGISTRY.is_watching;
-    if !is_watching.load(Ordering::SeqCst) && !is_watching.swap(true, Ordering::SeqCst) {
+    let flag = &REGISTRY.is_watching_cleaning;
+    if !flag.load(Ordering::SeqCst) && !flag.swap(true, Ordering::SeqCst) {
         notify_watchdog();
     }
 }
 
-/// The watchdog was asked to look at threads that clean up.
-pub(crate) fn is_watching() -> bool {
-    REGISTRY.is_watching.load(Ordering::SeqCst)
+/// Returns `true` if the watchdog was asked to look at threads that clean up.
+pub(crate) fn is_watching_cleaning() -> bool {
+    REGISTRY.is_watching_cleaning.load(Ordering::SeqCst)
 }
 
-pub(crate) fn end_watching() {
-    REGISTRY.is_watching.store(false, Ordering::SeqCst);
+/// Takes the request back. Called by the watchdog before it looks once more and sleeps.
+pub(crate) fn end_watching_cleaning() {
+    REGISTRY.is_watching_cleaning.store(false, Ordering::SeqCst);
 }
 
-/// Has the watchdog look after the threads of `pool`. `limits` hold for all pools.
-pub(crate) fn guard(pool: &Arc<Pool>, limits: Limits) {
+/// Has the watchdog watch the threads of `pool`. `limits` hold for all pools from now on. Called on
+/// a scheduler thread.
+pub(crate) fn watch_pool(pool: &Arc<Pool>, limits: Limits) {
     *lock(&REGISTRY.limits) = limits;
     let mut pools = lock(&REGISTRY.pools);
     pools.retain(|pool| pool.strong_count() > 0);
     pools.push(Arc::downgrade(pool));
 }
 
-/// The pools that are in use, also those that have closed.
+/// Returns the pools that are still referred to, closed ones included.
 pub(crate) fn pools() -> Vec<Arc<Pool>> {
     let pools = lock(&REGISTRY.pools);
     pools.iter().filter_map(Weak::upgrade).collect()
@@ -142,7 +153,7 @@ pub(crate) fn limits() -> Limits {
     *lock(&REGISTRY.limits)
 }
 
-/// The releaser was abandoned, and has no successor yet.
+/// Returns `true` if the releaser was abandoned and has no successor yet.
 pub(crate) fn releaser_is_missing() -> bool {
     REGISTRY.releaser_is_missing.load(Ordering::SeqCst)
 }

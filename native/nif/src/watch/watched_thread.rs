@@ -1,9 +1,9 @@
-//! A thread that runs Python, and what it runs at the moment.
+//! A watched thread: one that runs Python, with the tasks that it is in the middle of.
 //!
 //! The thread itself begins and ends tasks, attached. The watchdog inspects and abandons, and never
 //! attaches; a scheduler thread looks for the job to interrupt. The lock is held for a few
-//! instructions, never across Python code and never while attaching; the lock of the engine's
-//! [`Thread`] is taken under it.
+//! instructions, never across Python code and never while attaching; under it are taken the lock of
+//! the engine's [`Thread`], and those of a lease's tasks in flight and loop waker.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
@@ -17,13 +17,15 @@ use crate::job::Job;
 use crate::pool::{Lease, Pool};
 use crate::vm::notify_watchdog;
 
+/// A piece of work that may get stuck in Python code, and that the watchdog can stop.
 #[derive(Clone)]
 pub(crate) enum Task {
     /// A job, and the lease that it runs in.
     Job(Arc<Job>, Option<Arc<Lease>>),
-    /// The asynchronous calls of a lease, in its event loop.
+    /// The event loop of a lease, run for its tasks in flight.
     EventLoop(Arc<Lease>),
-    /// Undoes what somebody left behind. Finalizers run there, which may do anything.
+    /// The clean-up after a job or a lease, or of released objects: finalizers run, which may do
+    /// anything.
     Cleaning(Option<Arc<Lease>>),
 }
 
@@ -36,11 +38,11 @@ impl Task {
     }
 }
 
-/// Whose slot it is.
+/// The role of a watched thread.
 pub(crate) enum Role {
-    /// Its id, which its successor has as well.
+    /// A worker of a pool, with its id, which a successor inherits.
     Worker(u64, Arc<Pool>),
-    /// The thread that releases objects.
+    /// The thread that drops released objects.
     Releaser,
     /// A thread that Python code has started, and whose callback submits jobs.
     Guest,
@@ -54,21 +56,21 @@ pub(crate) struct WatchedThread {
 
 #[derive(Default)]
 pub(super) struct State {
-    /// Each in the middle of the one before. None while the thread waits, or does what cannot get
-    /// stuck.
+    /// The tasks that the thread is in the middle of, innermost last. Empty while the thread waits,
+    /// or does something that cannot get stuck.
     pub(super) tasks: Vec<RunningTask>,
-    /// The lease that a worker serves.
+    /// The lease that a worker serves, also between two jobs.
     serving: Option<Arc<Lease>>,
 }
 
 pub(super) struct RunningTask {
     pub(super) task: Task,
-    /// Of a task that has to stop.
+    /// The stages of stopping the task; `None` while it may go on.
     pub(super) escalation: Option<Escalation>,
 }
 
 impl WatchedThread {
-    /// The calling thread.
+    /// Makes the record of the calling thread.
     pub(super) fn new(role: Role) -> Arc<Self> {
         Arc::new(Self {
             role,
@@ -77,8 +79,9 @@ impl WatchedThread {
         })
     }
 
-    /// From here on the thread can be interrupted, and cleaning is watched. Returns in the middle of
-    /// how many others the task runs, for `resume`. Attached.
+    /// Pushes a task, which makes the thread interruptible. Returns the number of tasks before the
+    /// push, for `resume`. Called by the thread itself, attached. Does not return while the VM
+    /// ends.
     pub(crate) fn begin(&self, task: Task) -> usize {
         let is_cleaning = matches!(task, Task::Cleaning(_));
         let mut state = self.state();
@@ -92,13 +95,15 @@ impl WatchedThread {
         if is_cleaning {
             registry::watch_cleaning();
         }
-        // Shown first, then looked: whoever ends the VM looks for what is shown.
+        // The task is shown first: the exit handler sets its flag first and looks at the tasks
+        // then.
         vm_exit::stop_if_exiting();
         depth
     }
 
-    /// As `end`, for a thread that Python does not know any more. Its identity may be another's
-    /// soon, so nothing may be raised here from now on, or taken back.
+    /// Ends all tasks of a thread that Python does not know any more. Called by the thread itself,
+    /// detached for good: another thread may get its Python identity soon, so no exception may be
+    /// raised or withdrawn under it from now on.
     pub(crate) fn leave(&self) {
         let mut state = self.state();
         self.thread.leave();
@@ -107,35 +112,37 @@ impl WatchedThread {
         drop(tasks);
     }
 
-    /// The worker serves this lease from here on, or none.
+    /// Sets the lease that the worker serves, or `None` at its end. Called by the worker.
     pub(crate) fn serve(&self, lease: Option<&Arc<Lease>>) {
         let before = std::mem::replace(&mut self.state().serving, lease.cloned());
         drop(before);
     }
 
-    /// From here on it cannot. `false`: the thread has been abandoned; it owns nothing of the
-    /// pool any more and must end. Idempotent.
+    /// Ends all tasks: the thread cannot be interrupted any more. `false` if it was abandoned: it
+    /// must touch nothing of the pool, and end. Called by the thread itself, attached; idempotent.
     pub(crate) fn end(&self, py: Attached<'_>) -> bool {
         self.resume(py, 0)
     }
 
-    /// As `end`, but so many outer tasks go on.
+    /// Ends all tasks but the `depth` outer ones. `false` if the thread was abandoned, as with
+    /// `end`.
     pub(crate) fn resume(&self, py: Attached<'_>, depth: usize) -> bool {
         let mut state = self.state();
-        // What was raised too late must not hit what comes next.
+        // An exception that was raised too late must not hit the next task.
         self.thread.end(py);
         for task in state.tasks.iter_mut().take(depth) {
-            // The exception may have been meant for this one.
+            // The exception that was withdrawn may have been meant for this task.
             task.escalation.iter_mut().for_each(Escalation::repeat);
         }
-        let rest = depth.min(state.tasks.len());
-        let ended = state.tasks.split_off(rest);
+        let kept = depth.min(state.tasks.len());
+        let ended = state.tasks.split_off(kept);
         let abandoned = self.thread.is_abandoned();
         drop(state);
-        // What a task refers to may be dropped here: not under the lock.
+        // A task may hold the last reference to a job or a lease, which is dropped without the
+        // lock.
         drop(ended);
         if depth > 0 {
-            // It may have to stop as well.
+            // The outer task may have to stop as well.
             notify_watchdog();
         }
         !abandoned
@@ -149,25 +156,29 @@ impl WatchedThread {
         self.thread.is_abandoned()
     }
 
-    /// Interrupts the job here if it is the one; `true` when its caller will hear of it.
-    pub(crate) fn interrupt(&self, is_it: impl Fn(&Job, Option<&Lease>) -> bool) -> bool {
+    /// Interrupts the job on this thread that `matches` accepts, or the tasks in flight that it
+    /// accepts; `true` if a caller will get `interrupted`. Called on a scheduler thread.
+    pub(crate) fn interrupt(&self, matches: impl Fn(&Job, Option<&Lease>) -> bool) -> bool {
         let state = self.state();
         let task = state.tasks.last().map(|running| &running.task);
-        // Between two errands there is no task, and calls are in flight.
+        // Between two jobs the thread has no task, but its lease may have tasks in flight.
         let lease = task.and_then(Task::lease).or(state.serving.as_ref());
         let lease = lease.map(|lease| &**lease);
         if let Some(Task::Job(job, _)) = task {
-            // The outermost: what runs in the middle of it stops as well.
-            let found = job.ancestors().filter(|job| is_it(job, lease)).last();
+            // The outermost job that matches: jobs in the middle of it stop as well.
+            let found = job.ancestors().filter(|job| matches(job, lease)).last();
             if found.is_some_and(|job| job.ticket.interrupt()) {
                 return true;
             }
         }
-        lease.is_some_and(|lease| lease.in_flight().interrupt(|job| is_it(job, Some(lease))))
+        lease.is_some_and(|lease| {
+            let matches = |job: &Job| matches(job, Some(lease));
+            lease.in_flight().interrupt(matches)
+        })
     }
 
-    /// Restarts the clocks of tasks that have to stop: an import, under which nothing was raised, is
-    /// about to end. Called by the thread itself.
+    /// Restarts the escalation of each task that has to stop: the outermost load of a module, which
+    /// masks interrupts, is about to end. Called by the thread itself.
     pub(crate) fn restart_escalations(&self) {
         let now = Instant::now();
         let mut state = self.state();
@@ -176,12 +187,12 @@ impl WatchedThread {
         }
     }
 
-    /// A task has to stop.
+    /// Returns `true` if a task of the thread has to stop.
     pub(crate) fn must_stop(&self) -> bool {
         self.state().has_escalation()
     }
 
-    /// Of a worker.
+    /// Returns the pool of a worker; `None` for other threads.
     pub(crate) fn pool(&self) -> Option<&Arc<Pool>> {
         match &self.role {
             Role::Worker(_, pool) => Some(pool),

@@ -1,8 +1,10 @@
 //! The worker: one thread that is attached to Python for its whole life, and so has one thread
-//! state, one `threading.local`, one identity. It detaches while it waits.
+//! state, one `threading.local`, one identity. It blocks only while it is detached: to park, and in
+//! the event loop of a lease.
 //!
-//! It takes unbound jobs and leases from the pool's queue; while it serves a lease, only that
-//! lease's jobs. A panic ends the thread; see `thread.rs`.
+//! States: a worker takes unbound jobs and leases from the pool's queue, or serves one lease and
+//! runs the jobs of that only, or cleans up after one of them. It ends when the pool is closed,
+//! when it was abandoned, or by a panic; see `thread.rs`.
 
 use pyo3::prelude::*;
 use std::cell::RefCell;
@@ -21,7 +23,7 @@ use crate::gil::{GilTurn, RunQueue};
 use crate::host::{Current, Exit, WorkerParts, clear_indicator, refuse_tasks};
 use crate::job::{Job, ReplyBuffer};
 use crate::pool::{Lease, Pool, Work};
-use crate::watch::{Task, WatchedThread, expect_strays};
+use crate::watch::{Task, WatchedThread, expect_left_threads};
 
 mod releaser;
 mod serve_lease;
@@ -35,7 +37,8 @@ pub(crate) use watchdog::start as start_watchdog;
 pub(crate) struct Worker {
     pool: Arc<Pool>,
     watched: Arc<WatchedThread>,
-    /// Borrowed for a look, or to park; nothing of Python runs meanwhile.
+    /// The GIL turn, shared with `current`. Borrowed for a look, or to park; no Python code runs
+    /// meanwhile.
     turn: Rc<RefCell<GilTurn>>,
     current: Rc<Current>,
     replies: ReplyBuffer,
@@ -57,11 +60,12 @@ impl Worker {
         }
     }
 
-    /// Until the pool closes, or the thread must end.
+    /// Serves the pool until it closes, or the thread must end; returns why. Called on the worker's
+    /// thread, attached.
     pub(crate) fn serve(&mut self, py: Python<'_>) -> Exit {
         child_threads::listen();
         let pool = Arc::clone(&self.pool);
-        // A namespace in which nothing has been left is used again.
+        // The namespace of the last unbound job, if it has left nothing in it.
         let mut spare = None;
         loop {
             if pool.is_closed() {
@@ -96,7 +100,7 @@ impl Worker {
     ) -> Result<(), Exit> {
         let served = self.guard(py, |this| this.run_unbound(py, job, spare));
         if let Err(Exit::Crashed) = served {
-            // Does nothing if somebody has replied.
+            // `refuse` does nothing if the job has its reply.
             self.replies.refuse(job, Error::WorkerCrashed);
         }
         served
@@ -111,10 +115,10 @@ impl Worker {
         let Some(started) = self.current.start_job(py, job, None, &mut self.replies)? else {
             return Ok(());
         };
-        // Statements define functions, which refer to the namespace: one that is as young as they are
-        // is collected with them.
-        let known = spare.take().filter(|_| !job.is_exec());
-        match known.map_or_else(|| Namespace::enter(py), Ok) {
+        // Functions that statements define refer to their namespace, and only a garbage collection
+        // of their generation frees both: so a job of statements gets a namespace that is as young.
+        let reused = spare.take().filter(|_| !job.is_exec());
+        match reused.map_or_else(|| Namespace::enter(py), Ok) {
             Ok(namespace) => {
                 let replies = &mut self.replies;
                 let done = self
@@ -125,12 +129,12 @@ impl Worker {
                     return done;
                 }
                 if let Err(Exit::Crashed) = done {
-                    // The cleaning may get stuck.
+                    // The caller is answered before the clean-up, which may get stuck.
                     self.replies.refuse(job, Error::WorkerCrashed);
                 }
                 let leave = || {
-                    // A nested job that is suspended on another stack holds it, for ever if that
-                    // stack is held by the namespace.
+                    // A nested job that is suspended on another stack refers to the namespace; if
+                    // the namespace refers to that stack, neither would ever be freed.
                     if Rc::strong_count(&namespace) > 1 {
                         namespace.leave_empty()
                     } else {
@@ -146,7 +150,8 @@ impl Worker {
         }
     }
 
-    /// Whatever happens in it, the lease ends, once.
+    /// Serves a lease until it ends. A crash ends the lease too; the watchdog ends that of an
+    /// abandoned thread. So every lease is left once.
     fn serve_lease<'py>(
         &mut self,
         py: Python<'py>,
@@ -178,13 +183,14 @@ impl Worker {
         spare: &mut Option<Rc<Namespace<'py>>>,
     ) -> Result<(), Exit> {
         interrupt::unblock_signal();
-        // Up to Python 3.11 a garbage collection, and so a finalizer, may come up in it.
+        // COMPAT(3.11): a garbage collection, and so a finalizer, may run while the namespace is
+        // made.
         self.watched.begin(Task::Cleaning(Some(Arc::clone(lease))));
         let namespace = spare.take().map_or_else(|| Namespace::enter(py), Ok);
         if !self.watched.end(py.into()) {
             return Err(Exit::Abandoned);
         }
-        // Fails only without memory for an empty module: nothing can run here.
+        // `enter` fails only without memory for an empty module, so no job could run here.
         let namespace = namespace.map_err(|_| Exit::Crashed)?;
         let served = self.serve_jobs(py, lease, &namespace);
         let leave = || {
@@ -194,7 +200,8 @@ impl Worker {
         self.clean(py, Some(lease), leave).and(served)
     }
 
-    /// Undoes what somebody left behind, under the eyes of the watchdog.
+    /// Runs `body`, which cleans up after a job or a lease, watched by the watchdog. `body` returns
+    /// the names of threads that code has left running: `py_pool` is notified of them.
     fn clean(
         &mut self,
         py: Python<'_>,
@@ -204,7 +211,7 @@ impl Worker {
         self.guard(py, |this| {
             this.watched.begin(Task::Cleaning(lease.cloned()));
             let left = body();
-            // An abandoned thread has no part in the pool any more.
+            // An abandoned thread touches nothing of the pool.
             if !left.is_empty() && !this.watched.is_abandoned() {
                 this.notify_left(lease.map(|lease| lease.id), left);
             }
@@ -212,9 +219,10 @@ impl Worker {
         })
     }
 
-    /// Threads go on without the context that started them.
+    /// Counts the Python threads that a lease or an unbound job has left running, and notifies
+    /// `py_pool`.
     fn notify_left(&mut self, lease: Option<u64>, names: Vec<String>) {
-        expect_strays();
+        expect_left_threads();
         let count = names.len();
         self.pool.left_threads.fetch_add(count, Ordering::Relaxed);
         let (replies, manager) = (&mut self.replies, &self.pool.manager);
@@ -224,7 +232,8 @@ impl Worker {
         }
     }
 
-    /// Runs `body`; a panic in it is a crash of this worker.
+    /// Runs `body` and ends the tasks that it has begun. A panic in it is returned as `Crashed`;
+    /// `Abandoned` if the thread was abandoned meanwhile.
     fn guard(
         &mut self,
         py: Python<'_>,

@@ -1,9 +1,10 @@
 //! The releaser: a thread that drops the Python objects that Erlang no longer refers to.
 //!
 //! A destructor runs on a scheduler thread and may not attach, so it leaves the object to
-//! [`py_engine::released`]. The releaser drops the objects one by one: their finalizers run there, may
-//! do anything, and are watched like those of a context. The releaser also collects garbage, see
-//! [`py_engine::python::garbage`], and takes an exception now and then, see [`py_engine::interrupt`].
+//! [`py_engine::released`]. The releaser drops the objects one by one: their finalizers run on its
+//! thread, may do anything, and are watched as cleaning is. The releaser also collects garbage, see
+//! [`py_engine::python::garbage`], and absorbs exceptions that were withdrawn, see
+//! [`py_engine::interrupt`]. It is attached for life and detaches to wait; it sends nothing.
 
 use pyo3::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,7 +18,8 @@ use py_engine::start::STACK_SIZE;
 use crate::host::Current;
 use crate::watch::{Role, Task, WatchedThread, register, unregister};
 
-/// Starts a releaser, also in the place of one that is abandoned.
+/// Starts a releaser. Called when Python starts, by the watchdog for one that was abandoned, and by
+/// a releaser that ends by a panic.
 pub(crate) fn spawn() -> io::Result<()> {
     let builder = thread::Builder::new()
         .name("py_releaser".to_owned())
@@ -29,17 +31,17 @@ fn run() {
     let _stack = SignalStack::install();
     let watched = register(Role::Releaser);
     let _current = Current::open(&watched, None);
-    // A panic is that of a finalizer; what is left is released by the successor.
+    // A panic ends this releaser; its successor releases the objects that are left.
     let ended = catch_unwind(AssertUnwindSafe(|| {
         Python::attach(|py| serve(py, &watched))
     }));
     if unregister(&watched) && ended.is_err() {
-        // Without a thread for it objects are kept: there is no memory for one.
+        // Without memory for a thread the objects are kept.
         let _: io::Result<()> = spawn();
     }
 }
 
-/// Returns when the thread is abandoned.
+/// Releases objects until the thread is abandoned.
 fn serve(py: Python<'_>, watched: &WatchedThread) {
     let mut collections = FullCollections::default();
     loop {

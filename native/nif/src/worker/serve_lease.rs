@@ -1,4 +1,7 @@
-//! What a worker does while it serves a lease: its jobs, the iterators to close, its event loop.
+//! The loop of a worker that serves a lease: iterators are closed, jobs are run, the event loop is
+//! run while tasks are in flight, and the worker parks otherwise.
+//!
+//! Runs on the worker's thread, attached; blocks only detached, to park, and in the event loop.
 
 use pyo3::prelude::*;
 use std::rc::Rc;
@@ -19,7 +22,7 @@ use crate::vm::notify_watchdog;
 use crate::watch::Task;
 
 impl Worker {
-    /// Until the lease ends.
+    /// Runs the jobs and tasks of a lease until it ends. `Err` if the thread has to end.
     pub(super) fn serve_jobs<'py>(
         &mut self,
         py: Python<'py>,
@@ -59,7 +62,7 @@ impl Worker {
             let finish = || lease.finish_job();
             if let Err(exit) = current.run_job(py, started, namespace, replies, finish) {
                 if matches!(exit, Exit::Crashed) {
-                    // In this order, so that the caller finds its binding gone.
+                    // `py_pool` is notified before the reply, so that the caller finds no binding.
                     lease.end();
                     lease.notify_ended(&mut self.replies);
                     lease.finish_job();
@@ -71,14 +74,16 @@ impl Worker {
                 lease.end();
             }
             if !lease.in_flight().is_empty() {
-                // However many jobs come, the tasks go on.
+                // Run once after each job, so that tasks go on while jobs keep coming.
                 self.run_loop(py, lease, namespace, true)?;
             }
         }
         Ok(())
     }
 
-    /// Runs the tasks of a lease, until there is something else to do; or, `once`, for a moment.
+    /// Runs the event loop of a lease until it is woken for other work; with `once`, only the
+    /// callbacks that are due. A loop that was hit by an exception has its tasks cancelled and
+    /// refused.
     fn run_loop<'py>(
         &mut self,
         py: Python<'py>,
@@ -96,7 +101,7 @@ impl Worker {
             let run_tasks = || {
                 cancel_unwanted(py, lease, replies);
                 if lease.in_flight().is_cancelling() {
-                    // The watchdog looks for a cancel in vain, while this thread waits.
+                    // The watchdog wakes this thread when a cancelled task has not ended in time.
                     notify_watchdog();
                 }
                 let run = || {
@@ -117,10 +122,10 @@ impl Worker {
                 false
             };
             // Tasks may replace standard streams as jobs may.
-            let (is_whole, _) = with_call(&host, namespace, || namespace.run(run_tasks));
-            if !is_whole {
-                // The loop itself was hit, and may have lost what it was about to run: the callers of
-                // its tasks might wait for ever.
+            let (is_intact, _) = with_call(&host, namespace, || namespace.run(run_tasks));
+            if !is_intact {
+                // The exception may have hit a callback that the loop was about to run, so the
+                // callers of its tasks might wait for ever.
                 refuse_tasks(lease, &mut this.replies);
             }
             Ok(())

@@ -1,7 +1,7 @@
-//! The thread of a worker: how it starts, how it ends, and who follows it.
+//! The thread of a worker: its start, its end, and the start of its successor.
 //!
-//! Started on scheduler threads, and where a thread has to be replaced: on the watchdog, and on a
-//! worker that ends by a crash.
+//! `spawn` is called on scheduler threads; `start` on the watchdog, for an abandoned worker, and on
+//! a worker that ends by a crash. Neither waits for the thread to run.
 
 use pyo3::prelude::*;
 use std::io;
@@ -28,13 +28,13 @@ pub(crate) fn spawn(pool: Arc<Pool>, id: u64) -> io::Result<()> {
     builder.spawn(move || run(pool, id)).map(|_detached| ())
 }
 
-/// As `spawn`, where nobody waits for the outcome: `py_pool` hears when there is no thread to be
-/// had. Not for scheduler threads.
+/// Starts a worker in the place of another. Notifies `py_pool` if no thread can be started. May
+/// send, so it must not run on a scheduler thread.
 pub(super) fn start(pool: &Arc<Pool>, id: u64) {
     if spawn(Arc::clone(pool), id).is_err() {
         let mut replies = ReplyBuffer::new();
         if pool.is_closed() {
-            // This may have been the last that could.
+            // No other worker may be left to refuse the items of the queue.
             pool.refuse_excess(&mut replies);
         } else {
             replies.notify(&pool.manager, (atoms::py_worker(), id, atoms::lost()));
@@ -49,8 +49,8 @@ fn run(pool: Arc<Pool>, id: u64) {
         let mut worker = Worker::new(&pool, &watched);
         Python::attach(|py| {
             let exit = worker.serve(py);
-            // What the thread has kept is dropped here or with its thread state, and finalizers
-            // run.
+            // Objects that the thread has kept are dropped here or with its thread state, which
+            // runs their finalizers.
             watched.begin(Task::Cleaning(None));
             child_threads::forget();
             exit
@@ -59,8 +59,8 @@ fn run(pool: Arc<Pool>, id: u64) {
     let exit = catch_unwind(AssertUnwindSafe(serve)).unwrap_or(Exit::Crashed);
     watched.leave();
     if unregister(&watched) && matches!(exit, Exit::Crashed) {
-        // The successor is started here and not by `py_pool`, which may be stopping: a closed
-        // pool as well needs somebody to refuse what is queued there.
+        // `py_pool` may be stopping, so the successor is started here: a closed pool as well needs
+        // a worker that refuses the items of its queue.
         ReplyBuffer::new().notify(&pool.manager, (atoms::py_worker(), id, atoms::crashed()));
         start(&pool, id);
     }

@@ -1,9 +1,9 @@
-//! Sees to it that code which must stop does, and that a thread which cannot stop costs the pool
-//! nothing: such a thread is abandoned, and another takes its place.
+//! The watchdog: stops code that must stop, and replaces threads that cannot be stopped: such a
+//! thread is abandoned, so that its pool has as many workers as before.
 //!
-//! A thread of its own. It never attaches, so no Python code and no GIL can hold it up; the
-//! interrupter does what needs the GIL. It sleeps until somebody rings, and then looks again
-//! only as long as there is something to stop.
+//! Runs on the thread `py_watchdog`. It never attaches, so no Python code and no GIL can hold it
+//! up; the interrupter does the part that needs the GIL. It blocks in `VM.watchdog.wait` only:
+//! until it is notified, or until the next step of an escalation is due.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,12 +32,12 @@ fn run() {
         let limits = watch::limits();
         let now = Instant::now();
         let mut again = round(now, limits);
-        if watch::is_watching() {
+        if watch::is_watching_cleaning() {
             let until = *watching_until.get_or_insert(now + limits.grace);
             if until <= now {
                 watching_until = None;
-                watch::end_watching();
-                // Once more, for a thread that found the watchdog awake and did not notify.
+                watch::end_watching_cleaning();
+                // A thread that found the flag set has not notified, so this round looks once more.
                 again = earliest(again, round(now, limits));
             } else {
                 again = earliest(again, Some(until));
@@ -47,7 +47,7 @@ fn run() {
     }
 }
 
-/// Looks at every slot, and says when to look again.
+/// Looks at every watched thread and every pool; returns when to look again.
 fn round(now: Instant, limits: Limits) -> Option<Instant> {
     let mut again = None;
     let mut raise = false;
@@ -65,18 +65,18 @@ fn round(now: Instant, limits: Limits) -> Option<Instant> {
     if raise {
         notify_interrupter();
     }
-    fill_places(limits);
-    refuse_forgotten();
+    replace_missing(limits);
+    refuse_in_unserved_pools();
     for pool in watch::pools() {
-        for lease in pool.take_ended() {
+        for lease in pool.take_unreported_ends() {
             lease.notify_ended(&mut ReplyBuffer::new());
         }
     }
     again
 }
 
-/// What came into a closed pool after its last worker had left.
-fn refuse_forgotten() {
+/// Refuses the items that were queued in a closed pool after its last worker had left.
+fn refuse_in_unserved_pools() {
     let threads = threads();
     let is_served = |pool: &Arc<Pool>| {
         let serves =
@@ -97,7 +97,8 @@ fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     }
 }
 
-/// The thread goes on in `tasks` as long as it likes; what it owned is set free.
+/// Replaces an abandoned thread, if there may be another one, and replies for its `tasks`, which it
+/// goes on with. The lease that it served ends here, since the thread does not touch it any more.
 fn abandon(watched: &WatchedThread, tasks: &[Task], limits: Limits) {
     let (id, pool) = match &watched.role {
         Role::Worker(id, pool) => (*id, pool),
@@ -107,10 +108,10 @@ fn abandon(watched: &WatchedThread, tasks: &[Task], limits: Limits) {
         }
         Role::Guest => return refuse(tasks, &mut ReplyBuffer::new()),
     };
-    let fate = if pool.is_closed() {
+    let event = if pool.is_closed() {
         None
-    } else if abandoned() <= room(limits) {
-        // This one is counted already.
+    } else if abandoned() <= max_abandoned(limits) {
+        // `abandoned` counts this thread already.
         worker_thread::start(pool, id);
         Some(atoms::abandoned())
     } else {
@@ -128,12 +129,12 @@ fn abandon(watched: &WatchedThread, tasks: &[Task], limits: Limits) {
     }
     refuse(tasks, &mut replies);
     pool.refuse_excess(&mut replies);
-    if let Some(fate) = fate {
-        replies.notify(&pool.manager, (atoms::py_worker(), id, fate));
+    if let Some(event) = event {
+        replies.notify(&pool.manager, (atoms::py_worker(), id, event));
     }
 }
 
-/// Whoever waits for the tasks has waited in vain.
+/// Replies `interrupted` to the jobs of an abandoned thread, if they have no reply.
 fn refuse(tasks: &[Task], replies: &mut ReplyBuffer) {
     for task in tasks {
         if let Task::Job(job, _) = task {
@@ -142,14 +143,14 @@ fn refuse(tasks: &[Task], replies: &mut ReplyBuffer) {
     }
 }
 
-/// An abandoned thread that ends makes room for one that was not replaced.
-fn fill_places(limits: Limits) {
-    if watch::releaser_is_missing() && abandoned() <= room(limits) {
-        // Without a thread for it objects are kept: there is no memory for one.
+/// Starts the threads that were not replaced before, as far as abandoned threads have ended since.
+fn replace_missing(limits: Limits) {
+    if watch::releaser_is_missing() && abandoned() <= max_abandoned(limits) {
+        // Without memory for a thread the objects are kept.
         watch::set_releaser_is_missing(releaser::spawn().is_err());
     }
     for pool in open_pools() {
-        while abandoned() < room(limits)
+        while abandoned() < max_abandoned(limits)
             && let Some(id) = pool.regain()
         {
             worker_thread::start(&pool, id);
@@ -158,8 +159,9 @@ fn fill_places(limits: Limits) {
     }
 }
 
-/// How many abandoned threads there may be: those that nobody has replaced, and so many more.
-fn room(limits: Limits) -> usize {
+/// Returns the number of abandoned threads up to which one is replaced: those that were not
+/// replaced, and `max_abandoned` more.
+fn max_abandoned(limits: Limits) -> usize {
     let missing: usize = open_pools().iter().map(|pool| pool.missing()).sum();
     missing.saturating_add(limits.max_abandoned)
 }

@@ -1,10 +1,12 @@
-//! Every interleaving of those who use and end a lease, by loom.
+//! Tests of every interleaving of the threads that use and end a lease, by loom. Run by `cargo
+//! test` without a BEAM.
 
 use super::*;
 use loom::sync::Arc;
 use loom::thread;
 
-/// A lease, the workers that count as free, and the jobs in its queue.
+/// A model of a lease: its usage, the number of workers that count as free, and of jobs in its
+/// queue.
 struct Model {
     usage: Usage,
     free: AtomicUsize,
@@ -28,7 +30,7 @@ impl Model {
         self.free.load(Ordering::SeqCst)
     }
 
-    /// As `Lease::submit`; `false` if the job is refused.
+    /// Does what `Lease::submit` does; `false` if the job is refused.
     fn submit(&self) -> bool {
         let is_accepted = self.usage.begin();
         if is_accepted {
@@ -39,7 +41,7 @@ impl Model {
         is_accepted
     }
 
-    /// As the queue does: one of those who come for a job gets it.
+    /// Takes a job, as the queue does: each job is taken once.
     fn pop(&self) -> bool {
         let take = |n: usize| n.checked_sub(1);
         self.queue
@@ -47,7 +49,7 @@ impl Model {
             .is_ok()
     }
 
-    /// As `Lease::withdraw`.
+    /// Does what `Lease::withdraw` does.
     fn withdraw(&self) {
         if self.pop() {
             self.usage.finish();
@@ -58,7 +60,7 @@ impl Model {
         self.usage.end(|| self.give_back())
     }
 
-    /// As `Lease::leave`, by the worker or by the watchdog.
+    /// Does what `Lease::leave` does, called by the worker or by the watchdog.
     fn leave(&self) {
         while !self.usage.is_idle() {
             if self.pop() {
@@ -77,12 +79,12 @@ fn beside(model: &Arc<Model>, act: impl FnOnce(&Model) + 'static) -> thread::Joi
 }
 
 #[test]
-fn a_worker_counts_as_free_once_whoever_ends_the_lease() {
+fn a_worker_counts_as_free_once_if_owner_and_worker_end_the_lease() {
     loom::model(|| {
         let model = Model::new();
         let owner = beside(&model, |model| _ = model.end());
         let submitter = beside(&model, |model| _ = model.submit());
-        // The worker, when its own look shows that the lease has ended.
+        // The worker ends the lease too, and leaves it.
         model.end();
         model.leave();
         owner.join().unwrap();
@@ -92,7 +94,8 @@ fn a_worker_counts_as_free_once_whoever_ends_the_lease() {
     });
 }
 
-/// The watchdog finishes the job in the place of the thread, which does nothing more.
+/// Does what the watchdog does in the place of an abandoned worker, which touches the lease no
+/// more.
 fn abandon(model: &Model) {
     model.usage.finish();
     model.end();
@@ -100,7 +103,7 @@ fn abandon(model: &Model) {
 }
 
 #[test]
-fn an_abandoned_worker_counts_as_free_once_whoever_ends_the_lease() {
+fn an_abandoned_worker_counts_as_free_once_if_the_owner_ends_the_lease() {
     loom::model(|| {
         let model = Model::new();
         assert!(model.usage.begin());
@@ -134,7 +137,7 @@ fn an_abandoned_worker_counts_as_free_once_while_jobs_come_and_go() {
 }
 
 #[test]
-fn a_lease_that_no_worker_came_to_is_freed_once() {
+fn a_lease_that_no_worker_has_taken_is_freed_once() {
     loom::model(|| {
         let model = Model::new();
         let waiter = beside(&model, |model| {
@@ -147,7 +150,7 @@ fn a_lease_that_no_worker_came_to_is_freed_once() {
                 model.leave();
             }
         });
-        // As `Lease::end_by_pool`.
+        // The steps of `Lease::end_by_pool`.
         model.end();
         if model.usage.is_idle() {
             model.usage.free(|| model.give_back());
@@ -160,7 +163,7 @@ fn a_lease_that_no_worker_came_to_is_freed_once() {
 }
 
 #[test]
-fn a_quiet_end_refuses_what_comes_or_does_not_happen() {
+fn a_quiet_end_refuses_later_jobs_or_does_not_happen() {
     loom::model(|| {
         let model = Model::new();
         let submitter = beside(&model, |model| {
