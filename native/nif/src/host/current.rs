@@ -1,8 +1,9 @@
-//! What the calling thread has on this side: its record for the watchdog, and, for a worker, its pool
-//! and its GIL turn.
+//! The calling thread, as the host knows it: its record for the watchdog, and, for a worker, its
+//! pool and its GIL turn.
 //!
-//! Thread-local, since the code of a job comes back here through Python. A worker and the releaser have
-//! one for life; a guest, a thread that Python code has started, from its first callback on.
+//! Thread-local, since the code of a job calls the host through Python. A worker and the releaser
+//! have one for life; a guest, a thread that Python code has started, from its first callback on.
+//! Called by the thread itself, attached; only `park` blocks, detached.
 
 use pyo3::prelude::*;
 use std::cell::RefCell;
@@ -29,12 +30,12 @@ pub(crate) struct Current {
 
 pub(crate) struct WorkerParts {
     pub(crate) pool: Arc<Pool>,
-    /// Borrowed for a look, or to park; nothing of Python runs meanwhile.
+    /// The GIL turn of the worker. Borrowed for a look, or to park; no Python code runs meanwhile.
     pub(crate) turn: Rc<RefCell<GilTurn>>,
 }
 
 impl Current {
-    /// Makes the calling thread known: as a worker if it has `worker`.
+    /// Makes the calling thread known, as a worker if `worker` is given.
     pub(crate) fn open(watched: &Arc<WatchedThread>, worker: Option<WorkerParts>) -> Rc<Self> {
         let watched = Arc::clone(watched);
         let current = Rc::new(Self { worker, watched });
@@ -42,18 +43,18 @@ impl Current {
         current
     }
 
-    /// Called when a worker ends.
+    /// Makes the calling thread unknown again. Called when a worker ends.
     pub(crate) fn close() {
         drop(CURRENT.take());
     }
 
-    /// The calling thread, if it is known, and not about to end.
+    /// Returns the calling thread, if it is known and not about to end.
     pub(crate) fn existing() -> Option<Rc<Self>> {
         let current = CURRENT.try_with(|current| current.borrow().clone());
         current.ok().flatten()
     }
 
-    /// The calling thread, which becomes a guest if it was not known.
+    /// Returns the calling thread, which becomes a guest if it was unknown.
     pub(crate) fn get() -> Rc<Self> {
         Self::existing().unwrap_or_else(|| Self::open(&watch::register(Role::Guest), None))
     }
@@ -62,7 +63,7 @@ impl Current {
         self.worker.as_ref()
     }
 
-    /// Wakes this thread from `park`.
+    /// Returns the waker that wakes this thread from `park`.
     pub(crate) fn waker(&self) -> Arc<dyn Wake> {
         match &self.worker {
             Some(worker) => Arc::new(WorkerWaker(Arc::clone(worker.turn.borrow().worker()))),
@@ -70,8 +71,8 @@ impl Current {
         }
     }
 
-    /// Blocks, detached, until `is_woken`; the GIL turn of a worker is given away meanwhile. Other
-    /// workers do what comes to the pool, if this one serves no lease.
+    /// Blocks, detached, until `is_woken` returns `true`. A worker passes its GIL turn on
+    /// meanwhile, and leaves the pool's queue to other workers if it serves no lease.
     pub(crate) fn park(
         &self,
         py: Python<'_>,
@@ -95,6 +96,7 @@ impl Current {
 }
 
 impl Drop for Current {
+    /// Unregisters a guest when its thread ends. A worker and the releaser unregister themselves.
     fn drop(&mut self) {
         if matches!(self.watched.role, Role::Guest) {
             self.watched.leave();

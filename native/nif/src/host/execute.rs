@@ -1,5 +1,5 @@
-//! Reads the request of a job, runs it, and writes the answer. Runs on the thread that serves the job,
-//! attached, within its call.
+//! Reads the request of a job, runs it, and writes the answer. Called by `run_job` on the thread
+//! that serves the job, attached, within its call; blocks as the code of the job does.
 
 use pyo3::prelude::*;
 use rustler::{Encoder, Env, ResourceArc, Term};
@@ -21,7 +21,7 @@ use crate::error::{Error, Why};
 use crate::job::{Request, is_empty};
 use crate::stream::{Stream, StreamDemand};
 
-/// Runs the job of `host`. Returns `{ok, Value}` or `ok`, in `env`.
+/// Runs the job of `host`. Returns `{ok, Value}` or `ok` in `env`, or a deferred answer.
 pub(super) fn execute<'a, 'py>(
     py: Python<'py>,
     host: &Arc<JobHost>,
@@ -40,7 +40,7 @@ pub(super) fn execute<'a, 'py>(
         Request::Empty => Ok(Answer::compact(atoms::ok().encode(env))),
         request => namespace.run(|| execution.execute(request, env)),
     });
-    // Whatever the code made of an interrupt, also of one that was for an outer job.
+    // Code may turn an interrupt, also one for an outer job, into another exception.
     done.map_err(|error| {
         if job.must_stop() {
             Error::Interrupted
@@ -50,12 +50,13 @@ pub(super) fn execute<'a, 'py>(
     })
 }
 
-/// A request that was checked before it was queued.
+/// Returns the error for a request that cannot be decoded. Unreachable: requests are checked before
+/// they are queued.
 fn malformed() -> Error {
     Error::unconvertible(Why::NotUnicode, "job")
 }
 
-/// Where a job runs.
+/// The surroundings of a job that runs.
 struct Execution<'py, 'ns> {
     py: Python<'py>,
     namespace: &'ns Namespace<'py>,
@@ -88,7 +89,7 @@ impl<'py> Execution<'py, '_> {
         }
     }
 
-    /// Calls `finish` with what a call or an expression gives, while its locals are there.
+    /// Calls `finish` with the value of a call or an expression, while its locals are alive.
     fn value<T>(
         &self,
         request: Request<'_>,
@@ -124,7 +125,7 @@ impl<'py> Execution<'py, '_> {
         engine::execute(self.namespace, request, finish)
     }
 
-    /// A map with names as keys; `None` if it is empty.
+    /// Returns the dict of a map with names as keys; `None` if it is empty.
     fn names(&self, map: Term<'_>) -> Result<Option<Bound<'py, pyo3::types::PyDict>>, Error> {
         if is_empty(map) {
             return Ok(None);
@@ -146,8 +147,9 @@ impl<'py> Execution<'py, '_> {
         Ok(answer.map(|value| (tag, value).encode(env)))
     }
 
-    /// Starts a coroutine as a task, which replies at its end. A value is the answer, and so is that of
-    /// a coroutine if there is no lease for it to live in, or no worker to run it meanwhile.
+    /// Starts a coroutine as a task, which replies at its end; the answer is deferred. Another
+    /// value is answered at once, and so is the value of a coroutine that has no lease to live in,
+    /// or whose job is nested, since no worker would run the task meanwhile.
     fn begin<'a>(&self, value: Bound<'py, PyAny>, env: Env<'a>) -> Result<Answer<'a>, Error> {
         let (Some(job), Some(lease)) = (self.host.job(), self.host.lease()) else {
             return self.answer(env, &settle(value)?);
@@ -157,7 +159,7 @@ impl<'py> Execution<'py, '_> {
         }
         let host: Arc<dyn Host> = Arc::clone(self.host) as Arc<dyn Host>;
         let _mask = InterruptMask::new(self.py);
-        // In flight first: the task may be done before `begin` returns.
+        // The job is put in flight first, since the task may be done before `begin` returns.
         lease.begin_task(job, &host);
         match asyncio::begin(&value, &host) {
             Ok(waker) => {
@@ -180,13 +182,13 @@ impl<'py> Execution<'py, '_> {
             asyncio::iterate(&settle(value)?)?,
         );
         if stream.is_closed() {
-            // `stream_close` may have come too early.
+            // A `stream_close` before `keep` has found no iterator to close.
             asyncio::close(self.namespace, stream.id);
         }
         Ok(())
     }
 
-    /// `{items, Items}` or `done`.
+    /// Returns `{items, Items}` or `done`, for a demand.
     fn next<'a>(&self, count: usize, env: Env<'a>) -> Result<Answer<'a>, Error> {
         let stream = self.stream().ok_or_else(malformed)?;
         let batch = match asyncio::next_batch(self.namespace, stream.id, count, &**self.host) {
@@ -200,15 +202,15 @@ impl<'py> Execution<'py, '_> {
         match batch {
             Ok(answer) => Ok(answer.map(|items| (atoms::items(), items).encode(env))),
             Err(error) => {
-                // The iterator is not closed here: the interrupt that has hit it would hit its
-                // `finally` as well.
+                // The worker closes the iterator after this job, since the interrupt that has hit
+                // it would hit its `finally` as well.
                 stream.fail();
                 Err(error)
             }
         }
     }
 
-    /// The stream that the job is a demand of.
+    /// Returns the stream that the job is a demand of.
     fn stream(&self) -> Option<&ResourceArc<Stream>> {
         let demand: &dyn Any = &**self.host.job()?.demand()?;
         demand.downcast_ref().map(|StreamDemand(stream)| stream)

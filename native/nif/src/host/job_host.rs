@@ -1,4 +1,8 @@
-//! [`Host`] for one job, for the event loop of a lease, or for code that belongs to neither.
+//! The implementation of [`Host`]: one value for a job, for the event loop of a lease, or for code
+//! that belongs to neither.
+//!
+//! Called by the engine on the thread that runs the code, attached. Only `park` blocks, detached;
+//! messages are sent from here, which is never a scheduler thread.
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -35,7 +39,7 @@ impl JobHost {
         })
     }
 
-    /// The host that was given to the engine for a call.
+    /// Returns the NIF's host behind the engine's reference to it.
     pub(crate) fn of(host: &dyn Host) -> Option<&Self> {
         host.as_any().downcast_ref()
     }
@@ -48,8 +52,9 @@ impl JobHost {
         self.lease.as_ref()
     }
 
-    /// `{Id, Handle, Lease, Callers}`.
-    fn place<'a>(&self, env: Env<'a>, callback: &Arc<Callback>) -> Term<'a> {
+    /// Builds `{Id, Handle, Lease, Callers}`, by which the process of a callback answers it and
+    /// submits jobs to it.
+    fn callback_term<'a>(&self, env: Env<'a>, callback: &Arc<Callback>) -> Term<'a> {
         let pending = match &self.job {
             Some(job) => Arc::clone(job.ticket.pending()),
             None => Pending::new(usize::MAX),
@@ -74,7 +79,7 @@ impl JobHost {
     ) -> Result<Bound<'py, PyAny>, Error> {
         let error = match outcome {
             TaskOutcome::Value(value) => return Ok(value),
-            // What the task awaited may have been cancelled by its own code.
+            // A cancel of the task by its own code is an exception like others, see below.
             TaskOutcome::Cancelled(_)
                 if self.must_stop() || self.lease.as_ref().is_some_and(|l| l.is_ended()) =>
             {
@@ -82,15 +87,15 @@ impl JobHost {
             }
             TaskOutcome::Cancelled(error) | TaskOutcome::Raised(error) => error,
         };
-        // Also one that was meant for another job.
+        // An interrupt may have been meant for another job.
         if error.is_instance_of::<Interrupted>(py) {
             return Err(Error::Interrupted);
         }
         Err(self.capture(py, error))
     }
 
-    /// Captures the exception of a task, whose `__str__` may never end: the watchdog watches it as a
-    /// job, since the task is not in flight any more.
+    /// Captures the exception of a task. Its `__str__` may never end, so the job is shown to the
+    /// watchdog as a task of the thread: it is not in flight any more.
     fn capture(&self, py: Python<'_>, error: PyErr) -> Error {
         let Some(job) = &self.job else {
             return error.into();
@@ -126,19 +131,20 @@ impl Host for JobHost {
         args: &Bound<'_, PyTuple>,
         callback: &Arc<Callback>,
     ) -> PyResult<()> {
-        // A job may run in the middle of this call, on a thread that is not known yet.
+        // A job may run in the middle of this call, so the thread must be known.
         let _current = Current::get();
         let args = args.to_list();
         let server = server::pid().ok_or_else(not_running)?;
         let sent = ReplyBuffer::new().send_to(&server, |env| {
             let args = to_term(env, args.as_any(), self)?;
             let tag = args.tag();
-            let place = self.place(env, callback);
+            let callback = self.callback_term(env, callback);
             let function = match function {
                 Function::Registered(name) => name.encode(env),
                 Function::WaitDown => atoms::wait_down().encode(env),
             };
-            let message = |args| (atoms::py_callback(), place, function, (tag, args)).encode(env);
+            let message =
+                |args| (atoms::py_callback(), callback, function, (tag, args)).encode(env);
             Ok(args.map(message))
         });
         match sent {
@@ -194,7 +200,7 @@ impl Host for JobHost {
             return;
         };
         if !lease.in_flight().remove(job) {
-            // The worker was abandoned, and the watchdog has replied.
+            // Another thread has taken the job off the list, and replies to it.
             return;
         }
         let mut replies = ReplyBuffer::new();
@@ -207,12 +213,12 @@ impl Host for JobHost {
             })
         };
         let written = catch_unwind(AssertUnwindSafe(write));
-        // In any case: the lease waits for it at its end.
+        // Counted also after a panic: the end of the lease waits for it.
         lease.finish_job();
         match written {
             Ok(Some(message)) => replies.send_reply(job, message),
             Ok(None) => {}
-            // The loop would catch a panic, and go on.
+            // A panic is caught here, since the loop would catch it too, and go on.
             Err(_) => replies.refuse(job, Error::WorkerCrashed),
         }
     }
@@ -244,8 +250,9 @@ impl Host for JobHost {
     }
 }
 
-/// Cancels the tasks of a lease that must stop, and replies for those that were cancelled in vain.
-/// Called on the worker, within a call of the lease.
+/// Cancels the tasks of a lease that must stop, and replies `interrupted` for those that have not
+/// ended within a second of their cancel. Called on the worker, attached, within a call of the
+/// lease.
 pub(crate) fn cancel_unwanted(py: Python<'_>, lease: &Lease, replies: &mut ReplyBuffer) {
     for job in lease.in_flight().take_cancel_timeouts() {
         lease.finish_job();
@@ -256,7 +263,8 @@ pub(crate) fn cancel_unwanted(py: Python<'_>, lease: &Lease, replies: &mut Reply
     }
 }
 
-/// Replies for every task of a lease: none will end.
+/// Replies `interrupted` for every task of a lease, none of which will end. Called by the worker
+/// when the lease ends or its loop was hit, and by the watchdog for an abandoned thread.
 pub(crate) fn refuse_tasks(lease: &Lease, replies: &mut ReplyBuffer) {
     for job in lease.in_flight().clear() {
         lease.finish_job();

@@ -1,8 +1,9 @@
-//! Messages, names and monitors for Python code: `erlang.send`, `self`, `whereis`, `atom`, `monitor`.
-//! Called attached, on any thread that runs Python code.
+//! Messages, names and monitors for Python code: `erlang.send`, `self`, `whereis`, `atom`,
+//! `monitor`. Called attached, on any thread that runs Python code, never on a scheduler thread.
+//! Only `send` to another node may block, detached, for room.
 //!
-//! A message to a local process goes there at once; what has to find another node goes by way of
-//! `py_callback`, since only a process may do that.
+//! A message to a local process is sent at once; one to another node goes through `py_callback`,
+//! since only a process can send it.
 
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -25,7 +26,7 @@ use crate::error::Error;
 use crate::job::{CallbackHandle, CallbackQueue, Outcome, Pending, ReplyBuffer};
 use crate::term::{ErlangTerm, OfBeam};
 
-/// `erlang.send`.
+/// Sends a message, for `erlang.send`.
 pub(super) fn send(
     host: &dyn Host,
     dest: &Bound<'_, PyAny>,
@@ -51,7 +52,7 @@ pub(super) fn send(
     sent.map(|_| ()).map_err(Error::into_exception)
 }
 
-/// `erlang.whereis`.
+/// Returns the pid that is registered by a name, for `erlang.whereis`.
 pub(super) fn whereis<'py>(name: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let found = match atom_of(name)? {
         Some(name) => local(&name),
@@ -60,7 +61,7 @@ pub(super) fn whereis<'py>(name: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'p
     found.map(|pid| pid_object(name.py(), pid)).transpose()
 }
 
-/// `erlang.atom`.
+/// Returns an atom, for `erlang.atom`.
 pub(super) fn atom<'py>(py: Python<'py>, name: &str, create: bool) -> PyResult<Bound<'py, PyAny>> {
     match make_atom(name, create) {
         Some(found) => Ok(Bound::new(py, found)?.into_any()),
@@ -71,11 +72,12 @@ pub(super) fn atom<'py>(py: Python<'py>, name: &str, create: bool) -> PyResult<B
     }
 }
 
-/// Characters of an atom.
+/// The number of characters that an atom may have.
 const MAX_ATOM: usize = 255;
 
-/// By way of the external term format, which knows atoms that are no Latin-1, and, asked to be safe,
-/// makes none: `131, 118, Length:16, Utf8`.
+/// Returns an atom; `None` if its name is too long, or if it does not exist and `create` is
+/// `false`. Decodes the external term format `131, 118, Length:16, Utf8`, which knows atoms beyond
+/// Latin-1, and makes no new atom if it is asked to be safe.
 fn make_atom(name: &str, create: bool) -> Option<ErlangTerm> {
     if name.chars().count() > MAX_ATOM {
         return None;
@@ -96,7 +98,8 @@ fn make_atom(name: &str, create: bool) -> Option<ErlangTerm> {
                 options,
             )
         };
-        // SAFETY: initialised by the successful call above, in `env`.
+        // SAFETY: `enif_binary_to_term` has not returned 0, so `term` is initialised, a term of
+        // `env`.
         (size != 0).then(|| unsafe { Term::new(env, term.assume_init()) })
     })
 }
@@ -104,10 +107,10 @@ fn make_atom(name: &str, create: bool) -> Option<ErlangTerm> {
 /// `ERL_NIF_BIN2TERM_SAFE`: refuses what would make an atom.
 const SAFE: u32 = 0x2000_0000;
 
-/// Where a message goes.
+/// The destination of a message.
 enum Destination {
     Local(LocalPid),
-    /// To another node, or something that only a process can find.
+    /// A process of another node, or a name that only a process can resolve.
     Far(ErlangTerm),
     Unknown,
 }
@@ -141,7 +144,7 @@ impl Destination {
     }
 }
 
-/// The atom of a name, if it exists: `str`, or an atom itself.
+/// Returns the atom of a name, which is a `str` or an atom itself; `None` if there is no such atom.
 fn atom_of(name: &Bound<'_, PyAny>) -> PyResult<Option<ErlangTerm>> {
     if let Ok(term) = name.cast::<ErlangTerm>()
         && term.get().is_atom()
@@ -154,16 +157,16 @@ fn atom_of(name: &Bound<'_, PyAny>) -> PyResult<Option<ErlangTerm>> {
     }
 }
 
-/// The process that is registered by this atom.
+/// Returns the local process that is registered by an atom.
 fn local(name: &ErlangTerm) -> Option<LocalPid> {
     let mut pid = MaybeUninit::uninit();
     let found = OwnedEnv::new().run(|env| {
         let name = name.to_term(env).as_c_arg();
-        // SAFETY: not a scheduler thread, so no environment of a caller; `pid` is written when the
-        // result is not 0.
+        // SAFETY: the thread is no scheduler, so there is no caller environment to pass; `pid` can
+        // be written.
         unsafe { sys::enif_whereis_pid(ptr::null_mut(), name, pid.as_mut_ptr()) }
     });
-    // SAFETY: initialised by the successful call above.
+    // SAFETY: `enif_whereis_pid` has not returned 0 where this runs, so `pid` is initialised.
     (found != 0).then(|| LocalPid::from_c_arg(unsafe { pid.assume_init() }))
 }
 
@@ -180,11 +183,11 @@ fn unknown(dest: &Bound<'_, PyAny>) -> PyErr {
     }
 }
 
-/// A process that `py_callback` monitors, until this object is gone.
+/// A monitor of a process, kept by `py_callback` until this object is dropped.
 #[pyclass(frozen, module = "erlang")]
 struct Watch(Arc<Callback>);
 
-/// `erlang.monitor`.
+/// Monitors a process, for `erlang.monitor`.
 pub(super) fn watch<'py>(host: &dyn Host, dest: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = dest.py();
     let target = match Destination::find(dest)? {
@@ -208,7 +211,7 @@ pub(super) fn watch<'py>(host: &dyn Host, dest: &Bound<'py, PyAny>) -> PyResult<
     }
 }
 
-/// The end of a monitored process is looked at now and then, and wakes no thread.
+/// The waker of a monitor, which wakes no thread: Python code polls for the end of the process.
 struct NotAwaited;
 
 impl Wake for NotAwaited {
@@ -223,7 +226,7 @@ impl Watch {
         self.0.id
     }
 
-    /// `None` while the process lives, then a tuple of its exit reason.
+    /// Returns `None` while the process lives, then a tuple of its exit reason.
     fn reason<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
         let host = py_engine::asyncio::host(py)?;
         let copy = self.0.peek(copy_reason);
@@ -232,19 +235,20 @@ impl Watch {
         match found {
             None => Ok(None),
             Some(Some(reason)) => Ok(Some(PyTuple::new(py, [reason])?)),
-            // The process that monitored is gone.
+            // The process that has monitored it, or its answer, is lost.
             Some(None) => Ok(Some(PyTuple::new(py, ["noconnection"])?)),
         }
     }
 }
 
-/// The `Reason` of an answer `{ok, Reason}`. Makes no Python object.
+/// Copies the `Reason` of an answer `{ok, Reason}`. Called under the callback's lock, so it makes
+/// no Python object.
 fn copy_reason(answer: &dyn Answer) -> Option<ErlangTerm> {
     match answer.as_any().downcast_ref()? {
-        Outcome::Answered(env, term) => ErlangTerm::make(|own| {
+        Outcome::Answered(env, term) => ErlangTerm::make(|copy_env| {
             env.run(|env| {
                 let (_ok, reason) = term.load(env).decode::<(Term<'_>, Term<'_>)>().ok()?;
-                Some(reason.in_env(own))
+                Some(reason.in_env(copy_env))
             })
         }),
         Outcome::Lost => None,

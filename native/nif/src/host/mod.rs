@@ -1,5 +1,10 @@
-//! The engine's host in the BEAM: how a job runs on the calling thread, and what its code may ask of
-//! Erlang. Called attached, on any thread that runs Python code.
+//! The engine's host in the BEAM: how a job runs on the calling thread, and the functions of Erlang
+//! that its code calls.
+//!
+//! States of a thread: unknown, or known as a worker, the releaser or a guest ([`Current`]). Called
+//! attached, on any thread that runs Python code; only `park` and `outgoing` block, detached. The
+//! functions for `py_callback` (`serve`, `add_function`, `remove_function`) run on scheduler
+//! threads.
 
 mod current;
 mod execute;
@@ -23,7 +28,8 @@ pub(crate) use outgoing::Outgoing;
 pub(crate) use run::{Exit, clear_indicator};
 pub(crate) use server::{add_function, remove_function, serve};
 
-/// Runs a job in the middle of what the calling thread does.
+/// Runs a job in the middle of the code that waits for a callback on the calling thread. `Err` if
+/// the thread has to end.
 fn nested(py: Python<'_>, job: &Arc<Job>) -> Result<(), Ended> {
     match Current::get().run_nested(py, job) {
         Ok(()) | Err(Exit::Closed) => Ok(()),

@@ -1,6 +1,8 @@
-//! Messages on their way to other nodes, by way of `py_callback`, counted by node: a node that is slow
-//! must not fill the memory of this one. Threads that run Python enter, schedulers and destructors
-//! leave; the lock is held for a look.
+//! Counts the messages that go to other nodes through `py_callback`, by node: a node that is slow
+//! must not fill the memory of this one.
+//!
+//! `enter` is called on threads that run Python code, attached, and blocks for at most a second,
+//! detached. `leave` is called on scheduler threads and by destructors. Locks are held for a look.
 
 use pyo3::prelude::*;
 use rustler::{Encoder, Resource, ResourceArc, Term};
@@ -15,23 +17,24 @@ use py_engine::lock::lock;
 use super::server::SERVER;
 use crate::term::{ErlangTerm, OfBeam};
 
-/// Messages that may wait for one node, in `py_callback` and in the node's sender.
+/// The number of messages that may wait for one node, in `py_callback` and in the node's sender.
 const CAPACITY: usize = 1000;
 
 /// How long a message waits for room: a burst to a node that takes its messages is slowed by that,
 /// and a node that takes none costs its senders no more.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Between two looks for room.
+/// The time between two looks for room.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Tag of the external term format of a pid, and what follows the name of its node.
+/// The tag of a pid in the external term format, and the size of the numbers after its node's name.
 const NEW_PID: u8 = 88;
 const PID_NUMBERS: usize = 12;
 
-/// Travels with a message, and counts it until the message is sent, or lost with a process.
+/// The count of one message. A term of the message refers to it: its drop counts a message that is
+/// lost with a process.
 pub(crate) struct Outgoing {
-    /// `None` when it is not counted any more.
+    /// The node for which the message is counted; `None` when it is counted no more.
     node: Mutex<Option<Vec<u8>>>,
 }
 
@@ -39,8 +42,8 @@ pub(crate) struct Outgoing {
 impl Resource for Outgoing {}
 
 impl Outgoing {
-    /// Counts a message to the node of `dest`, and waits for room, detached; `None` when there is
-    /// none after a second, or when the job must stop.
+    /// Counts a message to the node of `dest`, and waits for room, detached; `None` if there is
+    /// none after a second, or if the job must stop.
     pub(super) fn enter(
         py: Python<'_>,
         dest: &ErlangTerm,
@@ -54,7 +57,7 @@ impl Outgoing {
         Some(ResourceArc::new(Self { node }))
     }
 
-    /// The message does not wait any more.
+    /// Ends the count of the message: it is sent or lost. Idempotent.
     pub(crate) fn leave(&self) {
         let mut node = lock(&self.node);
         let Some(node) = node.take() else { return };
@@ -74,7 +77,7 @@ impl Drop for Outgoing {
     }
 }
 
-/// `false` when too many messages to the node wait.
+/// Counts a message to the node; `false` if `CAPACITY` messages wait for it.
 fn count(node: &[u8]) -> bool {
     let mut waiting = waiting();
     let count = waiting.entry(node.to_vec()).or_default();
@@ -83,6 +86,8 @@ fn count(node: &[u8]) -> bool {
     has_room
 }
 
+/// Waits until a message can be counted, and counts it; `false` after `PATIENCE`, or if the job
+/// must stop. Called detached.
 fn wait_for_room(node: &[u8], host: &dyn Host) -> bool {
     let end = Instant::now() + PATIENCE;
     while !host.must_stop() && Instant::now() < end {
@@ -94,7 +99,8 @@ fn wait_for_room(node: &[u8], host: &dyn Host) -> bool {
     false
 }
 
-/// Messages are counted by this: the node of a pid or a (name, node); all other terms together.
+/// Returns the key by which messages are counted: the node of a pid or of `{Name, Node}`, in the
+/// external term format; an empty one for all other terms.
 fn node_of(dest: Term<'_>) -> Vec<u8> {
     if let Ok((_name, node)) = dest.decode::<(Term<'_>, Term<'_>)>() {
         return node

@@ -1,4 +1,5 @@
-//! How a thread runs a job: from the ticket to the reply.
+//! Runs a job on the calling thread, from its ticket to its reply. Called by workers, and by
+//! threads that wait for a callback, attached; blocks as the code of the job does.
 
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -18,26 +19,28 @@ use crate::job::{Job, ReplyBuffer};
 use crate::pool::Lease;
 use crate::watch::Task;
 
-/// Why a thread ends.
+/// The reason why a thread ends.
 pub(crate) enum Exit {
     /// The pool has closed.
     Closed,
-    /// A job panicked.
+    /// A job has panicked.
     Crashed,
-    /// The thread could not be interrupted, and what it owned was given to its successor.
+    /// The thread was abandoned: a successor may have its place, and it must touch nothing of the
+    /// pool.
     Abandoned,
 }
 
-/// A job whose ticket says that it runs, and which the watchdog sees.
+/// A job whose ticket is running, and that is a task of the watched thread.
 pub(crate) struct StartedJob<'a> {
     job: &'a Arc<Job>,
     lease: Option<&'a Arc<Lease>>,
-    /// How many tasks the thread was in before.
+    /// The number of tasks that the thread was in before.
     depth: usize,
 }
 
 impl Current {
-    /// Starts a job; `None` when it must not run.
+    /// Starts a job; `None` if it must not run: it was cancelled, or is refused here because its
+    /// lease or pool has ended.
     pub(crate) fn start_job<'a>(
         &self,
         py: Python<'_>,
@@ -45,8 +48,9 @@ impl Current {
         lease: Option<&'a Arc<Lease>>,
         replies: &mut ReplyBuffer,
     ) -> Result<Option<StartedJob<'a>>, Exit> {
-        // The watchdog sees the task first, then the ticket starts, and only then does the thread
-        // look whether the lease or the pool has ended: who ends one looks for what has started.
+        // The task is shown first, then the ticket starts, and then the thread looks whether the
+        // lease or the pool has ended. A thread that ends one sets its flag first, and the watchdog
+        // looks at the tasks then: so either it finds this task, or the end is found here.
         if let Some(worker) = self.worker() {
             worker.turn.borrow_mut().begin();
         }
@@ -62,19 +66,20 @@ impl Current {
         } else {
             return Ok(Some(StartedJob { job, lease, depth }));
         };
-        let goes_on = self.watched.resume(py.into(), depth);
+        let is_kept = self.watched.resume(py.into(), depth);
         match refusal {
             Some(error) => replies.refuse(job, error),
             None => job.settle(),
         }
-        if goes_on {
+        if is_kept {
             Ok(None)
         } else {
             Err(Exit::Abandoned)
         }
     }
 
-    /// Runs a started job and replies to it; a job that panicked is left to the caller of this.
+    /// Runs a started job and replies to it; `before_reply` is called right before the send. Leaves
+    /// the reply of a job that has panicked to the caller, and returns `Crashed`.
     pub(crate) fn run_job<'py>(
         &self,
         py: Python<'py>,
@@ -91,14 +96,13 @@ impl Current {
             catch_unwind(AssertUnwindSafe(run))
         });
         if !is_current {
-            // The job around it has ended, and its call with it: see `call_stack`.
+            // The job around this one has ended, and has ended its call with it: see `call_stack`.
             replies.refuse(&job, Error::Interrupted);
             return Ok(());
         }
         clear_indicator();
         if !self.watched.resume(py.into(), depth) {
-            // The callers that waited when the thread was abandoned have their replies; this one may
-            // have come later.
+            // The watchdog has replied for the tasks that it saw; this job may have started later.
             replies.refuse(&job, Error::Interrupted);
             return Err(Exit::Abandoned);
         }
@@ -113,7 +117,8 @@ impl Current {
         Ok(())
     }
 
-    /// Runs a job in the middle of what the thread does.
+    /// Runs a job in the middle of the innermost call of the thread, in its namespace, or in that
+    /// of the thread. Called while the thread waits for a callback.
     pub(crate) fn run_nested(&self, py: Python<'_>, job: &Arc<Job>) -> Result<(), Exit> {
         let mut replies = ReplyBuffer::new();
         let call = call_stack::innermost();
@@ -122,12 +127,12 @@ impl Current {
         let Some(started) = self.start_job(py, job, lease, &mut replies)? else {
             return Ok(());
         };
-        let own;
+        let of_thread;
         let namespace = if let Some(call) = &call {
             &call.namespace
         } else {
-            own = Namespace::of_thread(py);
-            match &own {
+            of_thread = Namespace::of_thread(py);
+            match &of_thread {
                 Ok(namespace) => namespace,
                 Err(error) => {
                     self.watched.resume(py.into(), started.depth);
@@ -144,8 +149,9 @@ impl Current {
     }
 }
 
-/// Clears an error indicator that code of C left set, which would fail the next job.
+/// Clears an error indicator that C code has left set: the next job would fail by it. Called
+/// attached, after a job.
 pub(crate) fn clear_indicator() {
-    // SAFETY: only called between two jobs, on an attached thread.
+    // SAFETY: every caller is attached, as it has a `Python` token.
     unsafe { ffi::PyErr_Clear() };
 }

@@ -1,4 +1,5 @@
-//! `py_callback`, the process that serves Python code, and what Python code may ask it for.
+//! `py_callback`, the process that serves Python code, and the names of the functions that it has.
+//! Changed on scheduler threads, read on threads that run Python code; the lock is held for a look.
 
 use rustler::LocalPid;
 use std::collections::{BTreeMap, HashSet};
@@ -12,10 +13,10 @@ pub(super) static SERVER: Server = Server {
 };
 
 pub(super) struct Server {
-    /// Locked for a look.
+    /// The process; `None` before the first start of the application. Locked for a look.
     process: Mutex<Option<Process>>,
-    /// How many messages wait for each node, by its name in the external term format; see
-    /// [`super::outgoing`]. No count is 0.
+    /// The number of messages that wait for each node, by its name in the external term format; see
+    /// [`super::outgoing`]. No number is 0.
     pub(super) outgoing: Mutex<BTreeMap<Vec<u8>, usize>>,
 }
 
@@ -44,7 +45,7 @@ pub(crate) fn remove_function(name: &str) {
     }
 }
 
-/// The process that serves Python code, once the application has started.
+/// Returns the process that serves Python code; `None` before the first start of the application.
 pub(super) fn pid() -> Option<LocalPid> {
     lock(&SERVER.process).as_ref().map(|process| process.pid)
 }
