@@ -79,7 +79,8 @@ impl JobHost {
     ) -> Result<Bound<'py, PyAny>, Error> {
         let error = match outcome {
             TaskOutcome::Value(value) => return Ok(value),
-            // A cancel of the task by its own code is an exception like others, see below.
+            // The cancel of a job that may go on comes from its own code, and is an exception as
+            // others are.
             TaskOutcome::Cancelled(_)
                 if self.must_stop() || self.lease.as_ref().is_some_and(|l| l.is_ended()) =>
             {
