@@ -170,8 +170,8 @@ pub fn collect<'py>(value: &Bound<'py, PyAny>, host: &dyn Host) -> PyResult<Boun
     Ok(items)
 }
 
-/// Closes the iterator of a stream that has ended, so that its `finally` runs. Does nothing if the
-/// iterator has ended, or is suspended further down the stack.
+/// Removes the iterator of a stream that has ended, and closes it, so that its `finally` runs, unless
+/// the iterator has failed, or its code runs further down the C stack.
 pub fn close(namespace: &Namespace<'_>, id: u64) {
     let py = namespace.module.py();
     if let Some(State::Live(source)) = namespace.iterators.take(id)

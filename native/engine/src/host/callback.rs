@@ -3,8 +3,8 @@
 //! The thread that has called waits, detached. The process that runs the function answers once, and
 //! may submit jobs before that, which run on the waiting thread, in the middle of the code that has
 //! called. The states: waiting, with an answer that was not taken, over. Called on the waiting thread,
-//! on scheduler threads, on the interrupter and in destructors: nothing blocks but the short lock, and
-//! nothing attaches.
+//! on scheduler threads, on the interrupter and in destructors: no function attaches, or blocks but
+//! on the lock, which is held for a few instructions.
 
 use pyo3::prelude::*;
 use std::any::Any;

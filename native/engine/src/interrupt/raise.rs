@@ -30,7 +30,7 @@ pyo3::create_exception!(
 );
 
 /// The signal that breaks system calls. Its default is to be ignored, neither the BEAM nor Python
-/// uses it, and libraries expect it without a cause: for that Go preempts with it, too (proposal
+/// uses it, and libraries expect it without a cause. Go preempts with it for these reasons (proposal
 /// 24543, non-cooperative goroutine preemption).
 const SIGNAL: c_int = libc::SIGURG;
 

@@ -36,7 +36,7 @@ pub(crate) fn note_traced() {
     }
 }
 
-/// Whether an exception may be pending in any thread that the interrupter has not raised.
+/// Whether an exception that the interrupter has not raised may be pending in some thread.
 pub(crate) fn may_raise() -> bool {
     let audit = interpreter::get().map(|interpreter| &interpreter.audit);
     audit.is_none_or(|audit| audit.may_raise.load(Ordering::Relaxed))
