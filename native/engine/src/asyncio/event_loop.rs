@@ -17,29 +17,41 @@ use crate::python::code_cache::load;
 /// Returns the module of `event_loop.py`, which is loaded by the first call.
 pub(crate) fn module(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     let interpreter = interpreter::find(py)?;
+    let is_loading = &interpreter.is_loading_event_loop;
     let load = || {
         // An interrupted load would leave a part of the module, and `asyncio` without the patches.
         let _mask = InterruptMask::new(py);
-        interpreter
-            .is_loading_event_loop
-            .store(true, Ordering::SeqCst);
-        let module = load(py, "event_loop", include_str!("event_loop.py"))?;
-        module.setattr("_LoopWaker", py.get_type::<PyLoopWaker>())?;
-        module.setattr("_close", cleanup::closer(py)?)?;
-        let cancel_unwanted = wrap_pyfunction!(tasks::cancel_unwanted, &module)?;
-        module.setattr("_cancel_unwanted", cancel_unwanted)?;
-        module.setattr("_Interrupted", py.get_type::<Interrupted>())?;
-        module.setattr(
-            "_set_running_waker",
-            wrap_pyfunction!(set_running_waker, &module)?,
-        )?;
-        (interpreter.complete_event_loop)(&module)?;
-        module.call_method0("watch_loops")?;
-        let has_context = wrap_pyfunction!(has_context, &module)?;
-        module.call_method1("provide_context_loops", (has_context,))?;
-        Ok::<_, PyErr>(module.unbind())
+        is_loading.store(true, Ordering::SeqCst);
+        let loaded = load_module(py, interpreter.complete_event_loop);
+        if loaded.is_err() {
+            // The next load of `asyncio` tries again.
+            is_loading.store(false, Ordering::SeqCst);
+        }
+        loaded
     };
     Ok(interpreter.event_loop.get_or_try_init(py, load)?.bind(py))
+}
+
+fn load_module(
+    py: Python<'_>,
+    complete: fn(&Bound<'_, PyModule>) -> PyResult<()>,
+) -> PyResult<Py<PyModule>> {
+    let module = load(py, "event_loop", include_str!("event_loop.py"))?;
+    module.setattr("_LoopWaker", py.get_type::<PyLoopWaker>())?;
+    module.setattr("_close", cleanup::closer(py)?)?;
+    let cancel_unwanted = wrap_pyfunction!(tasks::cancel_unwanted, &module)?;
+    module.setattr("_cancel_unwanted", cancel_unwanted)?;
+    module.setattr("_Interrupted", py.get_type::<Interrupted>())?;
+    let set_waker = wrap_pyfunction!(set_running_waker, &module)?;
+    module.setattr("_set_running_waker", set_waker)?;
+    complete(&module)?;
+    let streams = load(py, "async_stream", include_str!("async_stream.py"))?;
+    streams.setattr("_event_loop", &module)?;
+    module.setattr("Stream", streams.getattr("Stream")?)?;
+    module.call_method0("watch_loops")?;
+    let has_context = wrap_pyfunction!(has_context, &module)?;
+    module.call_method1("provide_context_loops", (has_context,))?;
+    Ok(module.unbind())
 }
 
 /// Closes the loop of the context that ends on the calling thread, and cancels its tasks. Called by
@@ -135,7 +147,7 @@ pub fn complete<'py>(awaitable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny
     module(py)?.call_method1(intern!(py, "complete"), (awaitable,))
 }
 
-/// Makes the `Stream` of an asynchronous iterator, see `event_loop.py`.
+/// Makes the `Stream` of an asynchronous iterator, see `async_stream.py`.
 pub(super) fn stream<'py>(iterator: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = iterator.py();
     module(py)?.call_method1(intern!(py, "Stream"), (iterator,))

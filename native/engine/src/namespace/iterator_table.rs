@@ -23,7 +23,7 @@ pub(crate) enum State {
 /// An iterator. Which protocol it has is found out once, since its class may change later.
 pub struct Source {
     pub(crate) object: Py<PyAny>,
-    /// The object is a `Stream` of `event_loop.py`.
+    /// The object is a `Stream` of `async_stream.py`.
     pub(crate) is_asynchronous: bool,
 }
 
