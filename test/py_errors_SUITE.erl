@@ -126,6 +126,14 @@ every_unconvertible_reason(_Config) ->
     key_collision = There(#{none => 1, nil => 2}),
     unhashable_key = There(#{[1] => 1}),
     unhashable_key = There(#{#{} => 1}),
+    Key = fun(Raised) ->
+        Class = <<"type('Key', (), {'__hash__': lambda self: (_ for _ in ()).throw(", Raised/binary, ")})()">>,
+        {ok, Object} = py:eval(Class),
+        #{Object => 1}
+    end,
+    unhashable_key = There(Key(<<"ZeroDivisionError">>)),
+    %% Regression: the hash had been interrupted, or had ended the interpreter.
+    {error, {'SystemExit', _}} = py:eval(<<"x">>, #{x => Key(<<"SystemExit">>)}),
     cycle = Back(<<"(lambda x: x.append(x) or x)([])">>),
     cycle = Back(<<"(lambda d: d.update(d=d) or d)({})">>),
     key_collision = Back(<<"{'a': 1, b'a': 2}">>),

@@ -1,9 +1,11 @@
 //! Terms to Python objects: reads the term of a [`Reader`] once. Called by the host, attached; blocks
 //! on nothing. The keys of a map are hashed and compared, which may run code of a program.
 
+mod arguments;
 mod describe;
 mod reader;
 
+use pyo3::exceptions::PyException;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyNone, PyString, PyTuple};
@@ -192,26 +194,6 @@ impl<'r, 'py, R: Reader> Read<'r, 'py, R> {
         Ok(list)
     }
 
-    fn arguments(&mut self) -> Fallible<Vec<Bound<'py, PyAny>>> {
-        let mark = self.reader.mark();
-        if !matches!(self.reader.kind()?, Kind::List) {
-            return Err(self.unconvertible(Why::ImproperList, mark));
-        }
-        let mut items = self.reader.open_list()?;
-        let Some(length) = self.reader.length(&items) else {
-            return Err(self.unconvertible(Why::ImproperList, mark));
-        };
-        let mut arguments = Vec::with_capacity(length);
-        while self.reader.next_item(&mut items) {
-            self.check(arguments.len())?;
-            arguments.push(self.value()?);
-        }
-        if !self.reader.close_list(items)? {
-            return Err(self.unconvertible(Why::ImproperList, mark));
-        }
-        Ok(arguments)
-    }
-
     fn tuple(&mut self) -> Fallible<Bound<'py, PyAny>> {
         let mut elements = self.reader.open_tuple()?;
         match self.reader.tag(&mut elements) {
@@ -243,8 +225,15 @@ impl<'r, 'py, R: Reader> Read<'r, 'py, R> {
             let at_key = self.reader.mark();
             let key = self.value()?;
             let is_plain = key.is_exact_instance_of::<PyString>();
-            if !is_plain && key.hash().is_err() {
-                return Err(self.unconvertible(Why::UnhashableKey, at_key));
+            if !is_plain && let Err(error) = key.hash() {
+                // An interrupt is no property of the key.
+                let is_exception = error.is_instance_of::<PyException>(self.py);
+                let unhashable = self.unconvertible(Why::UnhashableKey, at_key);
+                return Err(if is_exception {
+                    unhashable
+                } else {
+                    error.into()
+                });
             }
             self.reader.next_entry_value(&mut entries);
             dict.set_item(key, self.value()?)?;
@@ -252,36 +241,6 @@ impl<'r, 'py, R: Reader> Read<'r, 'py, R> {
         }
         self.check_collision(&dict, count, mark)?;
         Ok(dict.into_any())
-    }
-
-    fn kwargs(&mut self) -> Fallible<Bound<'py, PyDict>> {
-        let mark = self.reader.mark();
-        let mut entries = self.reader.open_map()?;
-        let dict = PyDict::new(self.py);
-        let mut count = 0;
-        while self.reader.next_key(&mut entries) {
-            let name = self.name()?;
-            self.reader.next_entry_value(&mut entries);
-            dict.set_item(name, self.value()?)?;
-            count += 1;
-        }
-        self.check_collision(&dict, count, mark)?;
-        Ok(dict)
-    }
-
-    fn name(&mut self) -> Fallible<Bound<'py, PyString>> {
-        let (py, mark) = (self.py, self.reader.mark());
-        match self.reader.kind()? {
-            Kind::Atom => return self.reader.atom(py),
-            Kind::Bits => {
-                let bytes = self.reader.binary()?;
-                if let Some(Ok(text)) = bytes.map(std::str::from_utf8) {
-                    return Ok(PyString::new(py, text));
-                }
-            }
-            _ => {}
-        }
-        Err(self.unconvertible(Why::NotUnicode, mark))
     }
 
     /// Fails if two keys are equal in Python, as `1` and `true` are: the map has more entries then.

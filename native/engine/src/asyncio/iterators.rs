@@ -113,7 +113,7 @@ fn next_items(
         if index.is_multiple_of(CHECK_INTERVAL) && host.must_stop() {
             return Err(Interrupted::new_err(()));
         }
-        if index > MAX_ITEMS {
+        if index >= MAX_ITEMS {
             return Err(PyOverflowError::new_err("too many items for one reply"));
         }
         let Some(item) = next_item(iterator)? else {

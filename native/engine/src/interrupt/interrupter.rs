@@ -37,22 +37,22 @@ pub fn start(threads: fn() -> Vec<Arc<Thread>>) -> io::Result<()> {
 /// The loop of the interrupter; never returns.
 fn run(interpreter: &Interpreter, threads: fn() -> Vec<Arc<Thread>>) {
     // Abandoned threads in which an exception is pending, and when to withdraw it.
-    let mut pending: Option<(Instant, Vec<Arc<Thread>>)> = None;
+    let mut pending: Vec<(Instant, Arc<Thread>)> = Vec::new();
     loop {
-        let deadline = pending.as_ref().map(|(deadline, _)| *deadline);
+        let deadline = pending.iter().map(|(deadline, _)| *deadline).min();
         interpreter.interrupts.notify.wait(deadline);
         let now = Instant::now();
         let threads = threads();
         let count = u32::try_from(threads.len()).unwrap_or(u32::MAX);
         let pending_time = PENDING_TIME.saturating_mul(count);
         attached(|py| {
-            if let Some((_, abandoned)) = pending.take_if(|(deadline, _)| *deadline <= now) {
-                abandoned.iter().for_each(|thread| thread.withdraw(py));
+            let is_over = |(deadline, _): &mut (Instant, _)| *deadline <= now;
+            for (_, thread) in pending.extract_if(.., is_over) {
+                thread.withdraw(py);
             }
             for thread in threads {
                 if thread.raise(py) == Raised::Abandoned {
-                    let new = || (now + pending_time, Vec::new());
-                    pending.get_or_insert_with(new).1.push(thread);
+                    pending.push((now + pending_time, thread));
                 }
             }
         });

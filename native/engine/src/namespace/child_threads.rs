@@ -99,13 +99,14 @@ impl Started {
         let kwargs = kwargs.map(|kwargs| kwargs.into_bound(py).cast_into::<PyDict>());
         let kwargs = kwargs.transpose();
         let kwargs = kwargs.map_err(wrong("optional 3rd arg must be a dictionary"))?;
-        let children = CHILDREN.with_borrow(Option::clone).unwrap_or_default();
-        let number = children.add();
         let body = Body {
             args,
             kwargs: kwargs.map(Bound::unbind),
             main: super::main_of_thread(py)?.map(Bound::unbind),
         };
+        // Counted last: nothing fails between this and the value that uncounts the thread.
+        let children = CHILDREN.with_borrow(Option::clone).unwrap_or_default();
+        let number = children.add();
         Ok(Self {
             number,
             children,
