@@ -17,7 +17,6 @@
 //! - [`host`]: how a job runs on a thread, and the functions that its code calls in Erlang.
 //! - [`worker`]: the threads: workers, releaser, watchdog.
 //! - [`start`]: starts Python and the threads that serve it.
-//! - [`target`]: the queue that a job is submitted to.
 //! - [`nif`]: every NIF, in the order of `src/py_nif.erl`.
 //!
 //! No thread attaches to Python, or runs Python code, while it holds a lock. The section "Threads"
@@ -35,7 +34,6 @@ mod nif;
 mod pool;
 mod start;
 mod stream;
-mod target;
 mod term;
 mod vm;
 mod watch;

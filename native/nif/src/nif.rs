@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use crate::error::Error;
 use crate::host::Outgoing;
 use crate::job::{CallbackHandle, Cancel, Job, Outcome, ReplyTo};
-use crate::pool::{Context, End, LeaseHandle, Pool, PoolHandle, SubmissionHandle};
+use crate::pool::{
+    Context, End, LeaseHandle, Pool, PoolHandle, SubmissionHandle, Target, lease_of,
+};
 use crate::stream::Stream;
-use crate::target::{Target, lease_of};
 use crate::term::small_map;
 use crate::vm::VM;
 use crate::watch::{self, Limits};

@@ -15,15 +15,15 @@
 
 use rustler::{Atom, Encoder, Env, LocalPid, Monitor, Resource, ResourceArc, Term};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use py_engine::lock::lock;
 
 use crate::atoms;
 use crate::error::Error;
-use crate::job::{CallbackQueue, Cancel, Demand, Job, Placement, ReplyTo, Ticket};
+use crate::job::{CallbackQueue, Cancel, Demand, Job, ReplyTo};
 use crate::live_counts::CountGuard;
-use crate::pool::{Context, JobQueue, Lease, Submission};
+use crate::pool::{Context, Lease, Submission, Target};
 use crate::vm::VM;
 use crate::vm::next_id;
 
@@ -124,39 +124,17 @@ impl Stream {
         request: Term<'_>,
         within: Option<Arc<CallbackQueue>>,
     ) -> Result<(), Error> {
-        let ticket = match &within {
-            Some(callback) => Ticket::admit(&callback.pending),
-            None => Ticket::open(&this.lease.pool().pending).ok_or(Error::Overloaded)?,
+        let target = match within {
+            Some(callback) => Target::Callback(callback),
+            None => Target::Lease(Arc::clone(&this.lease)),
         };
-        let placement = match &within {
-            Some(callback) => Placement::Within(callback.job.clone()),
-            None => Placement::Anywhere,
-        };
-        let job_ticket = Arc::clone(&ticket);
-        let job = Job::accept(
-            env,
-            request,
-            ticket,
-            placement,
-            ReplyTo::Demand(Arc::new(StreamDemand(this.clone()))),
-        );
+        let ticket = target.open_ticket().ok_or(Error::Overloaded)?;
+        let reply_to = ReplyTo::Demand(Arc::new(StreamDemand(this.clone())));
+        let job = Job::accept(env, request, ticket, target.placement(), reply_to);
         // Cleared before the job is queued: its reply sets the flag.
         this.settled.store(false, Ordering::SeqCst);
-        let submitted = match within {
-            Some(callback) => {
-                let queue = Arc::downgrade(&callback) as Weak<dyn JobQueue>;
-                callback.submit(job).map(|key| (queue, key))
-            }
-            None => {
-                let queue = Arc::downgrade(&this.lease) as Weak<dyn JobQueue>;
-                this.lease.submit(job).map(|key| (queue, key))
-            }
-        };
-        match submitted {
-            Ok((queue, key)) => {
-                let submission = Submission::new(job_ticket, queue, key);
-                *this.lock_demand() = Some(Arc::new(submission));
-            }
+        match target.submit(job) {
+            Ok(submission) => *this.lock_demand() = Some(Arc::new(submission)),
             Err(error) => {
                 this.settle();
                 return Err(error);

@@ -8,7 +8,7 @@
 
 use pyo3::prelude::*;
 use std::cell::RefCell;
-use std::ffi::CStr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::raise::{Attached, ThreadId, forget_raised};
@@ -24,6 +24,8 @@ thread_local! {
 /// A thread that runs Python: a worker, the releaser, or a guest.
 pub struct Thread {
     id: ThreadId,
+    /// Set once another thread has replaced this one, which ends after its task.
+    is_abandoned: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -38,8 +40,6 @@ struct State {
     masks: usize,
     /// How many loads of modules the thread is in. Each is a mask as well.
     imports: usize,
-    /// Set once another thread has replaced this one, which ends after its task.
-    abandoned: bool,
     /// The callback that the thread waits for: an interrupt wakes it.
     callback: Option<Arc<Callback>>,
     /// The waker of the event loop that runs in the thread: an interrupt wakes it.
@@ -64,6 +64,7 @@ impl Thread {
         Self::current().unwrap_or_else(|| {
             let thread = Arc::new(Self {
                 id: ThreadId::current(),
+                is_abandoned: AtomicBool::new(false),
                 state: Mutex::default(),
             });
             CURRENT.set(Some(Arc::clone(&thread)));
@@ -126,7 +127,7 @@ impl Thread {
         state.raised = true;
         self.id.raise(py);
         let (callback, loop_waker) = (state.callback.clone(), state.loop_waker.clone());
-        let raised = if state.abandoned {
+        let raised = if self.is_abandoned() {
             Raised::Abandoned
         } else {
             Raised::InTime
@@ -206,25 +207,19 @@ impl Thread {
     /// Marks the thread as replaced: it ends after its task. Called by the watchdog, detached, while the
     /// thread runs a task.
     pub fn abandon(&self) {
-        lock(&self.state).abandoned = true;
+        self.is_abandoned.store(true, Ordering::SeqCst);
         self.id.rename(c"py_abandoned");
     }
 
     /// Whether another thread has replaced this one.
     pub fn is_abandoned(&self) -> bool {
-        lock(&self.state).abandoned
+        self.is_abandoned.load(Ordering::SeqCst)
     }
 
     /// Breaks a system call of the thread, which must run a task: the call returns `EINTR`, and Python
     /// looks for a pending exception before it repeats the call. Called by the watchdog, detached.
     pub fn signal(&self) {
         self.id.signal();
-    }
-
-    /// Sets the name of the thread, at most 15 bytes, as `ps` and debuggers show it. The thread must run
-    /// a task.
-    pub fn rename(&self, name: &CStr) {
-        self.id.rename(name);
     }
 
     /// Sets the callback that the thread waits for, or `None` after the wait; returns the callback of

@@ -25,12 +25,14 @@ mod handles;
 mod lease;
 mod queue;
 mod submission;
+mod target;
 mod usage;
 
 pub(crate) use handles::{Context, LeaseHandle, PoolHandle};
 pub(crate) use lease::Lease;
 use queue::Queue;
 pub(crate) use submission::{JobQueue, Submission, SubmissionHandle};
+pub(crate) use target::{Target, lease_of};
 pub(crate) use usage::End;
 
 /// An item of the pool's queue, for an unleased worker.

@@ -121,13 +121,7 @@ impl WatchedThread {
                 .get_or_insert_with(|| Escalation::new(now, patience));
             if escalation.next_raise <= now && !is_importing {
                 next_step.raise = true;
-                if escalation.raised > 0 {
-                    // The exception is pending in the thread: the signal ends a blocking system
-                    // call.
-                    self.thread.signal();
-                }
-                escalation.raised += 1;
-                escalation.next_raise = now + interval(is_abandoned, limits);
+                self.raise_again(escalation, now + interval(is_abandoned, limits));
             }
             let deadline = escalation.deadline(patience, is_importing, limits);
             is_overdue |= deadline <= now;
@@ -135,17 +129,31 @@ impl WatchedThread {
             next_step.look_again((!is_importing).then_some(escalation.next_raise));
             next_step.look_again((!is_over).then_some(deadline));
         }
+        self.act(state, is_importing, is_overdue, &mut next_step);
+        next_step
+    }
+
+    /// Counts one exception more for a task, and ends a system call if the one before is still pending.
+    fn raise_again(&self, escalation: &mut Escalation, next_raise: Instant) {
+        if escalation.raised > 0 {
+            self.thread.signal();
+        }
+        escalation.raised += 1;
+        escalation.next_raise = next_raise;
+    }
+
+    /// Requests an exception, and abandons a thread that is overdue, under the lock of its state.
+    fn act(&self, state: &State, is_importing: bool, is_overdue: bool, next_step: &mut NextStep) {
         // An exception that is masked by an import stays pending, and is raised at the end of it.
         if next_step.raise || is_importing && state.has_escalation() {
             self.thread.request();
         }
-        if is_overdue && !is_abandoned {
+        if is_overdue && !self.thread.is_abandoned() {
             self.thread.abandon();
             registry::count_abandoned();
             let tasks = state.tasks.iter().map(|running| running.task.clone());
             next_step.abandoned = Some(tasks.collect());
         }
-        next_step
     }
 
     /// Returns how long a task that has to stop may go on before an exception is raised in it;
@@ -161,29 +169,10 @@ impl WatchedThread {
         let is_abandoned = self.thread.is_abandoned();
         match &state.tasks[index].task {
             Task::Job(job, lease) => {
-                if self.is_closed(lease.as_deref()) {
-                    job.ticket.interrupt();
-                }
-                // The ancestors of a nested job are tasks before this one, or in flight.
-                let is_unwanted = if is_nested {
-                    job.ticket.is_unwanted()
-                } else {
-                    job.must_stop()
-                };
                 if let Some(lease) = lease {
                     next_step.look_again(wake_for_cancels(lease, now));
                 }
-                // The callers of an abandoned thread have their replies.
-                if !is_abandoned && !is_unwanted {
-                    return None;
-                }
-                // An exception in the lease's loop could hit another task: the loop cancels the
-                // call first, if it is not stuck.
-                let in_loop = lease
-                    .as_deref()
-                    .filter(|lease| lease.runs_tasks_in(self.thread.loop_waker().as_ref()));
-                in_loop.inspect(|lease| lease.wake_loop());
-                Some(in_loop.map_or(Duration::ZERO, |_| limits.grace / 2))
+                self.patience_of_job(job, lease.as_deref(), is_nested, limits)
             }
             Task::EventLoop(lease) => {
                 let in_flight = lease.in_flight();
@@ -202,6 +191,35 @@ impl WatchedThread {
             }
             Task::Cleaning(_) => Some(limits.grace),
         }
+    }
+
+    /// Like [`Self::patience`], for a job.
+    fn patience_of_job(
+        &self,
+        job: &Job,
+        lease: Option<&Lease>,
+        is_nested: bool,
+        limits: &Limits,
+    ) -> Option<Duration> {
+        if self.is_closed(lease) {
+            job.ticket.interrupt();
+        }
+        // The ancestors of a nested job are tasks before this one, or in flight.
+        let is_unwanted = if is_nested {
+            job.ticket.is_unwanted()
+        } else {
+            job.must_stop()
+        };
+        // The callers of an abandoned thread have their replies.
+        if !self.thread.is_abandoned() && !is_unwanted {
+            return None;
+        }
+        // An exception in the lease's loop could hit another task: the loop cancels the call first,
+        // if it is not stuck.
+        let loop_waker = self.thread.loop_waker();
+        let in_loop = lease.filter(|lease| lease.runs_tasks_in(loop_waker.as_ref()));
+        in_loop.inspect(|lease| lease.wake_loop());
+        Some(in_loop.map_or(Duration::ZERO, |_| limits.grace / 2))
     }
 
     /// Returns `true` if the lease of a task has ended, or the pool of the thread is closed.

@@ -17,6 +17,7 @@ use py_engine::python::switch_interval;
 use super::Worker;
 use crate::error::Error;
 use crate::host::{Exit, JobHost, cancel_unwanted, refuse_tasks};
+use crate::job::Job;
 use crate::pool::{Lease, Pool};
 use crate::vm::notify_watchdog;
 use crate::watch::Task;
@@ -54,29 +55,40 @@ impl Worker {
                 }
                 continue;
             };
-            let (current, replies) = (&self.current, &mut self.replies);
-            let Some(started) = current.start_job(py, &job, Some(lease), replies)? else {
-                lease.finish_job();
-                continue;
-            };
-            let finish = || lease.finish_job();
-            if let Err(exit) = current.run_job(py, started, namespace, replies, finish) {
-                if matches!(exit, Exit::Crashed) {
-                    // `py_pool` is notified before the reply, so that the caller finds no binding.
-                    lease.end();
-                    lease.notify_ended(&mut self.replies);
-                    lease.finish_job();
-                    self.replies.refuse(&job, Error::WorkerCrashed);
-                }
-                return Err(exit);
-            }
-            if job.demand().is_some_and(|demand| demand.frees_lease()) {
-                lease.end();
-            }
+            self.serve_job(py, lease, namespace, &job)?;
             if !lease.in_flight().is_empty() {
                 // Run once after each job, so that tasks go on while jobs keep coming.
                 self.run_loop(py, lease, namespace, true)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Runs one job of the lease, unless it must not run, and replies to it.
+    fn serve_job<'py>(
+        &mut self,
+        py: Python<'py>,
+        lease: &Arc<Lease>,
+        namespace: &Rc<Namespace<'py>>,
+        job: &Arc<Job>,
+    ) -> Result<(), Exit> {
+        let (current, replies) = (&self.current, &mut self.replies);
+        let Some(started) = current.start_job(py, job, Some(lease), replies)? else {
+            lease.finish_job();
+            return Ok(());
+        };
+        let finish = || lease.finish_job();
+        let ran = current.run_job(py, started, namespace, replies, finish);
+        if let Err(Exit::Crashed) = ran {
+            // `py_pool` is notified before the reply, so that the caller finds no binding.
+            lease.end();
+            lease.notify_ended(&mut self.replies);
+            lease.finish_job();
+            self.replies.refuse(job, Error::WorkerCrashed);
+        }
+        ran?;
+        if job.demand().is_some_and(|demand| demand.frees_lease()) {
+            lease.end();
         }
         Ok(())
     }

@@ -4,10 +4,10 @@
 use rustler::{Error as NifError, NifResult, ResourceArc, Term};
 use std::sync::{Arc, Mutex, Weak};
 
+use super::{Context, JobQueue, Lease, LeaseHandle, Pool, PoolHandle, Submission};
 use crate::atoms;
 use crate::error::Error;
 use crate::job::{CallbackHandle, CallbackQueue, Job, Placement, Ticket};
-use crate::pool::{Context, JobQueue, Lease, LeaseHandle, Pool, PoolHandle, Submission};
 
 /// The thing that a job is submitted to.
 pub(crate) enum Target {
