@@ -19,6 +19,7 @@ all() ->
      an_endless_swallower_is_given_up,
      a_stuck_finalizer_costs_no_worker,
      a_stuck_finalizer_of_an_object_costs_no_other,
+     a_stuck_str_of_a_coroutine_costs_no_worker,
      beyond_the_cap_the_pool_shrinks_and_recovers,
      with_no_worker_left_calls_are_refused,
      the_thread_touches_nothing_when_it_returns].
@@ -152,6 +153,28 @@ sys._py_interrupt_classes = (Stuck, Quick)
     py_test:in_process(fun() -> Make(1), ok end),
     py_test:wait_for_mark(),
     ok = py:exec(<<"import sys; del sys._py_interrupt_classes">>),
+    ok = py_test:wait_for_abandoned(0).
+
+%% The exception of a task is captured when the task has ended: the lease is left all the same.
+a_stuck_str_of_a_coroutine_costs_no_worker(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    ok = py:ctx_exec(Ctx, <<"
+import time
+class Stuck(Exception):
+    def __str__(self):
+        time.sleep(6)
+async def fails():
+    raise Stuck()
+">>),
+    Ref = py:ctx_async_call(Ctx, '__main__', fails, []),
+    {error, timeout} = py:async_await(Ref, 200),
+    ok = py_test:wait_for_abandoned(1),
+    ok = py_test:wait_available(4),
+    %% The watchdog does not wait for the thread either.
+    {error, timeout} = py:exec(<<"while True: pass">>, #{}, 200),
+    ok = py_test:wait_available(4),
+    1 = py_test:abandoned(),
+    {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),
     ok = py_test:wait_for_abandoned(0).
 
 beyond_the_cap_the_pool_shrinks_and_recovers(_Config) ->

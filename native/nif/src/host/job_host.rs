@@ -95,8 +95,8 @@ impl JobHost {
         Err(self.capture(py, error))
     }
 
-    /// Captures the exception of a task. Its `__str__` may never end, so the job is shown to the
-    /// watchdog as a task of the thread: it is not in flight any more.
+    /// Captures the exception of a task. Its `__str__` may never end, so the watchdog is shown the
+    /// job as a task of the thread, and interrupts it as any job.
     fn capture(&self, py: Python<'_>, error: PyErr) -> Error {
         let Some(job) = &self.job else {
             return error.into();
@@ -200,8 +200,7 @@ impl Host for JobHost {
         let (Some(job), Some(lease)) = (&self.job, &self.lease) else {
             return;
         };
-        if !lease.in_flight().remove(job) {
-            // Another thread has taken the job off the list, and replies to it.
+        if !lease.in_flight().contains(job) {
             return;
         }
         let mut replies = ReplyBuffer::new();
@@ -214,6 +213,11 @@ impl Host for JobHost {
             })
         };
         let written = catch_unwind(AssertUnwindSafe(write));
+        // The job stays in flight until here: if the code of `write` is stuck, the watchdog takes
+        // it off the list, and with it the part of replying and of counting it as finished.
+        if !lease.in_flight().remove(job) {
+            return;
+        }
         // Counted also after a panic: the end of the lease waits for it.
         lease.finish_job();
         match written {

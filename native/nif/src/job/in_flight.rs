@@ -47,6 +47,13 @@ impl InFlight {
         });
     }
 
+    /// Returns `true` if a job is on the list: it has no reply yet.
+    pub(crate) fn contains(&self, job: &Arc<Job>) -> bool {
+        self.entries()
+            .iter()
+            .any(|entry| Arc::ptr_eq(&entry.job, job))
+    }
+
     /// Takes a job off the list; `true` if it was there, so that the calling thread has to reply to
     /// it.
     pub(crate) fn remove(&self, job: &Arc<Job>) -> bool {
