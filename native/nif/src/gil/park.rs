@@ -19,7 +19,7 @@ const JOBS_PER_LOOK: u32 = 4;
 const MIN_SPIN: Duration = Duration::from_micros(1);
 const MAX_SPIN: Duration = Duration::from_micros(50);
 /// The bound of a spin while others wait.
-const MAX_SPIN_OF_OTHERS: Duration = Duration::from_micros(5);
+const MAX_SPIN_WITH_WAITERS: Duration = Duration::from_micros(5);
 
 pub(crate) struct GilTurn {
     worker: Arc<WorkerHandle>,
@@ -143,7 +143,7 @@ impl GilTurn {
         }
         if gil.others_wait(queue) {
             return self.since.elapsed() < SLICE
-                && self.spin(self.spin_time.min(MAX_SPIN_OF_OTHERS), has_work)
+                && self.spin(self.spin_time.min(MAX_SPIN_WITH_WAITERS), has_work)
                 && self.worker.is_holder();
         }
         if !has_work() {

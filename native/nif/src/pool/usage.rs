@@ -66,8 +66,9 @@ impl Usage {
         self.submitted.load(Ordering::SeqCst)
     }
 
-    /// Counts a job that comes; `false` if the lease has ended, so that the job is refused. In both
-    /// cases the caller has to `finish`; the worker does not leave the lease before.
+    /// Counts a job that comes; `false` if the lease has ended, so that the job is refused. Each
+    /// `begin` is ended by one `finish`, of a refused job by the caller; the worker does not leave
+    /// the lease before.
     pub(super) fn begin(&self) -> bool {
         // Counted before `active`: a lease that is seen idle after a job has counted that job here.
         self.submitted.fetch_add(1, Ordering::SeqCst);
