@@ -252,11 +252,11 @@ fn sent(outgoing: ResourceArc<Outgoing>) -> Atom {
     atoms::ok()
 }
 
-/// Makes a stream in a lease, for the calling process. `own` says that the lease ends with it.
+/// Makes a stream in a lease, for the calling process. `owns_lease`: the lease ends with it.
 #[rustler::nif]
-fn stream(env: Env<'_>, target: Term<'_>, own: bool) -> NifResult<ResourceArc<Stream>> {
+fn stream(env: Env<'_>, target: Term<'_>, owns_lease: bool) -> NifResult<ResourceArc<Stream>> {
     let context = target.decode::<ResourceArc<Context>>().ok();
-    Stream::open(env, lease_of(target)?, context, own).ok_or(NifError::BadArg)
+    Stream::open(env, lease_of(target)?, context, owns_lease).ok_or(NifError::BadArg)
 }
 
 /// Makes a demand. Raises `badarg` if the calling process is not the consumer of the stream.

@@ -107,21 +107,21 @@ fn no_call_is_lost() {
         .map(|caller| {
             let shared = Arc::clone(&shared);
             thread::spawn(move || {
-                let own = Arc::new(TestQueue::default());
-                let worker = serve(gil, &own, true);
+                let lease_queue = Arc::new(TestQueue::default());
+                let worker = serve(gil, &lease_queue, true);
                 for call in 1..=CALLS {
-                    own.jobs.fetch_add(1, Ordering::SeqCst);
+                    lease_queue.jobs.fetch_add(1, Ordering::SeqCst);
                     gil.call(&worker);
                     shared.jobs.fetch_add(1, Ordering::SeqCst);
                     gil.call_one(&shared);
                     if (call + caller * 37) % 512 == 0 {
                         thread::sleep(Duration::from_millis(5));
                     }
-                    while own.done.load(Ordering::SeqCst) < call {
+                    while lease_queue.done.load(Ordering::SeqCst) < call {
                         thread::yield_now();
                     }
                 }
-                close(gil, &own, &worker);
+                close(gil, &lease_queue, &worker);
             })
         })
         .collect();

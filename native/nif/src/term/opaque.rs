@@ -66,7 +66,7 @@ impl OfBeam for ErlangTerm {
 
     fn make(make: impl for<'a> FnOnce(Env<'a>) -> Option<Term<'a>>) -> Option<Self> {
         let env = OwnedEnv::new();
-        let term = env.run(|own| make(own).map(|term| env.save(term)))?;
+        let term = env.run(|term_env| make(term_env).map(|term| env.save(term)))?;
         Some(Self::new(Held { term, env }))
     }
 
