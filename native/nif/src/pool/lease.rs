@@ -274,8 +274,10 @@ impl Lease {
 impl JobQueue for Lease {
     fn withdraw(&self, key: u64) {
         if let Some(job) = self.queue.remove(key) {
-            job.settle();
+            // The count first: the job may hold the last handle of its context, which ends then, and
+            // leaves the pool's queue only if it has no job.
             self.finish_job();
+            job.settle();
         }
     }
 }

@@ -35,6 +35,8 @@ fn run() {
     let ended = catch_unwind(AssertUnwindSafe(|| {
         Python::attach(|py| serve(py, &watched))
     }));
+    // The thread ends: nothing may be raised in it from now on, nor may it be signalled.
+    watched.leave();
     if unregister(&watched) && ended.is_err() {
         // Without memory for a thread the objects are kept.
         let _: io::Result<()> = spawn();
