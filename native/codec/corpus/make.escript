@@ -14,7 +14,7 @@ main([]) ->
              || {Name, _, Outcome} <- lists:sort(Inputs)],
     ok = file:write_file("outcomes.txt", Lines).
 
-%% What `term_to_binary' of this OTP writes.
+%% Terms as `term_to_binary' of this OTP writes them.
 terms() ->
     [{"small_integer", t(200), "200"},
      {"integer", t(-200), "-200"},
