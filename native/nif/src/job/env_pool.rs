@@ -1,5 +1,5 @@
 //! A pool of environments. The BEAM allocates a kilobyte for each on the thread that submits, and
-//! frees it on another. A submission took 710 ns without the pool and 560 ns with it.
+//! frees it on another. A bound eval takes 3.3 us with the pool, 3.5 us without.
 //!
 //! Used on scheduler threads, workers and the watchdog; the lock is held for a push or a pop.
 
