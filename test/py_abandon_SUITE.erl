@@ -42,7 +42,7 @@ a_stuck_context_is_given_up(_Config) ->
     {ok, Ctx} = py:bind(new),
     {error, timeout} = py:ctx_exec(Ctx, ?STUCK("2"), #{}, 200),
     ok = py_test:wait_for_abandoned(1),
-    {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),
+    {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(Ctx, <<"1">>) end),
     ok = py_test:wait_available(4),
     %% Leases four new contexts, one of them on the new worker.
     Contexts = [begin {ok, New} = py:bind(new), New end || _ <- lists:seq(1, 4)],
@@ -83,9 +83,9 @@ an_interrupted_caller_is_told_in_time(_Config) ->
 callers_that_wait_behind_it_are_told(_Config) ->
     {ok, Ctx} = py:bind(new),
     {error, timeout} = py:ctx_exec(Ctx, ?STUCK("2"), #{}, 200),
-    Waiting = [py_test:start_call(fun() -> catch py:ctx_eval(Ctx, <<"1">>) end)
+    Waiting = [py_test:start_call(fun() -> py_test:caught(fun() -> py:ctx_eval(Ctx, <<"1">>) end) end)
                || _ <- lists:seq(1, 5)],
-    [{'EXIT', {context_not_bound, _}} = py_test:result(Caller) || Caller <- Waiting],
+    [{raised, context_not_bound} = py_test:result(Caller) || Caller <- Waiting],
     ok = py_test:wait_for_abandoned(0).
 
 a_lock_is_given_up(_Config) ->
@@ -174,7 +174,7 @@ async def fails():
     {error, timeout} = py:exec(<<"while True: pass">>, #{}, 200),
     ok = py_test:wait_available(4),
     1 = py_test:abandoned(),
-    {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),
+    {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(Ctx, <<"1">>) end),
     ok = py_test:wait_for_abandoned(0).
 
 beyond_the_cap_the_pool_shrinks_and_recovers(_Config) ->

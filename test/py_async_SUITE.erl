@@ -295,17 +295,17 @@ calls_of_a_binding_keep_their_order(_Config) ->
     {ok, 2.0} = py:await(py:ctx_call_async(Ctx, math, sqrt, [4])),
     {ok, 2.0} = py:await(py:ctx_call_async(Ctx, math, sqrt, [4], #{})),
     ok = py:unbind(Ctx),
-    {'EXIT', {context_not_bound, _}} = (catch py:ctx_call_async(Ctx, math, sqrt, [4])),
+    {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_call_async(Ctx, math, sqrt, [4]) end),
     ok.
 
 awaited_twice_is_badarg(_Config) ->
     Call = py:call_async(math, sqrt, [4]),
     {ok, 2.0} = py:await(Call),
-    {'EXIT', {badarg, _}} = (catch py:await(Call, 10)),
+    {raised, badarg} = py_test:caught(fun() -> py:await(Call, 10) end),
     %% An await without an end does not wait, either.
-    {'EXIT', {badarg, _}} = (catch py:await(Call, infinity)),
-    {'EXIT', {badarg, _}} = (catch py:async_gather([Call], infinity)),
-    {'EXIT', {badarg, _}} = (catch py:async_gather([{math, sqrt, [9]}, Call], infinity)),
+    {raised, badarg} = py_test:caught(fun() -> py:await(Call, infinity) end),
+    {raised, badarg} = py_test:caught(fun() -> py:async_gather([Call], infinity) end),
+    {raised, badarg} = py_test:caught(fun() -> py:async_gather([{math, sqrt, [9]}, Call], infinity) end),
     py_test:assert_empty_mailbox().
 
 a_timeout_stops_the_call(_Config) ->
@@ -329,13 +329,14 @@ what_is_no_call_is_badarg(_Config) ->
            fun() -> py:call_async(math, sqrt, 4) end, fun() -> py:async_gather([x]) end,
            fun() -> py:async_gather([], soon) end,
            fun() -> py:ctx_async_call(x, math, sqrt, [4]) end],
-    [{'EXIT', {badarg, _}} = (catch Wrong()) || Wrong <- Bad],
+    [{raised, badarg} = py_test:caught(Wrong) || Wrong <- Bad],
     {ok, 2.0} = py:await(Call).
 
 %% The results of the calls before it would be sent to a caller that does not expect them.
 a_gather_that_cannot_start_leaves_nothing(_Config) ->
     ok = py:bind(),
-    [{'EXIT', {badarg, _}} = (catch py:async_gather([{math, sqrt, [4]}, {math, sqrt, [9]} | Rest]))
+    Gather = fun(Rest) -> py:async_gather([{math, sqrt, [4]}, {math, sqrt, [9]} | Rest]) end,
+    [{raised, badarg} = py_test:caught(fun() -> Gather(Rest) end)
      || Rest <- [[{math, sqrt, no_list}], [x], x]],
     {ok, 2.0} = py:call(math, sqrt, [4]),
     ok = py_test:assert_empty_mailbox().
@@ -350,9 +351,9 @@ a_gather_in_a_context_that_ends_leaves_nothing(_Config) ->
     ok = py_test:wait_pending(6),
     ok = py:unbind(Ctx),
     %% The first reply decides: that of the call that ran, or of one that waited.
-    case catch py:async_gather(Calls) of
+    case py_test:caught(fun() -> py:async_gather(Calls) end) of
         {error, interrupted} -> ok;
-        {'EXIT', {context_not_bound, _}} -> ok
+        {raised, context_not_bound} -> ok
     end,
     ok = py_test:wait_available(?WORKERS),
     ok = py_test:assert_empty_mailbox().

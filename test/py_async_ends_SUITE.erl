@@ -128,7 +128,7 @@ a_coroutine_that_cannot_be_stopped_costs_the_context(_Config) ->
     {error, timeout} = py:async_await(py:ctx_async_call(Ctx, ?MODULE_NAME, block, [3]), 100),
     {error, interrupted} = py:async_await(Nap),
     1 = py_test:abandoned(),
-    {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),
+    {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(Ctx, <<"1">>) end),
     ok = py_test:wait_for_abandoned(0).
 
 %% Regression: the next context on the thread went on in the same loop, among the tasks of the one

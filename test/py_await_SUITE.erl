@@ -61,8 +61,8 @@ elsewhere_is_badarg(Call) ->
             fun() -> py:async_gather([Call], 500) end,
             fun() -> py:async_gather([{math, sqrt, [4]}, Call]) end],
     [begin
-         {'EXIT', {badarg, _}} = py_test:in_process(fun() ->
-             Raised = (catch Way()),
+         {raised, badarg} = py_test:in_process(fun() ->
+             Raised = py_test:caught(Way),
              ok = py_test:assert_empty_mailbox(),
              Raised
          end)
@@ -127,12 +127,12 @@ wait_for_room() ->
 what_cannot_start_gives_up_the_rest(Config) ->
     Naps = naps(lists:seq(1, ?MANY)),
     [with_calls(Config, fun(Given) ->
-         {'EXIT', {badarg, _}} = (catch py:async_gather(Given ++ Naps ++ Bad)),
+         {raised, badarg} = py_test:caught(fun() -> py:async_gather(Given ++ Naps ++ Bad) end),
          ok = py_test:wait_pending(0),
          ok = wait_for_room(),
          ok = py_test:assert_empty_mailbox()
      end) || Bad <- [[x], [{math, sqrt, x}], [{math, sqrt, x, #{}}], [{math, sqrt, [4], x}]]],
-    {'EXIT', {badarg, _}} = (catch py:async_gather([hd(Naps) | x])),
+    {raised, badarg} = py_test:caught(fun() -> py:async_gather([hd(Naps) | x]) end),
     ok.
 
 %% Regression: each await took a second, in which the reply might have come. A call that timed out
@@ -145,7 +145,7 @@ a_second_await_does_not_wait(_Config) ->
     Gathered = py:call_async(math, sqrt, [9]),
     {ok, [3.0, 3.0]} = py:async_gather([Gathered, Gathered]),
     Start = erlang:monotonic_time(millisecond),
-    [{'EXIT', {badarg, _}} = (catch Await(Call))
+    [{raised, badarg} = py_test:caught(fun() -> Await(Call) end)
      || Call <- [Replied, TimedOut, Gathered],
         Await <- [fun py:await/1, fun(C) -> py:await(C, infinity) end,
                   fun(C) -> py:async_gather([C]) end,
@@ -158,7 +158,7 @@ a_second_await_does_not_wait(_Config) ->
 calls_awaited_before_are_badarg_in_a_moment(_Config) ->
     Calls = [py:call_async(math, sqrt, [4]) || _ <- lists:seq(1, 100)],
     [{ok, 2.0} = py:await(Call) || Call <- Calls],
-    {'EXIT', {badarg, _}} = (catch py:async_gather(Calls)),
+    {raised, badarg} = py_test:caught(fun() -> py:async_gather(Calls) end),
     ok.
 
 %% A wait for each of the calls would be longer than the timetrap.

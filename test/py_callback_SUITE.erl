@@ -262,7 +262,7 @@ what_is_no_function_is_badarg(_Config) ->
            fun() -> py:register_function(<<255>>, fun(_) -> 1 end) end,
            fun() -> py:register_function(f, <<"lists">>, sum) end,
            fun() -> py:unregister_function({f}) end],
-    [{'EXIT', {badarg, _}} = (catch Call()) || Call <- Bad].
+    [{raised, badarg} = py_test:caught(Call) || Call <- Bad].
 
 %% Regression: the NIF got all names at each registration, which took 4 seconds. Counts the names.
 four_thousand_names_are_registered_one_by_one(_Config) ->

@@ -194,7 +194,7 @@ while time.monotonic() < end:
         pass
 ">>, #{}, 100),
     ok = py_test:wait_for_abandoned(1),
-    {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),
+    {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(Ctx, <<"1">>) end),
     ok = py_test:wait_for_abandoned(0).
 
 unbind_under_a_callback(_Config) ->

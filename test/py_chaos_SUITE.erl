@@ -51,7 +51,7 @@ ten_thousand_callers_are_killed(_Config) ->
              fun() -> py:with_context(fun(Ctx) -> py:ctx_eval(Ctx, <<"object()">>) end) end],
     Kill = fun(_) ->
         %% A name that the code cannot get raises an exception.
-        Pid = spawn(fun() -> catch (any(Calls))() end),
+        Pid = spawn(fun() -> py_test:caught(fun() -> (any(Calls))() end) end),
         spin(rand:uniform(400)),
         exit(Pid, kill)
     end,
@@ -379,7 +379,7 @@ hand_over() ->
     case py:bind(new) of
         {ok, Ctx} ->
             {User, Monitor} = spawn_monitor(fun() ->
-                _ = (catch py:ctx_exec(Ctx, <<"x = 1">>)),
+                _ = py_test:caught(fun() -> py:ctx_exec(Ctx, <<"x = 1">>) end),
                 rand:uniform(2) =:= 1 andalso py:unbind(Ctx)
             end),
             rand:uniform(2) =:= 1 andalso exit(User, kill),

@@ -168,7 +168,7 @@ a_call_waits_no_longer_than_its_timeout(_Config) ->
 
 without_the_application_they_fail_at_once(_Config) ->
     ok = py_test:stop(),
-    [{'EXIT', {{not_started, erlang_python}, _}} = (catch Call())
+    [{raised, {not_started, erlang_python}} = py_test:caught(Call)
      || Call <- [fun() -> py:eval(<<"1">>, #{}, infinity) end,
                  fun() -> py:call_async(math, sqrt, [4]) end]],
     ok = start().

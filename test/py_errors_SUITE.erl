@@ -96,7 +96,7 @@ a_crash_ends_an_explicit_context(_Config) ->
     {error, {'ZeroDivisionError', _}} = py:eval(<<"1 / 0">>),
     {ok, Ctx} = py:bind(new),
     {error, worker_crashed} = py:ctx_exec(Ctx, crash()),
-    {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),
+    {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(Ctx, <<"1">>) end),
     ok = py:unbind(Ctx).
 
 a_crash_of_an_unbound_worker(_Config) ->
@@ -392,7 +392,7 @@ every_reason_can_be_formatted(_Config) ->
      end || Error <- [timeout, no_workers_available, overloaded, busy, worker_crashed,
                       context_not_bound, {error, timeout},
                       {unconvertible, #{reason => cycle, value => <<"list">>}},
-                      {python_unavailable, <<"no Python">>}, {something, else}]],
+                      {python_unavailable, <<"no Python">>}, {something, other}]],
     <<"cannot convert: an improper list: [1|2]">> =
         py:format_error(py:eval(<<"x">>, #{x => [1 | 2]})).
 
@@ -418,7 +418,7 @@ an_error_does_not_reach_the_next_caller(_Config) ->
                      fun() -> py:call(math, nothing, []) end]].
 
 mistakes_of_the_caller_are_raised(_Config) ->
-    [{'EXIT', {badarg, _}} = (catch Call())
+    [{raised, badarg} = py_test:caught(Call)
      || Call <- [fun() -> py:eval(1) end, fun() -> py:call(math, sqrt, 16) end,
                  fun() -> py:eval(<<"1">>, []) end, fun() -> py:eval(<<"1">>, #{}, -1) end,
                  fun() -> py:ctx_eval(self(), <<"1">>) end, fun() -> py:bind(old) end,

@@ -86,10 +86,12 @@ a_collection_at_the_start_of_a_context_is_watched(_Config) ->
     {ok, First} = py:bind(new),
     _ = py:ctx_exec(First, <<?CYCLE>>, #{}, 3000),
     {ok, Second} = py:bind(new),
-    Call = py_test:start_call(fun() -> catch py:ctx_eval(Second, <<"1">>, #{}, infinity) end),
+    Call = py_test:start_call(fun() ->
+        py_test:caught(fun() -> py:ctx_eval(Second, <<"1">>, #{}, infinity) end)
+    end),
     case py_test:result(Call) of
         {ok, 1} -> ok;
-        {'EXIT', {context_not_bound, _}} -> ok
+        {raised, context_not_bound} -> ok
     end,
     ok = py:unbind(First),
     ok = py:unbind(Second).
@@ -188,7 +190,9 @@ an_interrupted_loop_that_was_abandoned_ends(_Config) ->
 
 a_loop_whose_context_ended_ends(_Config) ->
     {ok, Ctx} = py:bind(new),
-    Caller = py_test:start_call(fun() -> catch py:ctx_exec(Ctx, ?SWALLOW("1"), #{}, infinity) end),
+    Caller = py_test:start_call(fun() ->
+        py_test:caught(fun() -> py:ctx_exec(Ctx, ?SWALLOW("1"), #{}, infinity) end)
+    end),
     ok = py_test:wait_pending(1),
     ok = py_test:wait_until(fun() -> ok =:= py:interrupt(Ctx) end),
     ok = py:unbind(Ctx),
@@ -214,7 +218,7 @@ a_context_that_finds_no_worker_ends(_Config) ->
     ok = py:ctx_exec(Ended, <<"import sys; x = sys.py_hostile_stuck()">>),
     ok = py:unbind(Ended),
     {ok, Next} = py:bind(new),
-    {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Next, <<"1">>, #{}, infinity)),
+    {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(Next, <<"1">>, #{}, infinity) end),
     {ok, 1} = py:ctx_eval(Held, <<"x">>),
     {ok, none} = py:ctx_eval(Held, <<"__import__('sys').py_hostile_gate.append(1)">>),
     ok = py:unbind(Held).

@@ -377,7 +377,7 @@ nothing_to_interrupt_is_said(_Config) ->
     {error, not_running} = py:interrupt(Dead).
 
 what_cannot_be_interrupted_is_badarg(_Config) ->
-    [{'EXIT', {badarg, _}} = (catch py:interrupt(Term))
+    [{raised, badarg} = py_test:caught(fun() -> py:interrupt(Term) end)
      || Term <- [make_ref(), 1, <<>>, none, [], {}, hd(erlang:ports())]],
     ok.
 

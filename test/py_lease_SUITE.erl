@@ -163,7 +163,7 @@ unbinding_a_context_twice_is_unbinding_it_once(_Config) ->
 anyone_may_unbind_a_context(_Config) ->
     {ok, Ctx} = py:bind(new),
     ok = py_test:in_process(fun() -> py:unbind(Ctx) end),
-    {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),
+    {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(Ctx, <<"1">>) end),
     ok.
 
 a_freed_worker_can_be_leased_at_once(_Config) ->
@@ -195,7 +195,7 @@ owner_death_returns_the_worker_once(_Config) ->
 death_of_the_owner_ends_the_context_for_everyone(_Config) ->
     Ctx = py_test:in_process(fun() -> {ok, Ctx} = py:bind(new), Ctx end),
     ok = py_test:wait_available(2),
-    [{'EXIT', {context_not_bound, _}} = (catch Call())
+    [{raised, context_not_bound} = py_test:caught(Call)
      || Call <- [fun() -> py:ctx_eval(Ctx, <<"1">>) end,
                  fun() -> py:ctx_exec(Ctx, <<"1">>) end,
                  fun() -> py:ctx_call(Ctx, math, sqrt, [1]) end]],
@@ -292,11 +292,12 @@ a_waiter_that_dies_leaves_the_queue(_Config) ->
 callers_that_wait_in_an_ended_context_are_told(_Config) ->
     {Ctx, Gate, Blocker} = py_test:blocked_context(),
     Self = self(),
-    Waiting = spawn_link(fun() -> Self ! {self(), catch py:ctx_eval(Ctx, <<"1">>)} end),
+    Call = fun() -> py:ctx_eval(Ctx, <<"1">>) end,
+    Waiting = spawn_link(fun() -> Self ! {self(), py_test:caught(Call)} end),
     ok = py_test:wait_pending(2),
     ok = py:unbind(Ctx),
     {ok, none} = py:eval(<<"gate.set()">>, #{gate => Gate}),
-    receive {Waiting, Refusal} -> {'EXIT', {context_not_bound, _}} = Refusal end,
+    receive {Waiting, Refusal} -> {raised, context_not_bound} = Refusal end,
     receive {Blocker, Interrupted} -> {error, interrupted} = Interrupted end,
     ok.
 
@@ -330,11 +331,11 @@ contexts_of_an_earlier_start_are_not_bound(_Config) ->
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<"x = 1">>),
     ok = py_test:stop(),
-    {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"x">>)),
+    {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(Ctx, <<"x">>) end),
     ok = py:unbind(Ctx),
     ok = py_test:start_with([{num_workers, 2}]),
     false = py:is_bound(),
-    {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"x">>)),
+    {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(Ctx, <<"x">>) end),
     {ok, New} = py:bind(new),
     ok = py:unbind(Ctx),
     {ok, 1} = py:ctx_eval(New, <<"1">>),
@@ -355,13 +356,13 @@ a_killed_pool_comes_back_whole(_Config) ->
                  %% The old pool refuses until the new one has its workers.
                  andalso {ok, 2} =:= py:eval(<<"1 + 1">>)
          end),
-         {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),
+         {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(Ctx, <<"1">>) end),
          false = py:is_bound()
      end || _ <- lists:seq(1, 5)].
 
 a_call_without_the_application_says_so(_Config) ->
     ok = py_test:stop(),
-    [{'EXIT', {{not_started, erlang_python}, _}} = (catch Call())
+    [{raised, {not_started, erlang_python}} = py_test:caught(Call)
      || Call <- [fun() -> py:bind() end,
                  fun() -> py:bind(new) end,
                  fun() -> py:unbind() end,

@@ -33,7 +33,7 @@ a_hundred_stops_and_starts(_Config) ->
                {ok, N} = py:ctx_eval(Ctx, <<"n">>, #{n => N}),
                {ok, Id} = py:eval(<<"id(__import__('sys').modules)">>),
                ok = py_test:stop(),
-               {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),
+               {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(Ctx, <<"1">>) end),
                Id
            end || N <- lists:seq(1, 100)],
     %% Python was started once.
@@ -66,13 +66,13 @@ is_refused({error, interrupted}) -> ok;
 is_refused(ok) -> ok;
 is_refused({error, no_workers_available}) -> ok;
 %% The pool had stopped before the call.
-is_refused({'EXIT', {{not_started, erlang_python}, _}}) -> ok;
-is_refused({'EXIT', {{badmatch, {error, no_workers_available}}, _}}) -> ok;
-is_refused({'EXIT', {context_not_bound, _}}) -> ok.
+is_refused({raised, {not_started, erlang_python}}) -> ok;
+is_refused({raised, {badmatch, {error, no_workers_available}}}) -> ok;
+is_refused({raised, context_not_bound}) -> ok.
 
 call(Fun) ->
     Self = self(),
-    spawn_link(fun() -> Self ! {self(), catch Fun()} end).
+    spawn_link(fun() -> Self ! {self(), py_test:caught(Fun)} end).
 
 result(Call) ->
     receive {Call, Result} -> Result after ?TIMEOUT -> error(no_result) end.
@@ -96,7 +96,7 @@ the_pool_dies_and_python_goes_on(_Config) ->
     exit(Pool, kill),
     ok = py_test:wait_until(fun() -> not lists:member(whereis(py_pool), [undefined, Pool]) end),
     [ok = is_refused(result(Call)) || Call <- Calls],
-    {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),
+    {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(Ctx, <<"1">>) end),
     ok = py_test:wait_available(2),
     {ok, 1} = py:eval(<<"__import__('sys')._py_life">>),
     ok = py:exec(<<"import sys; del sys._py_life">>).

@@ -162,7 +162,7 @@ with_a_pool_that_dies(Request) ->
     Self = self(),
     Pool = whereis(py_pool),
     Caller = spawn_link(fun() ->
-        receive go -> Self ! {self(), catch Request()} end
+        receive go -> Self ! {self(), py_test:caught(Request)} end
     end),
     ok = sys:suspend(Pool),
     Caller ! go,
@@ -178,7 +178,7 @@ an_unbind_is_done_when_the_pool_dies_under_it(_Config) ->
     ok = with_a_pool_that_dies(fun() -> py:unbind(Ctx) end).
 
 a_bind_says_so_when_the_pool_dies_under_it(_Config) ->
-    {'EXIT', {{not_started, erlang_python}, _}} =
+    {raised, {not_started, erlang_python}} =
         with_a_pool_that_dies(fun() -> py:bind() end),
     ok.
 

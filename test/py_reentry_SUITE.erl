@@ -225,7 +225,7 @@ the_vm_halts_in_a_callback(_Config) ->
         ok = py:register_function(leave, fun([]) -> halt(0) end),
         py:eval(<<"__import__('erlang').leave()">>)
     end,
-    {'EXIT', _} = (catch py_peer:run(Peer, Halt)),
+    {exited, _} = py_test:caught(fun() -> py_peer:run(Peer, Halt) end),
     receive {'DOWN', Monitor, process, Peer, _} -> ok after 10000 -> error(still_there) end.
 
 %%% Places
@@ -302,10 +302,10 @@ nobody_waits_for_a_thread_that_has_crashed(_Config) ->
         {error, worker_crashed} = py:exec(<<"
 raise [c for c in BaseException.__subclasses__() if c.__name__ == 'PanicException'][0]('no')
 ">>),
-        Self ! {then, catch py:eval(<<"1">>, #{}, infinity)}
+        Self ! {then, py_test:caught(fun() -> py:eval(<<"1">>, #{}, infinity) end)}
     end),
     {error, worker_crashed} = erlang(<<"crash()">>),
-    {then, {'EXIT', {context_not_bound, _}}} = received(),
+    {then, {raised, context_not_bound}} = received(),
     ok = logger:unset_module_level(py_pool).
 
 %% Regression: each nested call put off the end of the grace.

@@ -362,6 +362,6 @@ a_file_that_is_no_library_is_an_error(Config) ->
     true = is_binary(Text).
 
 a_path_that_is_none_is_badarg(_Config) ->
-    [{'EXIT', {badarg, _}} = (catch py_loader:open(Path))
+    [{raised, badarg} = py_test:caught(fun() -> py_loader:open(Path) end)
      || Path <- [<<"a", 0, "b">>, "list", atom, 1, <<1:1>>]],
     ok.

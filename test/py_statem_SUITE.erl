@@ -109,7 +109,7 @@ stop_actor(Actor) ->
 act() ->
     receive
         {From, Ref, Fun} ->
-            Result = catch Fun(),
+            Result = py_test:caught(Fun),
             py_test:assert_empty_mailbox(),
             From ! {Ref, Result};
         {run, Fun} ->
@@ -120,8 +120,7 @@ act() ->
 ask(Actor, Fun) ->
     Ref = make_ref(),
     ets:lookup_element(?MODULE, Actor, 2) ! {self(), Ref, Fun},
-    receive {Ref, {'EXIT', {Reason, _}}} -> {raised, Reason};
-            {Ref, Result} -> simple(Result)
+    receive {Ref, Result} -> simple(Result)
     after ?TIMEOUT -> no_answer
     end.
 

@@ -207,7 +207,7 @@ a_demand_of_another_process_is_badarg(Config) ->
     close(S).
 
 not_the_consumer(S) ->
-    {'EXIT', {badarg, _}} = (catch py:stream_next(S, 1)),
+    {raised, badarg} = py_test:caught(fun() -> py:stream_next(S, 1) end),
     py_test:assert_empty_mailbox().
 
 an_error_comes_after_the_items_before_it(Config) ->
@@ -421,7 +421,7 @@ def gen():
 a_stream_keeps_its_context(_Config) ->
     S = py_test:in_process(fun() -> one_in_a_context() end),
     %% The consumer has ended.
-    {'EXIT', {badarg, _}} = (catch py:stream_next(S, 1)),
+    {raised, badarg} = py_test:caught(fun() -> py:stream_next(S, 1) end),
     Mine = one_in_a_context(),
     true = erlang:garbage_collect(),
     {items, [0]} = next(Mine, 1),
@@ -484,5 +484,5 @@ what_is_asked_wrongly_is_badarg(_Config) ->
            fun() -> py:ctx_stream(self(), builtins, range, [3]) end,
            fun() -> py:stream(builtins, range, 3) end,
            fun() -> py:stream_start(1, range, []) end],
-    [{'EXIT', {badarg, _}} = (catch Call()) || Call <- Bad],
+    [{raised, badarg} = py_test:caught(Call) || Call <- Bad],
     ok = py:stream_close(S).

@@ -225,7 +225,7 @@ next_error(S) ->
 an_unbound_context_says_so(_Config) ->
     {ok, Ctx} = py:bind(new),
     ok = py:unbind(Ctx),
-    {'EXIT', {context_not_bound, _}} = (catch py:ctx_stream(Ctx, builtins, range, [3])),
+    {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_stream(Ctx, builtins, range, [3]) end),
     ok.
 
 %% The iterator runs no Python code in which an exception could be raised.
@@ -296,7 +296,7 @@ def gen():
     {items, [1]} = next(S, 1),
     ok = py:stream_close(S),
     ok = py_test:wait_for_abandoned(1),
-    {'EXIT', {context_not_bound, _}} = (catch py:ctx_eval(Ctx, <<"1">>)),
+    {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(Ctx, <<"1">>) end),
     ok = py_test:wait_for_abandoned(0).
 
 close_that_fails_is_no_harm(_Config) ->
@@ -417,7 +417,7 @@ the_code_of_a_stream_cannot_ask_it(_Config) ->
     ok = py:register_function(ask, fun([]) ->
         Self ! {asks, self()},
         S = receive {asked, Asked} -> Asked end,
-        {'EXIT', {badarg, _}} = (catch py:stream_next(S, 1)),
+        {raised, badarg} = py_test:caught(fun() -> py:stream_next(S, 1) end),
         none
     end),
     {ok, Ctx} = py:bind(new),

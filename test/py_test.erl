@@ -4,7 +4,7 @@
 -export([start/0, stop/0, start_with/1, wait_until/1, wait_available/1, wait_pending/1,
          blocked_context/0, open_gate/2, assert_empty_mailbox/0, in_process/1,
          begin_case/1, end_case/1, start_call/1, result/1, wait_for_mark/0, abandoned/0,
-         wait_for_abandoned/1]).
+         wait_for_abandoned/1, caught/1]).
 
 -define(DEADLINE, 10000).
 
@@ -122,6 +122,16 @@ start_call(Fun) ->
 -spec result(pid()) -> term().
 result(Caller) ->
     receive {Caller, Result} -> Result after 3 * ?DEADLINE -> error(no_result) end.
+
+%% Returns what Fun returns, or the reason of the error or exit that ends it.
+-spec caught(fun(() -> Value)) -> Value | {raised | exited, Reason :: term()}.
+caught(Fun) ->
+    try
+        Fun()
+    catch
+        error:Reason -> {raised, Reason};
+        exit:Reason -> {exited, Reason}
+    end.
 
 %% Waits until some code has set the mark, `sys.py_test_mark', and removes it.
 -spec wait_for_mark() -> ok.

@@ -107,7 +107,7 @@ infinity_waits(_Config) ->
 %% The default is looked up when the call is under way.
 a_default_that_is_none_leaves_nothing(_Config) ->
     ok = application:set_env(erlang_python, default_timeout, soon),
-    [{'EXIT', {badarg, _}} = (catch py:eval(<<"1">>)) || _ <- lists:seq(1, 100)],
+    [{raised, badarg} = py_test:caught(fun() -> py:eval(<<"1">>) end) || _ <- lists:seq(1, 100)],
     ok = application:set_env(erlang_python, default_timeout, 30000),
     {ok, 1} = py:eval(<<"1">>),
     py_test:assert_empty_mailbox().
