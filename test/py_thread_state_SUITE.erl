@@ -8,7 +8,7 @@ suite() ->
 
 all() ->
     [the_signal_mask, the_name_of_the_thread, the_name_after_a_lease, processors, the_nice_value, the_scheduling_policy,
-     asyncgen_hooks, the_running_loop, the_coroutine_origin_tracking_depth,
+     asyncgen_hooks, the_running_loop, the_running_task, the_coroutine_origin_tracking_depth,
      trace_functions_of_all_threads, a_trace_function_of_a_finalizer,
      a_trace_function_that_an_audit_hook_keeps, the_current_thread_object,
      the_class_of_the_main_module, the_entry_of_the_main_module, the_rounding_mode,
@@ -89,6 +89,21 @@ the_scheduling_policy(_Config) ->
 asyncgen_hooks(_Config) ->
     true = unchanged(<<"import sys; sys.set_asyncgen_hooks(lambda g: None, lambda g: None)">>,
                      <<"tuple(__import__('sys').get_asyncgen_hooks()) == (None, None)">>).
+
+%% From Python 3.14 on the running task belongs to the thread, not to its loop.
+the_running_task(_Config) ->
+    Enter = <<"
+import asyncio
+async def nothing(): pass
+loop = asyncio.new_event_loop()
+asyncio._set_running_loop(loop)
+asyncio.tasks._enter_task(loop, asyncio.Task(nothing(), loop=loop))
+">>,
+    Look = fun() -> py:eval(<<"__import__('asyncio').run(__import__('asyncio').sleep(0, 'ran'))">>) end,
+    ok = py:with_context(fun() -> py:exec(Enter) end),
+    {ok, <<"ran">>} = py:with_context(Look),
+    ok = py:exec(Enter),
+    {ok, <<"ran">>} = Look().
 
 the_running_loop(_Config) ->
     true = unchanged(<<"import asyncio; asyncio._set_running_loop(asyncio.new_event_loop())">>,

@@ -50,19 +50,21 @@ class Stream:
         running = asyncio._get_running_loop()
         if running is None:
             return self._request_in(_event_loop.loop(), work)
-        # A coroutine of the thread has called Erlang by a blocking call, so its loop cannot run:
-        # the stream has a loop of its own. That loop stays open as long as the task lives, since
-        # the end of a loop closes the generators that were begun in it.
-        asyncio._set_running_loop(None)
+        # A coroutine of the thread has called Erlang by a blocking call, so its loop cannot run.
+        return _event_loop.outside(running, self._request_in_private_loop, work)
+
+    def _request_in_private_loop(self, work: Callable[[object], Awaitable]) -> object:
+        """Makes the request in a loop of the stream itself.
+
+        That loop stays open as long as the task lives, since the end of a loop closes the
+        generators that were begun in it.
+        """
+        self._private_loop = self._private_loop or asyncio.new_event_loop()
         try:
-            self._private_loop = self._private_loop or asyncio.new_event_loop()
-            try:
-                return self._request_in(self._private_loop, work)
-            finally:
-                if self._task is None or self._task.done():
-                    self._close_private_loop()
+            return self._request_in(self._private_loop, work)
         finally:
-            asyncio._set_running_loop(running)
+            if self._task is None or self._task.done():
+                self._close_private_loop()
 
     def _request_in(self, where: asyncio.AbstractEventLoop, work: Callable) -> object:
         if self._task is None or self._task.done() or self._task.get_loop() is not where:

@@ -171,16 +171,33 @@ def complete(awaitable: Awaitable) -> object:
     if running is None:
         return _run(loop(), awaitable)
     # A coroutine has called Erlang by a blocking call, whose process runs this job. The loop of the
-    # coroutine cannot run here, and must be the running one again afterwards.
+    # coroutine cannot run here.
+    return outside(running, _run_nested, awaitable)
+
+
+def _run_nested(awaitable: Awaitable) -> object:
+    nested = asyncio.new_event_loop()
+    try:
+        return _run(nested, awaitable)
+    finally:
+        _close(nested)
+
+
+def outside(running: asyncio.AbstractEventLoop, function: Callable, *args: object) -> object:
+    """Calls the function as if neither a loop nor a task were running in the calling thread.
+
+    ``running`` is the loop that is. The loop and its task are the running ones again afterwards.
+    """
+    # COMPAT(3.13): up to that version the running task belongs to its loop, not to the thread.
+    swap = asyncio.tasks._swap_current_task if sys.version_info >= (3, 14) else None
+    task = swap and swap(running, None)
     try:
         asyncio._set_running_loop(None)
-        nested = asyncio.new_event_loop()
-        try:
-            return _run(nested, awaitable)
-        finally:
-            _close(nested)
+        return function(*args)
     finally:
         asyncio._set_running_loop(running)
+        if swap:
+            swap(running, task)
 
 
 def _run(where: asyncio.AbstractEventLoop, awaitable: Awaitable) -> object:

@@ -69,6 +69,10 @@ def forget_thread() -> None:
     _set_depth(0)
     events = sys.modules.get("asyncio.events")
     if hasattr(events, "_set_running_loop"):
+        running = events._get_running_loop()
+        if running is not None and sys.version_info >= (3, 14):
+            # The running task belongs to the thread. COMPAT(3.13): before, to its loop.
+            sys.modules["asyncio.tasks"]._swap_current_task(running, None)
         events._set_running_loop(None)
     # The object that `current_thread` has made, with the name that code has given it.
     threading._active.pop(threading.get_ident(), None)
