@@ -44,7 +44,7 @@ priv/py_loader.so: c_src/py_loader.c c_src/py_loader.h
 demo: setup all
 	@scripts/example demo
 
-test: setup all portable
+test: setup all
 	@PYTHON="$(PYTHON_EXE)" scripts/test
 
 # Measures all groups, or those that GROUP names; takes about three minutes.
