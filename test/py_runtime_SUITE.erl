@@ -23,6 +23,7 @@ groups() ->
        no_python_at_all]},
      {inside, [],
       [extension_modules_load, subprocesses_tell_their_status, multiprocessing_spawns,
+       multiprocessing_spawns_by_default, code_may_choose_another_start_method, a_data_loader_has_workers,
        no_signal_handlers_are_installed, the_vm_keeps_its_locale]},
      {loader, [],
       [a_missing_library_is_an_error, a_file_that_is_no_library_is_an_error,
@@ -318,6 +319,73 @@ multiprocessing_spawns(_Config) ->
     {ok, [1, 2]} = py:eval(<<"
 (lambda mp: (lambda p: (p.map(abs, [-1, -2]), p.terminate(), p.join())[0])
  (mp.get_context('spawn').Pool(1)))(__import__('multiprocessing'))">>, #{}, 60000).
+
+%% Code that names no start method has spawned children, on every version of Python.
+multiprocessing_spawns_by_default(_Config) ->
+    {ok, <<"spawn">>} = py:eval(<<"__import__('multiprocessing').get_start_method()">>),
+    {ok, [1, 2]} = py:eval(<<"
+(lambda pool: (pool.map(abs, [-1, -2]), pool.terminate(), pool.join())[0])(
+ __import__('multiprocessing').Pool(2))">>, #{}, 60000),
+    {ok, [1, 2]} = py:eval(<<"
+(lambda pool: (list(pool.map(abs, [-1, -2])), pool.shutdown())[0])(
+ __import__('concurrent.futures').futures.ProcessPoolExecutor(2))">>, #{}, 60000),
+    {error, {'RuntimeError', #{message := <<"os.fork()", _/binary>>}}} =
+        py:exec(<<"
+import multiprocessing
+multiprocessing.get_context('fork').Process(target=print).start()">>).
+
+code_may_choose_another_start_method(Config) ->
+    Peer = py_peer:start(#{"ERLANG_PYTHON" => python(Config)}),
+    {ok, _} = py_peer:start_python(Peer, []),
+    {ok, <<"forkserver">>} = py_peer:run(Peer, fun() ->
+        ok = py:exec(<<"import multiprocessing; multiprocessing.set_start_method('forkserver')">>),
+        py:eval(<<"__import__('multiprocessing').get_start_method()">>)
+    end),
+    ok = py_peer:stop(Peer).
+
+%% The way of torch's DataLoader with workers: queues, an event, daemonic processes that run a
+%% function of a module, and batches that come back in order.
+a_data_loader_has_workers(Config) ->
+    Dir = filename:join(proplists:get_value(priv_dir, Config), "loader"),
+    ok = filelib:ensure_dir(filename:join(Dir, "any")),
+    ok = file:write_file(filename:join(Dir, "py_test_loader.py"), <<"
+import multiprocessing
+
+class Squares:
+    def __getitem__(self, index):
+        return index * index
+
+def work(dataset, indices, batches, done):
+    while True:
+        asked = indices.get()
+        if asked is None:
+            break
+        number, batch = asked
+        batches.put((number, [dataset[index] for index in batch]))
+    batches.close()
+    done.set()
+
+def load(dataset, batches, num_workers):
+    answers, done = multiprocessing.Queue(), multiprocessing.Event()
+    queues = [multiprocessing.Queue() for _ in range(num_workers)]
+    workers = [multiprocessing.Process(target=work, args=(dataset, queue, answers, done), daemon=True)
+               for queue in queues]
+    for worker in workers:
+        worker.start()
+    for number, batch in enumerate(batches):
+        queues[number % num_workers].put((number, batch))
+    found = dict(answers.get() for _ in batches)
+    for queue in queues:
+        queue.put(None)
+    for worker in workers:
+        worker.join()
+    return [found[number] for number in sorted(found)], done.is_set(), [w.exitcode for w in workers]
+">>),
+    ok = py:exec(<<"import sys; sys.path.append(dir)">>, #{dir => list_to_binary(Dir)}),
+    {ok, {[[0, 1], [4, 9], [16, 25]], true, [0, 0]}} =
+        py:eval(<<"(lambda m: m.load(m.Squares(), [[0, 1], [2, 3], [4, 5]], 2))(__import__('py_test_loader'))">>,
+                #{}, 60000),
+    ok = py:exec(<<"import sys; sys.path.remove(dir)">>, #{dir => list_to_binary(Dir)}).
 
 no_signal_handlers_are_installed(Config) ->
     %% SIGURG breaks system calls; SIGILL, SIGABRT, SIGBUS, SIGFPE and SIGSEGV have Python's

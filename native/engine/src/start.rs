@@ -9,7 +9,7 @@ use crossbeam_channel::{Sender, bounded};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyString};
 use std::ffi::CString;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex};
@@ -134,12 +134,18 @@ fn setup(py: Python<'_>, host: Arc<dyn Host>) -> PyResult<()> {
     arena_cache::init();
     interpreter::set(look_up(py, host)?);
     patches::install(py, interpreter::find(py)?.main.current.bind(py))?;
-    interrupt::mask_imports(py, asyncio::note_load)?;
+    interrupt::mask_imports(py, note_load)?;
     audit_hook::install(py)?;
     faulthandler::enable(py)?;
     interrupt::install_handler()?;
     restore_sigint(py)?;
     buffer_lines(py)
+}
+
+/// Called at the end of each load of a module; see `asyncio::note_load`.
+fn note_load(name: &Bound<'_, PyString>, loaded: &Bound<'_, PyAny>) {
+    asyncio::note_load(name, loaded);
+    patches::note_load(name, loaded);
 }
 
 /// Looks up the objects that the engine keeps, and makes its Python modules.

@@ -1,7 +1,9 @@
 //! Replaces functions of the standard library, for the whole interpreter: see `patches.py`. Called
 //! once, by `start` on Python's main thread, attached, before any code of a program runs.
 
+use pyo3::intern;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 use super::child_threads;
 use crate::interrupt;
@@ -31,4 +33,26 @@ pub(crate) fn install(py: Python<'_>, current: &Bound<'_, PyAny>) -> PyResult<()
     let started = py.get_type::<child_threads::Started>();
     module.call_method1("watch_threads", (started, mask))?;
     Ok(())
+}
+
+/// Makes `spawn` the default start method of `multiprocessing`: the VM cannot be forked. Code may
+/// still set another one. Called at the end of each load of a module, on any thread, attached, with
+/// interrupts masked.
+pub(crate) fn note_load(name: &Bound<'_, PyString>, loaded: &Bound<'_, PyAny>) {
+    if name == "multiprocessing.context"
+        && let Err(error) = spawn_by_default(loaded)
+    {
+        error.write_unraisable(name.py(), None);
+    }
+}
+
+/// `context` is the module `multiprocessing.context`, or `None` if another thread has loaded it.
+fn spawn_by_default(context: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = context.py();
+    let Some(default) = context.getattr_opt(intern!(py, "_default_context"))? else {
+        return Ok(());
+    };
+    let methods = context.getattr(intern!(py, "_concrete_contexts"))?;
+    let spawn = methods.get_item(intern!(py, "spawn"))?;
+    default.setattr(intern!(py, "_default_context"), spawn)
 }
