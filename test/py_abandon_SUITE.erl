@@ -159,15 +159,17 @@ sys._py_interrupt_classes = (Stuck, Quick)
 a_stuck_str_of_a_coroutine_costs_no_worker(_Config) ->
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<"
-import time
+import sys, time
 class Stuck(Exception):
     def __str__(self):
+        sys.py_test_mark = 1
         time.sleep(6)
 async def fails():
     raise Stuck()
 ">>),
     Ref = py:ctx_async_call(Ctx, '__main__', fails, []),
-    {error, timeout} = py:async_await(Ref, 200),
+    ok = py_test:wait_for_mark(),
+    {error, timeout} = py:async_await(Ref, 0),
     ok = py_test:wait_for_abandoned(1),
     ok = py_test:wait_available(4),
     %% The watchdog does not wait for the thread either.
