@@ -13,6 +13,7 @@ all() ->
      the_death_of_the_caller_cancels, a_coroutine_that_blocks_is_stopped,
      a_coroutine_that_swallows_its_cancel_harms_nobody,
      a_coroutine_that_never_comes_back_from_its_cancel_is_stopped,
+     a_coroutine_that_never_comes_back_does_not_hold_a_call, interrupts_leave_the_loop_whole,
      an_interruption_of_the_loop_itself_ends_what_is_in_flight,
      a_coroutine_that_cannot_be_stopped_costs_the_context,
      a_loop_that_does_not_close_is_left_behind, the_application_stops_under_it,
@@ -103,6 +104,52 @@ async def stubborn():
     Stubborn(),
     ok = py:unbind(Ctx),
     0 = py_test:abandoned().
+
+%% Regression: the call that had run the loop meanwhile was held until its own timeout.
+a_coroutine_that_never_comes_back_does_not_hold_a_call(_Config) ->
+    {ok, Ctx} = py:bind(new),
+    ok = py:ctx_exec(Ctx, <<"
+import asyncio
+async def stubborn():
+    try:
+        await asyncio.sleep(30)
+    except asyncio.CancelledError:
+        while True: pass
+async def outlasts():
+    await asyncio.sleep(0.5)
+    return 1
+">>),
+    Stubborn = py:ctx_async_call(Ctx, '__main__', stubborn, []),
+    Call = py_test:start_call(fun() ->
+        py:ctx_call(Ctx, '__main__', outlasts, [], #{}, infinity)
+    end),
+    ok = py_test:wait_pending(2),
+    {error, timeout} = py:async_await(Stubborn, 50),
+    {ok, 1} = py_test:result(Call),
+    ok = py:unbind(Ctx),
+    0 = py_test:abandoned().
+
+%% Regression: a second exception had hit the loop between two callbacks, which it lost, or had left
+%% a `stop' to the next run.
+interrupts_leave_the_loop_whole(_Config) ->
+    ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 100}]),
+    lists:foreach(fun(_) ->
+        {ok, Ctx} = py:bind(new, #{wait => infinity}),
+        ok = py:ctx_exec(Ctx, <<"
+import asyncio
+async def spin():
+    while True: pass
+async def add(a, b):
+    await asyncio.sleep(0)
+    return a + b
+">>),
+        {error, timeout} = py:ctx_call(Ctx, '__main__', spin, [], #{}, 20),
+        {ok, 3} = py:ctx_call(Ctx, '__main__', add, [1, 2]),
+        ok = py:unbind(Ctx)
+    end, lists:seq(1, 30)),
+    0 = py_test:abandoned(),
+    _ = init_per_suite(_Config),
+    ok.
 
 %% Regression: the exception was logged, and the callers of the tasks that it had hit waited for
 %% ever.

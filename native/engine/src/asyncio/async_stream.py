@@ -49,9 +49,12 @@ class Stream:
     def _request(self, work: Callable[[object], Awaitable]) -> object:
         running = asyncio._get_running_loop()
         if running is None:
-            return self._request_in(_event_loop.loop(), work)
+            return _event_loop._masked(self._request_in_context, work)
         # A coroutine of the thread has called Erlang by a blocking call, so its loop cannot run.
         return _event_loop.outside(running, self._request_in_private_loop, work)
+
+    def _request_in_context(self, work: Callable[[object], Awaitable]) -> object:
+        return self._request_in(_event_loop.loop(), work)
 
     def _request_in_private_loop(self, work: Callable[[object], Awaitable]) -> object:
         """Makes the request in a loop of the stream itself.

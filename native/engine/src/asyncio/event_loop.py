@@ -19,8 +19,9 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 
 #: ``loop``: the loop of the context; ``serving``: the same loop while the worker runs it between
-#: jobs; ``awaited``: the task that a blocking call waits for; ``was_interrupted``: whether an
-#: interrupt has hit the loop, so that its tasks may never end.
+#: jobs; ``awaited``: the task that a blocking call waits for, and ``result``: the future that ends
+#: the wait; ``was_interrupted``: whether an interrupt has hit the loop, so that its tasks may never
+#: end.
 _local = threading.local()
 #: The host of the job whose task runs: a ``TaskHost``.
 _host = contextvars.ContextVar("erlang_job", default=None)
@@ -62,7 +63,28 @@ def loop() -> asyncio.AbstractEventLoop:
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """The loop of a context, whatever the policy is: a loop that a waker can wake."""
+    """The loop of a context, whatever the policy is: a loop that a waker can wake.
+
+    The loop runs masked, and its callbacks do not: see ``loop_mask.rs``.
+    """
+
+    def _call_soon(self, callback: Callable, args: tuple, context: object) -> asyncio.Handle:
+        return super()._call_soon(_unmasked, (callback, *args), context)
+
+    def call_at(
+        self, when: float, callback: Callable, *args: object, context: object = None
+    ) -> asyncio.TimerHandle:
+        return super().call_at(when, _unmasked, callback, *args, context=context)
+
+    def _add_reader(self, fd: object, callback: Callable, *args: object) -> object:
+        return super()._add_reader(fd, _unmasked, callback, *args)
+
+    def _add_writer(self, fd: object, callback: Callable, *args: object) -> object:
+        return super()._add_writer(fd, _unmasked, callback, *args)
+
+    def add_waker(self, waker: object) -> None:
+        """Makes the loop call ``_on_wake``, masked, when the waker wakes it."""
+        super()._add_reader(waker.fileno(), _on_wake, self, waker)
 
     def call_exception_handler(self, context: dict) -> None:
         """Called by the loop for an error in a callback.
@@ -139,7 +161,10 @@ def loop_waker(of: asyncio.AbstractEventLoop | None = None) -> object:
     found = _wakers.get(of)
     if found is None:
         made = _LoopWaker()
-        of.add_reader(made.fileno(), _on_wake, of, made)
+        if isinstance(of, _Loop):
+            of.add_waker(made)
+        else:
+            of.add_reader(made.fileno(), _on_wake, of, made)
         # Registered only once the reader is installed, or wake-ups would be lost.
         found = _wakers[of] = made
     return found
@@ -148,7 +173,10 @@ def loop_waker(of: asyncio.AbstractEventLoop | None = None) -> object:
 def _on_wake(of: asyncio.AbstractEventLoop, waker: object) -> None:
     """Called by the loop when its eventfd is readable."""
     # First of all, so that an exception below does not keep the worker from its jobs.
-    if getattr(_local, "serving", None) is of:
+    if _take_interrupt():
+        _local.was_interrupted = True
+        of.stop()
+    elif getattr(_local, "serving", None) is of:
         of.stop()
     else:
         # A blocking call runs the loop, and other tasks make progress meanwhile.
@@ -169,10 +197,14 @@ def complete(awaitable: Awaitable) -> object:
     """Runs the loop of the calling thread until the awaitable is done, and returns its result."""
     running = asyncio._get_running_loop()
     if running is None:
-        return _run(loop(), awaitable)
+        return _masked(_run_in_context, awaitable)
     # A coroutine has called Erlang by a blocking call, whose process runs this job. The loop of the
     # coroutine cannot run here.
     return outside(running, _run_nested, awaitable)
+
+
+def _run_in_context(awaitable: Awaitable) -> object:
+    return _run(loop(), awaitable)
 
 
 def _run_nested(awaitable: Awaitable) -> object:
@@ -223,20 +255,37 @@ def _run_until(
                 _local.was_interrupted = True
             # The ``finally`` blocks of the task run.
             task.cancel()
-            where.run_until_complete(asyncio.gather(result, return_exceptions=True))
+            _wait(where, asyncio.gather(result, return_exceptions=True))
         raise
     finally:
         _local.awaited = before
 
 
 def _wait(where: asyncio.AbstractEventLoop, result: asyncio.Future) -> object:
-    while True:
-        try:
-            return where.run_until_complete(result)
-        except (SystemExit, KeyboardInterrupt):
-            # Any task that raises one of these ends the loop.
-            if result.done():
-                return result.result()
+    """Like ``run_until_complete``, whose callback may stop the next run instead of its own."""
+    before = getattr(_local, "result", None)
+    _local.result = result
+    result.add_done_callback(_stop)
+    try:
+        while not result.done():
+            try:
+                where.run_forever()
+            except (SystemExit, KeyboardInterrupt):
+                # Any task that raises one of these ends the loop.
+                continue
+            if not result.done():
+                if getattr(_local, "was_interrupted", False):
+                    raise _Interrupted
+                raise RuntimeError("Event loop stopped before Future completed.")
+    finally:
+        result.remove_done_callback(_stop)
+        _local.result = before
+    return result.result()
+
+
+def _stop(result: asyncio.Future) -> None:
+    if getattr(_local, "result", None) is result:
+        result.get_loop().stop()
 
 
 def _coroutine(awaitable: Awaitable) -> Coroutine:
@@ -274,6 +323,10 @@ def run_until_woken(once: bool) -> None:
 
     Called by the worker between jobs. Raises ``Interrupted`` if an interrupt has hit the loop.
     """
+    _masked(_run_until_woken, once)
+
+
+def _run_until_woken(once: bool) -> None:
     where = _local.serving = loop()
     stop = where.call_soon(where.stop) if once else None
     try:

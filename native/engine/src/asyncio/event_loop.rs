@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use super::tasks;
 use crate::interpreter;
-use crate::interrupt::{InterruptMask, Interrupted, Thread};
+use crate::interrupt::{InterruptMask, Interrupted, Thread, masked, take_interrupt, unmasked};
 use crate::loop_waker::{LoopWaker, PyLoopWaker};
 use crate::namespace::cleanup;
 use crate::python::code_cache::load;
@@ -44,6 +44,10 @@ fn load_module(
     module.setattr("_Interrupted", py.get_type::<Interrupted>())?;
     let set_waker = wrap_pyfunction!(set_running_waker, &module)?;
     module.setattr("_set_running_waker", set_waker)?;
+    module.setattr("_masked", wrap_pyfunction!(masked, &module)?)?;
+    module.setattr("_unmasked", wrap_pyfunction!(unmasked, &module)?)?;
+    let take_interrupt = wrap_pyfunction!(take_interrupt, &module)?;
+    module.setattr("_take_interrupt", take_interrupt)?;
     complete(&module)?;
     let streams = load(py, "async_stream", include_str!("async_stream.py"))?;
     streams.setattr("_event_loop", &module)?;

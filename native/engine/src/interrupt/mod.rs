@@ -8,12 +8,14 @@
 
 mod import_locks;
 mod interrupter;
+mod loop_mask;
 mod mask;
 mod raise;
 mod thread;
 
 pub(crate) use import_locks::install as mask_imports;
 pub use interrupter::start as start_interrupter;
+pub(crate) use loop_mask::{masked, take_interrupt, unmasked};
 pub use mask::InterruptMask;
 pub(crate) use mask::mask_interrupts;
 pub use raise::{Attached, Interrupted, flush, unblock_signal};

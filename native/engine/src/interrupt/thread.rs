@@ -40,6 +40,8 @@ struct State {
     masks: usize,
     /// How many loads of modules the thread is in. Each is a mask as well.
     imports: usize,
+    /// Whether one of the masks is that of an event loop, between its callbacks.
+    is_between_callbacks: bool,
     /// The callback that the thread waits for: an interrupt wakes it.
     callback: Option<Arc<Callback>>,
     /// The waker of the event loop that runs in the thread: an interrupt wakes it.
@@ -85,6 +87,7 @@ impl Thread {
         state.pending = false;
         state.masks = 0;
         state.imports = 0;
+        state.is_between_callbacks = false;
     }
 
     /// Withdraws an exception that was not delivered, and the request for one. Called by the thread,
@@ -121,9 +124,15 @@ impl Thread {
     /// wakes the thread. Called by the interrupter, or by the thread itself at the end of a mask.
     pub(super) fn raise(&self, py: Attached<'_>) -> Raised {
         let mut state = lock(&self.state);
-        if state.masks > 0 || !std::mem::take(&mut state.pending) {
+        if state.masks > 0 || !state.pending {
+            // A loop takes the request itself when its waker wakes it.
+            let is_taken = state.pending && state.is_between_callbacks;
+            let loop_waker = state.loop_waker.clone().filter(|_| is_taken);
+            drop(state);
+            loop_waker.inspect(|waker| waker.wake());
             return Raised::Nothing;
         }
+        state.pending = false;
         state.raised = true;
         self.id.raise(py);
         let (callback, loop_waker) = (state.callback.clone(), state.loop_waker.clone());
@@ -180,6 +189,33 @@ impl Thread {
         state.masks = state.masks.saturating_sub(1);
         drop(state);
         self.raise(py);
+    }
+
+    /// Begins the mask of an event loop, or goes on with it after a callback. Returns `false`, and does
+    /// nothing, if it is active. Called by the thread itself.
+    pub(super) fn mask_loop(&self, py: Python<'_>) -> bool {
+        if std::mem::replace(&mut lock(&self.state).is_between_callbacks, true) {
+            return false;
+        }
+        self.mask(py);
+        true
+    }
+
+    /// Ends the mask of an event loop, or suspends it for a callback. Returns `false`, and does nothing,
+    /// if it is not active. Called by the thread itself.
+    pub(super) fn unmask_loop(&self, py: Attached<'_>) -> bool {
+        if !std::mem::take(&mut lock(&self.state).is_between_callbacks) {
+            return false;
+        }
+        self.unmask(py);
+        true
+    }
+
+    /// Takes the request for an exception that the mask of an event loop puts off. Called by the thread
+    /// itself.
+    pub(super) fn take_request(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.is_between_callbacks && std::mem::take(&mut state.pending)
     }
 
     /// Counts a load of a module. Called by the thread itself, under a mask.

@@ -266,6 +266,10 @@ pub(crate) fn cancel_unwanted(py: Python<'_>, lease: &Lease, replies: &mut Reply
     for host in lease.in_flight().request_cancels() {
         asyncio::cancel(py, &host);
     }
+    if lease.in_flight().is_cancelling() {
+        // The watchdog wakes this thread when a cancelled task has not ended in time.
+        notify_watchdog();
+    }
 }
 
 /// Replies `interrupted` for every task of a lease, none of which will end. Called by the worker

@@ -173,6 +173,7 @@ impl WatchedThread {
                     next_step.look_again(wake_for_cancels(lease, now));
                 }
                 self.patience_of_job(job, lease.as_deref(), is_nested, limits)
+                    .or_else(|| self.patience_of_tasks(lease.as_deref()?, limits))
             }
             Task::EventLoop(lease) => {
                 let in_flight = lease.in_flight();
@@ -220,6 +221,14 @@ impl WatchedThread {
         let in_loop = lease.filter(|lease| lease.runs_tasks_in(loop_waker.as_ref()));
         in_loop.inspect(|lease| lease.wake_loop());
         Some(in_loop.map_or(Duration::ZERO, |_| limits.grace / 2))
+    }
+
+    /// Like [`Self::patience`], for tasks in flight in a loop that a call runs: one of them keeps the
+    /// loop after its cancel, or the loop had replied for it.
+    fn patience_of_tasks(&self, lease: &Lease, limits: &Limits) -> Option<Duration> {
+        let is_stuck = lease.runs_tasks_in(self.thread.loop_waker().as_ref())
+            && lease.in_flight().has_cancel_timeouts();
+        is_stuck.then_some(limits.grace / 2)
     }
 
     /// Returns `true` if the lease of a task has ended, or the pool of the thread is closed.

@@ -19,7 +19,6 @@ use crate::error::Error;
 use crate::host::{Exit, JobHost, cancel_unwanted, refuse_tasks};
 use crate::job::Job;
 use crate::pool::{Lease, Pool};
-use crate::vm::notify_watchdog;
 use crate::watch::Task;
 
 impl Worker {
@@ -112,10 +111,6 @@ impl Worker {
             let replies = &mut this.replies;
             let run_tasks = || {
                 cancel_unwanted(py, lease, replies);
-                if lease.in_flight().is_cancelling() {
-                    // The watchdog wakes this thread when a cancelled task has not ended in time.
-                    notify_watchdog();
-                }
                 let run = || {
                     if once || lease.enter_loop(&asyncio::loop_waker(py)?) {
                         asyncio::run(py, once)?;
