@@ -109,7 +109,7 @@ a_call_in_the_common_context(_Config) ->
 
 a_binding_that_was_lost_before(_Config) ->
     ok = bind_to_the_doomed(),
-    ok = py_test:wait_for_abandoned(1),
+    ok = py_test:wait_until(fun() -> not py:is_bound() end),
     {ok, 1} = py:eval(<<"1">>, #{}, 5000),
     {ok, 2.0} = py:await(py:call_async(math, sqrt, [4]), 5000),
     {ok, [0, 1]} = py:stream_eval(<<"range(2)">>),

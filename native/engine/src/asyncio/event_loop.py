@@ -20,8 +20,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 
 #: ``loop``: the loop of the context; ``serving``: the same loop while the worker runs it between
 #: jobs; ``awaited``: the task that a blocking call waits for, and ``result``: the future that ends
-#: the wait; ``was_interrupted``: whether an interrupt has hit the loop, so that its tasks may never
-#: end.
+#: the wait; ``must_stop``: whether an interrupt ends the wait; ``was_interrupted``: whether an
+#: interrupt has hit a callback of the loop, so that its tasks may never end.
 _local = threading.local()
 #: The host of the job whose task runs: a ``TaskHost``.
 _host = contextvars.ContextVar("erlang_job", default=None)
@@ -172,19 +172,19 @@ def loop_waker(of: asyncio.AbstractEventLoop | None = None) -> object:
 
 def _on_wake(of: asyncio.AbstractEventLoop, waker: object) -> None:
     """Called by the loop when its eventfd is readable."""
-    # First of all, so that an exception below does not keep the worker from its jobs.
-    if _take_interrupt():
-        _local.was_interrupted = True
+    is_interrupted = _take_interrupt()
+    if getattr(_local, "serving", None) is of:
+        # The worker cancels what must stop.
         of.stop()
-    elif getattr(_local, "serving", None) is of:
-        of.stop()
-    else:
-        # A blocking call runs the loop, and other tasks make progress meanwhile.
-        must_stop = _cancel_unwanted()
+    elif _cancel_unwanted() and getattr(_local, "result", None) is not None:
+        # A blocking call runs the loop and must stop. Other tasks make progress meanwhile.
         awaited = getattr(_local, "awaited", None)
-        if must_stop and awaited is not None and awaited.get_loop() is of:
+        if awaited is not None and awaited.get_loop() is of:
             _local.awaited = None
             awaited.cancel()
+        elif is_interrupted:
+            _local.must_stop = True
+            of.stop()
     number = waker.first()
     while number is not None:
         call = _pending.get(number)
@@ -249,10 +249,8 @@ def _run_until(
     _local.awaited = task
     try:
         return _wait(where, result)
-    except BaseException as error:
+    except BaseException:
         if not result.done():
-            if isinstance(error, _Interrupted) and where is getattr(_local, "loop", None):
-                _local.was_interrupted = True
             # The ``finally`` blocks of the task run.
             task.cancel()
             _wait(where, asyncio.gather(result, return_exceptions=True))
@@ -264,7 +262,7 @@ def _run_until(
 def _wait(where: asyncio.AbstractEventLoop, result: asyncio.Future) -> object:
     """Like ``run_until_complete``, whose callback may stop the next run instead of its own."""
     before = getattr(_local, "result", None)
-    _local.result = result
+    _local.result, _local.must_stop = result, False
     result.add_done_callback(_stop)
     try:
         while not result.done():
@@ -274,12 +272,12 @@ def _wait(where: asyncio.AbstractEventLoop, result: asyncio.Future) -> object:
                 # Any task that raises one of these ends the loop.
                 continue
             if not result.done():
-                if getattr(_local, "was_interrupted", False):
+                if getattr(_local, "must_stop", False):
                     raise _Interrupted
                 raise RuntimeError("Event loop stopped before Future completed.")
     finally:
         result.remove_done_callback(_stop)
-        _local.result = before
+        _local.result, _local.must_stop = before, False
     return result.result()
 
 
@@ -321,12 +319,9 @@ def task_host() -> object:
 def run_until_woken(once: bool) -> None:
     """Runs the loop until its waker wakes it; if ``once``, runs the callbacks that are due.
 
-    Called by the worker between jobs. Raises ``Interrupted`` if an interrupt has hit the loop.
+    Called by the worker between jobs, under a ``LoopMask``. Raises ``Interrupted`` if an interrupt
+    has hit a callback.
     """
-    _masked(_run_until_woken, once)
-
-
-def _run_until_woken(once: bool) -> None:
     where = _local.serving = loop()
     stop = where.call_soon(where.stop) if once else None
     try:

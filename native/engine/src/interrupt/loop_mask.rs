@@ -1,28 +1,47 @@
 //! The mask of an event loop: interrupts hit the callbacks of the loop, and never the loop itself,
-//! which would lose a callback, or count as running for ever. Called by `event_loop.py` on the thread
-//! of the loop, attached; blocks as long as the functions that it calls.
+//! which would lose a callback, or count as running for ever. Used by `event_loop.py` and by the worker
+//! on the thread of the loop, attached; blocks as long as the functions that it calls.
 //!
 //! An interrupt that comes between two callbacks wakes the loop, which takes the request and stops.
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
+use std::sync::Arc;
 
 use super::thread::Thread;
 
-/// Calls `function` with interrupts masked, except within calls of [`unmasked`].
+/// Masks interrupts in the calling thread, as long as the guard lives, except within calls of
+/// [`unmasked`]. A guard within the life of another does nothing.
+pub struct LoopMask<'py> {
+    py: Python<'py>,
+    thread: Option<Arc<Thread>>,
+}
+
+impl<'py> LoopMask<'py> {
+    #[must_use]
+    pub fn new(py: Python<'py>) -> Self {
+        let thread = Thread::current().filter(|thread| thread.mask_loop(py));
+        Self { py, thread }
+    }
+}
+
+impl Drop for LoopMask<'_> {
+    fn drop(&mut self) {
+        if let Some(thread) = &self.thread {
+            thread.unmask_loop(self.py.into());
+        }
+    }
+}
+
+/// Calls `function` under a [`LoopMask`].
 #[pyfunction]
 #[pyo3(signature = (function, *args))]
 pub(crate) fn masked<'py>(
     function: &Bound<'py, PyAny>,
     args: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let py = function.py();
-    let thread = Thread::current().filter(|thread| thread.mask_loop(py));
-    let result = function.call1(args);
-    if let Some(thread) = thread {
-        thread.unmask_loop(py.into());
-    }
-    result
+    let _mask = LoopMask::new(function.py());
+    function.call1(args)
 }
 
 /// Calls a callback of a loop without the mask of the loop.

@@ -15,6 +15,7 @@ mod thread;
 
 pub(crate) use import_locks::install as mask_imports;
 pub use interrupter::start as start_interrupter;
+pub use loop_mask::LoopMask;
 pub(crate) use loop_mask::{masked, take_interrupt, unmasked};
 pub use mask::InterruptMask;
 pub(crate) use mask::mask_interrupts;

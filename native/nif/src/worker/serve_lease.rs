@@ -10,7 +10,7 @@ use std::sync::Arc;
 use py_engine::asyncio;
 use py_engine::call_stack::with_call;
 use py_engine::host::Host;
-use py_engine::interrupt::Interrupted;
+use py_engine::interrupt::{Interrupted, LoopMask};
 use py_engine::namespace::Namespace;
 use py_engine::python::switch_interval;
 
@@ -110,6 +110,8 @@ impl Worker {
             this.watched.begin(Task::EventLoop(Arc::clone(lease)));
             let replies = &mut this.replies;
             let run_tasks = || {
+                // An interrupt here would end all tasks, instead of the one that is stuck.
+                let _mask = LoopMask::new(py);
                 cancel_unwanted(py, lease, replies);
                 let run = || {
                     if once || lease.enter_loop(&asyncio::loop_waker(py)?) {
