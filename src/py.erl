@@ -79,7 +79,7 @@
 %% The result of a call.
 
 -type result() :: result(term()).
-%% Any value; see `docs/types.md' for its form.
+%% Any value; see `docs/guide/types.md' for its form.
 
 -type error_reason() :: timeout | interrupted | no_workers_available | overloaded | worker_crashed
                       | {unconvertible, unconvertible()}
@@ -517,7 +517,7 @@ interrupt(_) ->
 %% Fun gets the list of arguments, and runs in a process of its own, whose `$callers' begin with the
 %% process that the Python code runs for. That process may use `eval', `exec' and `call': they run
 %% in the context that called, in the middle of the code that waits. An error of Fun is raised in
-%% Python as `erlang.ErlangError'. See `docs/callbacks.md'.
+%% Python as `erlang.ErlangError'. See `docs/guide/callbacks.md'.
 -spec register_function(name(), fun(([term()]) -> term())) -> ok.
 register_function(Name, Fun) when is_function(Fun, 1) ->
     py_callback:register(function_name(Name), Fun);

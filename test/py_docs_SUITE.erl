@@ -48,13 +48,13 @@ examples_of_the_readme_run(_Config) ->
     true = run_examples("README.md") >= 5.
 
 examples_of_the_callbacks_run(_Config) ->
-    true = run_examples("docs/callbacks.md") >= 5.
+    true = run_examples("docs/guide/callbacks.md") >= 5.
 
 examples_of_the_streams_run(_Config) ->
-    true = run_examples("docs/streams.md") >= 2.
+    true = run_examples("docs/guide/streams.md") >= 2.
 
 examples_of_coroutines_run(_Config) ->
-    true = run_examples("docs/async.md") >= 4.
+    true = run_examples("docs/guide/async.md") >= 4.
 
 run_examples(Page) ->
     Blocks = blocks(read(Page)),
@@ -72,7 +72,7 @@ blocks(Text) ->
     lists:append(Blocks).
 
 every_environment_key_is_documented(_Config) ->
-    Page = read("docs/configuration.md"),
+    Page = read("docs/operations.md"),
     Keys = [Key || {Key, _} <- application:get_all_env(erlang_python),
                    Key =/= included_applications],
     [] = [Key || Key <- Keys, not mentions(Page, ["| `", atom_to_list(Key), "` |"])].
@@ -108,7 +108,7 @@ the_bounds_of_the_environment_work(_Config) ->
     ok = py_test:start().
 
 every_error_reason_is_documented(_Config) ->
-    Page = read("docs/errors.md"),
+    Page = read("docs/guide/errors.md"),
     [] = [Reason || Reason <- ["timeout", "interrupted", "not_running",
                                "no_workers_available", "overloaded", "worker_crashed",
                                "{unconvertible, Info}", "{Type, Exception}", "badarg",
@@ -119,7 +119,7 @@ every_error_reason_is_documented(_Config) ->
 every_unconvertible_reason_is_documented(_Config) ->
     {match, Reasons} = re:run(read("native/nif/src/error.rs"), "=> atoms::(\\w+)\\(\\),",
                               [global, {capture, [1], list}]),
-    Page = read("docs/types.md"),
+    Page = read("docs/guide/types.md"),
     [] = [Reason || [Reason] <- Reasons, not mentions(Page, ["`", Reason, "`"])].
 
 %% The Erlang modules, the crates, and the files on the path of a call. The modules of a crate are in its lib.rs, which

@@ -2,7 +2,7 @@
 %%
 %% An input is bytes. As `terms' they are in the external term format, and the result from Python is
 %% compared with py_fuzz_oracle; as `objects' they are a program of build.py, and the result from
-%% Erlang is compared with oracle.py. A difference from docs/types.md is a finding.
+%% Erlang is compared with oracle.py. A difference from docs/guide/types.md is a finding.
 -module(py_fuzz).
 
 -export([start/1, stop/0, corpus/1, check/2, run/4, shrink/2, main/1, atoms/0]).

@@ -1,4 +1,4 @@
-%% The term that must be the result of a term that was sent to Python, by docs/types.md and not the
+%% The term that must be the result of a term that was sent to Python, by docs/guide/types.md and not the
 %% code.
 -module(py_fuzz_oracle).
 

@@ -1,4 +1,4 @@
-"""Predicts the conversion of an object to Erlang and back, by docs/types.md and not by the code.
+"""Predicts the conversion of an object to Erlang and back, by docs/guide/types.md and not by the code.
 
 Runs in the namespace of build.py; the suite calls the functions through a context. `plan` builds
 the object of a program and predicts both conversions, `built` returns the object, and `verdict`
@@ -19,7 +19,7 @@ Form = tuple[Any, ...]
 
 
 class Unconvertible(Exception):
-    """An object has no form on the other side; the argument is the reason in docs/types.md."""
+    """An object has no form on the other side; the argument is the reason in docs/guide/types.md."""
 
 
 @contextmanager
