@@ -5,10 +5,22 @@
 %% `new' returns a context, which is one worker behind a handle. Variables, imports and objects
 %% stay there from one call to the next.
 %%
-%% Two families start a call and return before it has ended. {@link call_async/4} and
-%% {@link await/2} are for functions of any kind: a worker is busy with the call until its end.
-%% {@link async_call/4} and {@link async_await/2} are for `async def' functions: any number of these
-%% run on one worker at once, in an event loop. {@link stream_start/4} is for iterators.
+%% <table border="1"><tr><th>I want</th><th>functions</th></tr>
+%% <tr><td>the result of a function, of an expression</td>
+%%     <td>{@link call/3}, {@link eval/1}</td></tr>
+%% <tr><td>to run statements</td><td>{@link exec/1}</td></tr>
+%% <tr><td>variables that stay, for my process</td>
+%%     <td>{@link bind/0}, {@link with_context/1}</td></tr>
+%% <tr><td>several states, or one for many processes</td>
+%%     <td>{@link bind/1}, {@link ctx_eval/2}</td></tr>
+%% <tr><td>a call of any function, awaited later</td>
+%%     <td>{@link call_async/3}, {@link await/1}</td></tr>
+%% <tr><td>many `async def' functions on one worker</td>
+%%     <td>{@link async_call/3}, {@link async_gather/1}</td></tr>
+%% <tr><td>the items of an iterator</td><td>{@link stream/3}, {@link stream_start/3}</td></tr>
+%% <tr><td>Python to call Erlang</td><td>{@link register_function/2}</td></tr>
+%% <tr><td>to stop a call of another process</td><td>{@link interrupt/1}</td></tr>
+%% <tr><td>an error as text</td><td>{@link format_error/1}</td></tr></table>
 %%
 %% ```
 %% ok = py:bind(),
