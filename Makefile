@@ -17,11 +17,17 @@ CARGO_BUILD = PYO3_BUILD_EXTENSION_MODULE=1 $(CARGO) build --release --locked \
 	--manifest-path native/Cargo.toml -p py_nif
 C_FLAGS = -std=c11 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror
 
-.PHONY: all setup native portable demo test bench bench-plot fuzz asan lint format docs clean
+.PHONY: all help setup native portable demo test watch bench bench-plot fuzz asan lint format docs clean
 
+# Builds the library and compiles the Erlang code.
 all: native
 	$(REBAR3) compile
 
+# Lists the targets, by the comments above them.
+help:
+	@scripts/help $(firstword $(MAKEFILE_LIST))
+
+# Installs the tools that a build and the tests need, or says how to.
 setup:
 	@scripts/setup
 
@@ -41,11 +47,17 @@ priv/py_loader.so: c_src/py_loader.c c_src/py_loader.h
 	@$(CC) $(C_FLAGS) -shared -Wl,-z,nodelete -I"$(ERTS_INCLUDE)" -o $@.new c_src/py_loader.c -ldl
 	@mv $@.new $@
 
+# Runs a program that shows the main functions.
 demo: setup all
 	@scripts/example demo
 
+# Runs every test. One suite: scripts/test 'ct py_life'.
 test: setup all
 	@PYTHON="$(PYTHON_EXE)" scripts/test
+
+# Rebuilds and runs one suite after each edit, until it is stopped: make watch SUITE=py_life.
+watch: setup
+	@PYTHON="$(PYTHON_EXE)" scripts/watch $(SUITE)
 
 # Measures all groups, or those that GROUP names; takes about three minutes.
 bench: setup all
@@ -64,6 +76,7 @@ fuzz: setup all
 asan: setup all
 	@PYTHON="$(PYTHON_EXE)" scripts/asan
 
+# Checks format and style with rustfmt, clippy, gcc, xref, dialyzer and the schema of the CI workflow.
 lint: setup native
 	$(CARGO) fmt --all --manifest-path native/Cargo.toml --check
 	PYO3_PYTHON="$(PYTHON_EXE)" PYO3_BUILD_EXTENSION_MODULE=1 $(CARGO) clippy --locked \
@@ -72,14 +85,19 @@ lint: setup native
 		--manifest-path native/Cargo.toml --target-dir native/target/lint --features abi3 -- -D warnings
 	$(CC) $(C_FLAGS) -fsyntax-only -I"$(ERTS_INCLUDE)" c_src/*.c
 	scripts/openers
+	"$$(PYTHON="$(PYTHON_EXE)" scripts/venv lint)" -m check_jsonschema --builtin-schema \
+		vendor.github-workflows .github/workflows/*.yml
 	$(REBAR3) xref
 	$(REBAR3) dialyzer
 
+# Formats the Rust code.
 format:
 	$(CARGO) fmt --all --manifest-path native/Cargo.toml
 
+# Writes the API reference to docs/edoc.
 docs: setup
 	@scripts/docs
 
+# Removes all that was built.
 clean:
-	rm -rf _build priv native/target .venv .venv-bench docs/edoc examples/elixir/_build
+	rm -rf _build priv native/target .venv .venv-bench .venv-lint docs/edoc examples/elixir/_build
