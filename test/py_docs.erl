@@ -1,7 +1,7 @@
 %% The documents as data, for the suites that compare them with the code.
 -module(py_docs).
 
--export([root/0, read/1, pages/0, blocks/1, links/1, anchors/1, mentions/2]).
+-export([root/0, read/1, pages/0, blocks/1, links/1, resolves/2, mentions/2]).
 
 %% Returns the directory of the sources.
 -spec root() -> file:filename().
@@ -55,8 +55,18 @@ links(Page) ->
             []
     end.
 
+%% Returns whether a link on a page leads to something.
+-spec resolves(file:filename(), Link :: string()) -> boolean().
+resolves(Page, Link) ->
+    case string:split(Link, "#") of
+        ["", Anchor] -> lists:member(Anchor, anchors(Page));
+        [Path] -> filelib:is_file(filename:join([root(), filename:dirname(Page), Path]));
+        [Path, Anchor] ->
+            Target = filename:join(filename:dirname(Page), Path),
+            filelib:is_regular(filename:join(root(), Target)) andalso lists:member(Anchor, anchors(Target))
+    end.
+
 %% Returns the anchors of the headings of a page, as the usual hosts of Git make them.
--spec anchors(file:filename()) -> [string()].
 anchors(Page) ->
     case re:run(prose(Page), "^#+ +(.*)$", [global, multiline, {capture, [1], binary}]) of
         {match, Headings} -> [anchor(Heading) || [Heading] <- Headings];
