@@ -1,7 +1,7 @@
 %% The documents as data, for the suites that compare them with the code.
 -module(py_docs).
 
--export([root/0, read/1, pages/0, blocks/1, links/1, resolves/2, mentions/2]).
+-export([root/0, read/1, pages/0, blocks/1, links/1, resolves/2, paths/1, mentions/2]).
 
 %% Returns the directory of the sources.
 -spec root() -> file:filename().
@@ -54,6 +54,19 @@ links(Page) ->
         nomatch ->
             []
     end.
+
+%% Returns the paths from the root of the sources that a page names in backquotes.
+-spec paths(file:filename()) -> [string()].
+paths(Page) ->
+    Pattern = "`((?:src|native|test|docs|bench|c_src|scripts|examples)/[\\w./]+)[` ]",
+    case re:run(prose(Page), Pattern, [global, {capture, all_but_first, list}]) of
+        {match, Paths} -> [Path || [Path] <- Paths, not lists:member(Path, made())];
+        nomatch -> []
+    end.
+
+%% Returns the paths that commands make.
+made() ->
+    ["docs/edoc", "bench/results"].
 
 %% Returns whether a link on a page leads to something.
 -spec resolves(file:filename(), Link :: string()) -> boolean().

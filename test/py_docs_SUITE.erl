@@ -14,7 +14,7 @@ all() ->
      ci_calls_targets_of_make,
      every_change_of_the_interpreter_is_documented,
      every_function_that_the_readme_offers_exists,
-     every_file_that_contributors_are_sent_to_exists,
+     every_file_that_a_page_names_exists,
      every_invalid_value_of_the_environment_is_refused,
      the_bounds_of_the_environment_work,
      every_error_reason_is_documented,
@@ -129,12 +129,10 @@ every_function_that_the_readme_offers_exists(_Config) ->
     [] = [Function || {Module, Name, Arity} = Function <- Functions,
                       not lists:member({Name, Arity}, Module:module_info(exports))].
 
-every_file_that_contributors_are_sent_to_exists(_Config) ->
-    {match, Named} = re:run(py_docs:read("CONTRIBUTING.md"),
-                            "`((?:src|native|test|docs|bench|c_src|scripts|examples)(?:/[\\w./]+)?)[` ]",
-                            [global, {capture, all_but_first, list}]),
-    true = length(Named) > 30,
-    [] = [Path || [Path] <- Named, not filelib:is_file(filename:join(py_docs:root(), Path))].
+every_file_that_a_page_names_exists(_Config) ->
+    Named = [{Page, Path} || Page <- py_docs:pages(), Path <- py_docs:paths(Page)],
+    true = length(Named) > 50,
+    [] = [{Page, Path} || {Page, Path} <- Named, not filelib:is_file(filename:join(py_docs:root(), Path))].
 
 every_invalid_value_of_the_environment_is_refused(_Config) ->
     [begin
