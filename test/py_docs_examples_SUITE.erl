@@ -17,6 +17,7 @@ all() ->
      every_page_of_the_guide_has_an_example,
      every_erlang_and_python_example_runs,
      every_elixir_example_runs,
+     the_dependency_lines_fetch_the_application,
      a_block_that_is_wrong_fails].
 
 init_per_suite(Config) ->
@@ -61,8 +62,55 @@ every_elixir_example_runs(Config) ->
     Script = filename:join(directory(elixir, Config), "examples.exs"),
     ok = file:write_file(Script, script(Config)),
     Args = ["-pa", filename:dirname(code:which(py)), Script],
-    {0, Output} = elixir(Elixir, Args, directory(elixir, Config)),
+    {0, Output} = output(Elixir, Args, directory(elixir, Config)),
     ct:log("~ts", [Output]).
+
+%% The lines of getting_started.md, with a repository on this machine as the address.
+the_dependency_lines_fetch_the_application(Config) ->
+    case os:find_executable("git") of
+        false -> {skip, "git is not installed"};
+        _ -> fetch(directory(fetched, Config))
+    end.
+
+fetch(Dir) ->
+    Repository = filename:join(Dir, "repository"),
+    ok = write_files(Repository, [{"src/erlang_python.app.src", py_docs:read("src/erlang_python.app.src")},
+                                  {"rebar.config", "{deps, []}.\n"}]),
+    ok = run(Repository, "git init --quiet --initial-branch=main && git add . && git -c user.name=Test "
+                         "-c user.email=test@localhost commit --quiet --message=One"),
+    [Rebar] = [Text || {_, _, Text} <- examples("docs/getting_started.md", ["erlang"]),
+                       py_docs:mentions(Text, "{deps, ")],
+    [Mix] = [Text || {_, _, Text} <- examples("docs/getting_started.md", ["elixir"]),
+                     py_docs:mentions(Text, "[{:erlang_python,")],
+    ok = write_files(Dir, [{"rebar/rebar.config", here(Rebar, Repository)},
+                           {"rebar/src/user.app.src", "{application, user, [{vsn, \"1\"}]}.\n"},
+                           {"mix/mix.exs", ["defmodule User.MixProject do\n  use Mix.Project\n"
+                                            "  def project, do: [app: :user, version: \"1.0.0\", deps: deps()]\n"
+                                            "  defp deps, do: ", here(Mix, Repository), "end\n"]}]),
+    ok = run(filename:join(Dir, "rebar"), "rebar3 get-deps"),
+    ok = run(filename:join(Dir, "mix"), "HEX_OFFLINE=1 MIX_REBAR3=$(command -v rebar3) mix deps.get"),
+    [true, true] = [filelib:is_regular(filename:join([Dir, Deps, "erlang_python/src/erlang_python.app.src"]))
+                    || Deps <- ["rebar/_build/default/lib", "mix/deps"]],
+    ok.
+
+here(Text, Repository) ->
+    {match, [Address]} = re:run(Text, "https://[^\"]+", [{capture, first, list}]),
+    string:replace(Text, Address, "file://" ++ Repository).
+
+write_files(Dir, Files) ->
+    lists:foreach(fun({Name, Text}) ->
+        File = filename:join(Dir, Name),
+        ok = filelib:ensure_dir(File),
+        ok = file:write_file(File, Text)
+    end, Files).
+
+%% Runs a command of the shell; fails with its output.
+run(Dir, Command) ->
+    Shell = os:find_executable("sh"),
+    case output(Shell, ["-c", Command], Dir) of
+        {0, _} -> ok;
+        {Status, Output} -> error({failed, Command, Status, Output})
+    end.
 
 a_block_that_is_wrong_fails(Config) ->
     Dir = directory(wrong, Config),
@@ -146,9 +194,10 @@ write(Page, {"elixir", Line, Text}, Config) ->
     ok = file:write_file(File, Text),
     File.
 
-elixir(Elixir, Args, Dir) ->
+%% Returns the status and the output of a program.
+output(Program, Args, Dir) ->
     Options = [{args, Args}, {cd, Dir}, binary, exit_status, stderr_to_stdout, hide],
-    output(open_port({spawn_executable, Elixir}, Options), <<>>).
+    output(open_port({spawn_executable, Program}, Options), <<>>).
 
 output(Port, Output) ->
     receive
