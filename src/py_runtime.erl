@@ -136,8 +136,13 @@ library(Answer) ->
         [Abi | _] ->
             {ok, {Abi, Answer}};
         [] ->
-            message("erlang_python is not built for Python ~ts: there is no ~ts. Build it with: "
-                    "make native PYTHON=~ts, or for every Python with: make portable",
+            message("erlang_python is not built for Python ~ts: there is no ~ts. In the project that "
+                    "depends on erlang_python, and that makes the release, if this is one, run: "
+                    "PORTABLE=1 rebar3 compile, which leaves a library for every Python in "
+                    "_build/default/lib/erlang_python/priv (with Mix: PORTABLE=1 mix deps.compile "
+                    "erlang_python --force); in the sources of erlang_python itself: make portable. "
+                    "Then make the release again. A library for this Python alone is what "
+                    "PYTHON=~ts in place of PORTABLE=1 leaves",
                     [series(Answer),
                      lists:join(" nor ", [[library_path(Abi), ".so"] || Abi <- Abis]),
                      field(<<"executable">>, Answer)])

@@ -2,7 +2,7 @@
 -module(py_peer).
 
 -export([start/1, start/2, stop/1, run/2, run/3, start_python/2, copy_application/2, library/1,
-         interpreter/0, ask/2]).
+         interpreter/0, ask/2, root/0, command/4]).
 
 -define(TIMEOUT, 60000).
 
@@ -80,6 +80,31 @@ interpreter() ->
     Executable = os:find_executable(Python),
     is_list(Executable) orelse error({no_python, Python}),
     unicode:characters_to_list(ask(Executable, "print(sys.executable)")).
+
+%% Returns the directory of the sources.
+-spec root() -> file:filename().
+root() ->
+    root(filename:dirname(proplists:get_value(source, ?MODULE:module_info(compile)))).
+
+root(Dir) ->
+    case filelib:is_regular(filename:join(Dir, "README.md")) of
+        true -> Dir;
+        false when Dir =/= "/" -> root(filename:dirname(Dir))
+    end.
+
+%% Runs a program in Dir, with changes to the environment; returns its status and its output.
+-spec command(file:filename(), [string()], Dir :: file:filename(), [{string(), string() | false}]) ->
+    {Status :: non_neg_integer(), Output :: binary()}.
+command(Path, Arguments, Dir, Env) ->
+    Options = [{args, Arguments}, {cd, Dir}, {env, Env}, binary, exit_status, stderr_to_stdout, hide],
+    ended(open_port({spawn_executable, Path}, Options), <<>>).
+
+ended(Port, Output) ->
+    receive
+        {Port, {data, Data}} -> ended(Port, <<Output/binary, Data/binary>>);
+        {Port, {exit_status, Status}} -> {Status, Output}
+    after 5 * ?TIMEOUT -> error({no_end, Output})
+    end.
 
 %% Returns the output of a Python process that runs Code. `sys' is imported.
 -spec ask(Python :: file:filename_all(), Code :: iodata()) -> binary().

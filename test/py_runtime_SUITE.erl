@@ -122,7 +122,7 @@ a_second_python_is_refused(Config) ->
     Peer = py_peer:start(#{}),
     {ok, _} = py_peer:start_python(Peer, [{python, python(Config)}]),
     Message = refused(Peer, [{python, venv(Config)}]),
-    ok = contains(Message, "restart the VM"),
+    ok = py_test:contains(Message, "restart the VM"),
     {ok, _} = py_peer:start_python(Peer, [{python, python(Config)}]),
     {ok, 2} = py_peer:run(Peer, fun() -> py:eval(<<"1 + 1">>) end),
     ok = py_peer:stop(Peer).
@@ -167,12 +167,6 @@ refused(Peer, AppEnv) ->
     ct:log("~ts", [Message]),
     Message.
 
-contains(Message, Part) ->
-    case string:find(Message, Part) of
-        nomatch -> ct:fail("~ts~n--- does not contain ---~n~ts", [Message, Part]);
-        _ -> ok
-    end.
-
 script(Config, Name, Lines) ->
     File = filename:join(proplists:get_value(priv_dir, Config), Name),
     ok = file:write_file(File, ["#!/bin/sh\n" | [[Line, "\n"] || Line <- Lines]]),
@@ -192,39 +186,39 @@ fake(Config, Name, Answers) ->
 
 a_missing_file(Config) ->
     Message = refusal(Config, "/nonexistent/python3"),
-    ok = contains(Message, "/nonexistent/python3"),
-    ok = contains(Message, "'python'"),
-    ok = contains(refusal(Config, #{"ERLANG_PYTHON" => "/nonexistent"}, []), "ERLANG_PYTHON"),
-    ok = contains(refusal(Config, #{"VIRTUAL_ENV" => "/nonexistent"}, []), "VIRTUAL_ENV"),
-    ok = contains(refusal(Config, "no-such-command"), "does not exist").
+    ok = py_test:contains(Message, "/nonexistent/python3"),
+    ok = py_test:contains(Message, "'python'"),
+    ok = py_test:contains(refusal(Config, #{"ERLANG_PYTHON" => "/nonexistent"}, []), "ERLANG_PYTHON"),
+    ok = py_test:contains(refusal(Config, #{"VIRTUAL_ENV" => "/nonexistent"}, []), "VIRTUAL_ENV"),
+    ok = py_test:contains(refusal(Config, "no-such-command"), "does not exist").
 
 a_directory_that_is_no_venv(Config) ->
     Message = refusal(Config, proplists:get_value(priv_dir, Config)),
-    ok = contains(Message, "no venv"),
-    ok = contains(Message, "python3 -m venv").
+    ok = py_test:contains(Message, "no venv"),
+    ok = py_test:contains(Message, "python3 -m venv").
 
 a_file_that_is_not_executable(Config) ->
     File = script(Config, "not_executable", ["exit 0"]),
     ok = file:change_mode(File, 8#644),
-    ok = contains(refusal(Config, File), "cannot be run").
+    ok = py_test:contains(refusal(Config, File), "cannot be run").
 
 a_program_that_fails(Config) ->
     Message = refusal(Config, script(Config, "fails", ["echo out of order >&2", "exit 3"])),
-    ok = contains(Message, "status 3"),
-    ok = contains(Message, "out of order").
+    ok = py_test:contains(Message, "status 3"),
+    ok = py_test:contains(Message, "out of order").
 
 a_program_that_is_no_python(Config) ->
     Message = refusal(Config, script(Config, "garbage", ["echo hello"])),
-    ok = contains(Message, "is not Python"),
-    ok = contains(Message, "hello"),
+    ok = py_test:contains(Message, "is not Python"),
+    ok = py_test:contains(Message, "hello"),
     Partly = ["echo erlang_python::version:332e3131", "echo erlang_python::series:zz"],
-    ok = contains(refusal(Config, script(Config, "partly", Partly)), "is not Python").
+    ok = py_test:contains(refusal(Config, script(Config, "partly", Partly)), "is not Python").
 
 a_python_that_is_too_old(Config) ->
     Old = #{"version" => "3.9.1", "series" => "39", "supported" => "False"},
     Message = refusal(Config, fake(Config, "old", Old)),
-    ok = contains(Message, "3.9.1"),
-    ok = contains(Message, "CPython 3.11 or newer").
+    ok = py_test:contains(Message, "3.9.1"),
+    ok = py_test:contains(Message, "CPython 3.11 or newer").
 
 %% The last version that was supported, if this machine has it.
 a_true_python_3_10_is_too_old(Config) ->
@@ -233,8 +227,8 @@ a_true_python_3_10_is_too_old(Config) ->
             {skip, "no Python 3.10"};
         [Python | _] ->
             Message = refusal(Config, Python),
-            ok = contains(Message, "cpython 3.10."),
-            ok = contains(Message, "CPython 3.11 or newer")
+            ok = py_test:contains(Message, "cpython 3.10."),
+            ok = py_test:contains(Message, "CPython 3.11 or newer")
     end.
 
 pythons_3_10() ->
@@ -249,44 +243,46 @@ is_python_3_10(Path) ->
 
 another_implementation(Config) ->
     Message = refusal(Config, fake(Config, "pypy", #{"implementation" => "pypy"})),
-    ok = contains(Message, "pypy"),
-    ok = contains(Message, "CPython").
+    ok = py_test:contains(Message, "pypy"),
+    ok = py_test:contains(Message, "CPython").
 
 a_free_threaded_build(Config) ->
-    ok = contains(refusal(Config, fake(Config, "free", #{"abiflags" => "t"})), "free-threaded").
+    ok = py_test:contains(refusal(Config, fake(Config, "free", #{"abiflags" => "t"})), "free-threaded").
 
 no_shared_library(Config) ->
     Message = refusal(Config, fake(Config, "static", #{"libpython" => ""})),
-    ok = contains(Message, "Looked for: /fake/libpython3.11.so"),
-    ok = contains(Message, "--enable-shared").
+    ok = py_test:contains(Message, "Looked for: /fake/libpython3.11.so"),
+    ok = py_test:contains(Message, "--enable-shared").
 
 a_library_that_is_none(Config) ->
     File = script(Config, "libpython3.so", []),
     Series = py_peer:ask(python(Config), "print('%d%d' % sys.version_info[:2])"),
     Answers = #{"libpython" => File, "series" => binary_to_list(Series)},
-    ok = contains(refusal(Config, fake(Config, "no_library", Answers)), "does not load").
+    ok = py_test:contains(refusal(Config, fake(Config, "no_library", Answers)), "does not load").
 
 a_version_without_a_build(Config) ->
     Dir = filename:join(proplists:get_value(priv_dir, Config), "without"),
     Ebin = py_peer:copy_application(Dir, ["py_loader.so"]),
     Peer = py_peer:start(#{"ERLANG_PYTHON" => python(Config)}, Ebin),
     Message = refused(Peer, []),
-    ok = contains(Message, "make portable"),
-    ok = contains(Message, py_peer:library(python(Config))),
+    ok = py_test:contains(Message, "make portable"),
+    ok = py_test:contains(Message, "PORTABLE=1 rebar3 compile"),
+    ok = py_test:contains(Message, "_build/default/lib/erlang_python/priv"),
+    ok = py_test:contains(Message, py_peer:library(python(Config))),
     ok = py_peer:stop(Peer).
 
 a_broken_venv(Config) ->
     Bin = filename:join([proplists:get_value(priv_dir, Config), "broken", "bin"]),
     ok = filelib:ensure_dir(filename:join(Bin, "any")),
     ok = file:make_symlink("/nonexistent/python3", filename:join(Bin, "python3")),
-    ok = contains(refusal(Config, filename:dirname(Bin)), "no venv").
+    ok = py_test:contains(refusal(Config, filename:dirname(Bin)), "no venv").
 
 no_python_at_all(Config) ->
     Peer = py_peer:start(#{}),
     true = py_peer:run(Peer, fun() -> os:putenv("PATH", "/nonexistent") end),
     Message = refused(Peer, []),
-    ok = contains(Message, "no python3 on PATH"),
-    ok = contains(Message, "ERLANG_PYTHON"),
+    ok = py_test:contains(Message, "no python3 on PATH"),
+    ok = py_test:contains(Message, "ERLANG_PYTHON"),
     {ok, _} = py_peer:start_python(Peer, [{python, python(Config)}]),
     ok = py_peer:stop(Peer).
 
@@ -422,7 +418,7 @@ the_vm_keeps_its_locale(_Config) ->
 
 a_missing_library_is_an_error(_Config) ->
     {error, Text} = py_loader:open(<<"/nonexistent/libpython.so">>),
-    ok = contains(Text, "/nonexistent/libpython.so").
+    ok = py_test:contains(Text, "/nonexistent/libpython.so").
 
 a_file_that_is_no_library_is_an_error(Config) ->
     File = script(Config, "no_library.so", []),

@@ -4,7 +4,7 @@
 -export([start/0, stop/0, start_with/1, wait_until/1, wait_available/1, wait_pending/1,
          blocked_context/0, open_gate/2, assert_empty_mailbox/0, in_process/1,
          begin_case/1, end_case/1, start_call/1, result/1, wait_for_mark/0, abandoned/0,
-         wait_for_abandoned/1, caught/1]).
+         wait_for_abandoned/1, caught/1, contains/2]).
 
 -define(DEADLINE, 10000).
 
@@ -147,3 +147,11 @@ abandoned() ->
 -spec wait_for_abandoned(non_neg_integer()) -> ok.
 wait_for_abandoned(Count) ->
     wait_until(fun() -> abandoned() =:= Count orelse abandoned() end).
+
+%% Fails with both texts unless the first has the second as a part.
+-spec contains(unicode:chardata(), Part :: unicode:chardata()) -> ok.
+contains(Text, Part) ->
+    case string:find(Text, Part) of
+        nomatch -> ct:fail("~ts~n--- does not contain ---~n~ts", [Text, Part]);
+        _ -> ok
+    end.
