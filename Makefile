@@ -16,8 +16,16 @@ ERTS_INCLUDE = $(shell erl -noshell -eval 'io:format("~ts/erts-~ts/include", [co
 CARGO_BUILD = PYO3_BUILD_EXTENSION_MODULE=1 $(CARGO) build --release --locked \
 	--manifest-path native/Cargo.toml -p py_nif
 C_FLAGS = -std=c11 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror
+# The functions of the BEAM are found when a library is loaded: Apple's linker has to be told so.
+ifeq ($(shell uname),Darwin)
+SHARED_FLAGS = -bundle -undefined dynamic_lookup
+CARGO_LIB = libpy_nif.dylib
+else
+SHARED_FLAGS = -shared -Wl,-z,nodelete
+CARGO_LIB = libpy_nif.so
+endif
 
-.PHONY: all help setup native portable demo test watch bench bench-plot fuzz asan lint format docs clean
+.PHONY: all help setup native portable dist dist-check demo test watch bench bench-plot fuzz asan lint format docs clean
 
 # Builds the library and compiles the Erlang code.
 all: native
@@ -35,17 +43,26 @@ setup:
 native: priv/py_loader.so
 	@test -n "$(TAG)" || { echo "make: PYTHON=$(PYTHON) does not run" >&2; exit 1; }
 	@PYO3_PYTHON="$(PYTHON_EXE)" $(CARGO_BUILD) --target-dir native/target/$(TAG)
-	@scripts/install native/target/$(TAG)/release/libpy_nif.so priv/py_nif.$(TAG).so
+	@scripts/install native/target/$(TAG)/release/$(CARGO_LIB) priv/py_nif.$(TAG).so
 
-# Builds one library for every Python from 3.11 on.
+# Builds one library for every Python from 3.11 on; needs none.
 portable: priv/py_loader.so
-	@PYO3_PYTHON="$(PYTHON_EXE)" $(CARGO_BUILD) --features abi3 --target-dir native/target/abi3
-	@scripts/install native/target/abi3/release/libpy_nif.so priv/py_nif.abi3.so
+	@PYO3_NO_PYTHON=1 $(CARGO_BUILD) --features abi3 --target-dir native/target/abi3
+	@scripts/install native/target/abi3/release/$(CARGO_LIB) priv/py_nif.abi3.so
 
 priv/py_loader.so: c_src/py_loader.c c_src/py_loader.h
 	@mkdir -p priv
-	@$(CC) $(C_FLAGS) -shared -Wl,-z,nodelete -I"$(ERTS_INCLUDE)" -o $@.new c_src/py_loader.c -ldl
+	@$(CC) $(C_FLAGS) $(SHARED_FLAGS) -I"$(ERTS_INCLUDE)" -o $@.new c_src/py_loader.c -ldl
 	@mv $@.new $@
+
+# Builds the archives of libraries for machines without Rust, into dist/, and writes prebuilt.sha256.
+dist: setup
+	@$(PYTHON) scripts/dist
+
+# Fails unless prebuilt.sha256 is of these sources.
+dist-check:
+	@grep --quiet --line-regexp "# sources $$(escript scripts/build_native --digest)" prebuilt.sha256 \
+		|| { echo "prebuilt.sha256 is of other sources: run make dist, and commit it" >&2; exit 1; }
 
 # Runs a program that shows the main functions.
 demo: setup all
@@ -100,4 +117,4 @@ docs: setup
 
 # Removes all that was built.
 clean:
-	rm -rf _build priv native/target .venv .venv-bench .venv-lint docs/edoc examples/elixir/_build
+	rm -rf _build priv dist native/target .venv .venv-bench .venv-lint .venv-dist docs/edoc examples/elixir/_build

@@ -3,6 +3,13 @@
 #include <dlfcn.h>
 #include <string.h>
 
+/* The version of the interface of OTP 25, whose functions are all that is needed: compiled with the
+ * headers of a newer OTP, the library would not load on an older one. */
+#undef ERL_NIF_MINOR_VERSION
+#define ERL_NIF_MINOR_VERSION 16
+#undef ERL_NIF_MIN_ERTS_VERSION
+#define ERL_NIF_MIN_ERTS_VERSION "erts-13.0"
+
 const char *py_loader_open(const char *path)
 {
     /* The library is never closed: Python does not survive that, and lives as long as the VM. */
