@@ -1,0 +1,153 @@
+%% Does a release run on a machine that has only a Python? Builds one with rebar3 and one with Mix, from
+%% projects that depend on this application and have no Rust, moves them away from all sources, and
+%% runs them with few programs on PATH.
+-module(py_release_SUITE).
+-compile([export_all, nowarn_export_all]).
+
+suite() ->
+    [{timetrap, {minutes, 5}}].
+
+all() ->
+    [{group, rebar3}, {group, mix}].
+
+groups() ->
+    Cases = [a_release_runs_with_a_python_of_any_minor, a_release_without_python_says_so],
+    [{rebar3, [], Cases}, {mix, [], Cases}].
+
+%% Commits the sources, with the checksums of the archives of this run, as a git repository.
+init_per_suite(Config) ->
+    Dir = proplists:get_value(priv_dir, Config),
+    Sources = filename:join(Dir, "sources"),
+    ok = filelib:ensure_dir(filename:join(Sources, "any")),
+    {0, _} = sh(py_peer:root(), ["git ls-files -z --cached --others --exclude-standard | tar --create --null "
+                                 "--files-from=- | tar --extract --directory='", Sources, "'"], []),
+    {ok, _} = file:copy(filename:join(archives(), "prebuilt.sha256"), filename:join(Sources, "prebuilt.sha256")),
+    {0, _} = sh(Sources, "git init -q -b main && git add . && "
+                         "git -c user.name=x -c user.email=x commit -q -m All", []),
+    Programs = filename:join(Dir, "bin"),
+    ok = programs(Programs),
+    [{sources, Sources}, {programs, Programs} | Config].
+
+end_per_suite(_Config) ->
+    ok.
+
+init_per_group(Tool, Config) ->
+    Dir = filename:join(proplists:get_value(priv_dir, Config), Tool),
+    ok = filelib:ensure_dir(filename:join(Dir, "project/lib/any")),
+    ok = filelib:ensure_dir(filename:join(Dir, "project/src/any")),
+    Project = filename:join(Dir, "project"),
+    [ok = file:write_file(filename:join(Project, Name), Text)
+     || {Name, Text} <- project(Tool, proplists:get_value(sources, Config))],
+    Env = [{"PATH", proplists:get_value(programs, Config) ++ "/tools:" ++ proplists:get_value(programs, Config)},
+           {"ERLANG_PYTHON_PREBUILT", archives()}, {"MIX_REBAR3", os:find_executable("rebar3")},
+           {"MIX_ENV", "prod"}, {"HEX_OFFLINE", "1"}, {"PYTHON", false}, {"PORTABLE", false}],
+    {Status, Said} = sh(Project, command(Tool), Env),
+    ct:log("~ts", [Said]),
+    0 = Status,
+    ok = py_test:contains(Said, "was taken from"),
+    Release = filename:join(Dir, "elsewhere"),
+    ok = file:rename(filename:join(Project, built(Tool)), Release),
+    ok = file:rename(Project, Project ++ ".away"),
+    [{release, Release}, {tool, Tool} | Config].
+
+end_per_group(_Tool, _Config) ->
+    ok.
+
+archives() ->
+    os:getenv("PY_TEST_ARCHIVE").
+
+sh(Dir, Script, Env) ->
+    py_peer:command("/bin/sh", ["-c", unicode:characters_to_list(Script)], Dir, Env).
+
+%% Fills a directory with the programs of this machine that are neither Python nor for development;
+%% `tools' in it has those that build a release.
+programs(Dir) ->
+    ok = filelib:ensure_dir(filename:join(Dir, "tools/any")),
+    Tools = ["erl", "erlc", "escript", "rebar3", "mix", "elixir", "git"],
+    Develop = "^(erl|escript|rebar3|mix|elixir|iex|git|make|gcc|cc|clang|cargo|rust|ld|python|pypy|uv)",
+    Names = lists:append([element(2, {ok, _} = file:list_dir(Folder)) || Folder <- ["/usr/bin", "/bin"]]),
+    [ok = file:make_symlink(os:find_executable(Name, "/usr/bin:/bin"), filename:join(Dir, Name))
+     || Name <- lists:usort(Names), re:run(Name, Develop) =:= nomatch,
+        os:find_executable(Name, "/usr/bin:/bin") =/= false],
+    [ok = file:make_symlink(os:find_executable(Name), filename:join([Dir, "tools", Name])) || Name <- Tools],
+    false = os:find_executable("python3", Dir),
+    false = os:find_executable("cargo", Dir ++ "/tools:" ++ Dir),
+    ok.
+
+%% Returns the files of a project whose application prints which Python runs, and ends the VM.
+project(rebar3, Sources) ->
+    [{"rebar.config",
+      ["{deps, [{erlang_python, {git, \"file://", Sources, "\", {branch, \"main\"}}}]}.\n"
+       "{relx, [{release, {project, \"1\"}, [project]}, {mode, prod}]}.\n"]},
+     {"src/project.app.src",
+      "{application, project, [{vsn, \"1\"}, {description, \"A test\"}, {registered, []},\n"
+      "                        {mod, {project, []}}, {applications, [kernel, stdlib, erlang_python]}]}.\n"},
+     {"src/project.erl",
+      "-module(project).\n"
+      "-export([start/2, stop/1]).\n"
+      "start(_, _) ->\n"
+      "    {ok, #{abi := Abi, version := Version}} = py:python_info(),\n"
+      "    {ok, Answer} = py:eval(<<\"6 * 7\">>),\n"
+      "    io:format(\"~ts ~ts ~p~n\", [Abi, Version, Answer]),\n"
+      "    init:stop(),\n"
+      "    {ok, spawn_link(fun() -> receive stop -> ok end end)}.\n"
+      "stop(_) -> ok.\n"}];
+project(mix, Sources) ->
+    %% Without a mix.exs of its own the dependency is compiled by rebar3.
+    Manager = case filelib:is_regular(filename:join(Sources, "mix.exs")) of
+        true -> "";
+        false -> ", manager: :rebar3"
+    end,
+    [{"mix.exs",
+      ["defmodule Project.MixProject do\n"
+       "  use Mix.Project\n"
+       "  def project, do: [app: :project, version: \"1.0.0\", deps: [\n"
+       "    {:erlang_python, git: \"file://", Sources, "\", branch: \"main\"", Manager, "}]]\n"
+       "  def application, do: [mod: {Project, []}]\n"
+       "end\n"]},
+     {"lib/project.ex",
+      "defmodule Project do\n"
+      "  use Application\n"
+      "  def start(_, _) do\n"
+      "    {:ok, %{abi: abi, version: version}} = :py.python_info()\n"
+      "    {:ok, answer} = :py.eval(\"6 * 7\")\n"
+      "    IO.puts(\"#{abi} #{version} #{answer}\")\n"
+      "    :init.stop()\n"
+      "    {:ok, spawn_link(fn -> receive(do: (:stop -> :ok)) end)}\n"
+      "  end\n"
+      "end\n"}].
+
+command(rebar3) -> "rebar3 release";
+command(mix) -> "mix deps.get && mix release".
+
+built(rebar3) -> "_build/default/rel/project";
+built(mix) -> "_build/prod/rel/project".
+
+%% Runs the release with nothing in its environment but these variables.
+run(Config, Env) ->
+    Start = case proplists:get_value(tool, Config) of
+        rebar3 -> "/bin/project foreground";
+        mix -> "/bin/project start"
+    end,
+    Home = proplists:get_value(priv_dir, Config),
+    Set = [[" ", Name, "='", Value, "'"] || {Name, Value} <- [{"HOME", Home}, {"LANG", "C.UTF-8"} | Env]],
+    {Status, Said} = sh(Home, ["exec env -i", Set, " ERL_CRASH_DUMP=/dev/null ",
+                               proplists:get_value(release, Config), Start, " 2>&1"], []),
+    ct:log("~ts", [Said]),
+    {Status, Said}.
+
+%% The Pythons of scripts/pythons, one of each minor; the archive has the portable library only.
+a_release_runs_with_a_python_of_any_minor(Config) ->
+    {0, Listed} = sh(py_peer:root(), "scripts/pythons", []),
+    Pythons = string:lexemes(unicode:characters_to_list(Listed), "\n"),
+    true = length(Pythons) > 0,
+    [begin
+         {0, Said} = run(Config, [{"PATH", filename:dirname(Python) ++ ":" ++ proplists:get_value(programs, Config)}]),
+         Version = py_peer:ask(Python, "print(sys.version)"),
+         ok = py_test:contains(Said, ["abi3 ", Version, " 42\n"])
+     end || Python <- Pythons].
+
+a_release_without_python_says_so(Config) ->
+    {Status, Said} = run(Config, [{"PATH", proplists:get_value(programs, Config)}]),
+    true = Status =/= 0,
+    ok = py_test:contains(Said, "no Python found: there is no python3 on PATH. Install Python 3.11").
