@@ -117,4 +117,5 @@ docs: setup
 
 # Removes all that was built.
 clean:
-	rm -rf _build priv dist native/target .venv .venv-bench .venv-lint .venv-dist docs/edoc examples/elixir/_build
+	rm -rf _build priv/*.so priv/built_from dist native/target .venv .venv-bench .venv-lint .venv-dist docs/edoc \
+		examples/elixir/_build

@@ -37,22 +37,13 @@ check_env([Key | Keys]) ->
     end.
 
 is_valid(python, undefined) -> true;
-is_valid(python, Value) -> is_path(Value);
+is_valid(python, {env, Spec}) -> py_env:is_spec(Spec);
+is_valid(python, Value) -> py_discovery:is_path(Value);
 is_valid(num_workers, undefined) -> true;
 is_valid(default_timeout, infinity) -> true;
 is_valid(Key, Value) ->
     {Min, Max} = bounds(Key),
     is_integer(Value) andalso Value >= Min andalso Value =< Max.
-
-%% Returns whether a value is text that may name a file.
-is_path(Value) when is_list(Value); is_binary(Value) ->
-    try unicode:characters_to_list(Value) of
-        Path -> is_list(Path) andalso Path =/= [] andalso not lists:member(0, Path)
-    catch
-        error:badarg -> false
-    end;
-is_path(_) ->
-    false.
 
 %% A worker is a thread, whose stack takes 256 MiB of address space, and one worker at a time runs
 %% Python code.

@@ -3,7 +3,7 @@
 %% is. Called by `py_runtime', at the start of the application.
 -module(py_discovery).
 
--export([choose/0, ask/1, message/2]).
+-export([choose/0, choose_from_environment/0, executable/2, is_path/1, ask/1, message/2]).
 
 -export_type([answer/0, source/0, result/1]).
 
@@ -26,8 +26,13 @@ choose() ->
         {ok, Path} when Path =/= undefined ->
             executable(Path, "the application environment key 'python'");
         _ ->
-            choose_from_environment(["ERLANG_PYTHON", "VIRTUAL_ENV"])
+            choose_from_environment()
     end.
+
+%% @doc Returns the Python that the variables of the environment choose.
+-spec choose_from_environment() -> result({file:filename_all(), source()}).
+choose_from_environment() ->
+    choose_from_environment(["ERLANG_PYTHON", "VIRTUAL_ENV"]).
 
 choose_from_environment([Name | Names]) ->
     case os:getenv(Name) of
@@ -44,6 +49,8 @@ choose_from_environment([]) ->
             {ok, {Path, "python3 on PATH"}}
     end.
 
+%% @doc Returns the path of an executable, or of the one in a venv, and where its name comes from.
+-spec executable(term(), source()) -> result({file:filename_all(), source()}).
 executable(Path0, Source) ->
     try unicode:characters_to_list(Path0) of
         Path when is_list(Path) -> executable_at(Path, Source);
@@ -83,6 +90,17 @@ find_command(Name, Source) ->
         Found ->
             {ok, {Found, Source}}
     end.
+
+%% @doc Returns whether a term is text that may name a file.
+-spec is_path(term()) -> boolean().
+is_path(Value) when is_list(Value); is_binary(Value) ->
+    try unicode:characters_to_list(Value) of
+        Path -> is_list(Path) andalso Path =/= [] andalso not lists:member(0, Path)
+    catch
+        error:badarg -> false
+    end;
+is_path(_) ->
+    false.
 
 is_file(Path) ->
     filelib:is_regular(Path).

@@ -19,7 +19,7 @@
 %% @doc Starts Python. Returns `ok' for a second start in one VM if it is for the same Python.
 -spec start() -> ok | {error, Message :: binary()}.
 start() ->
-    case py_discovery:choose() of
+    case choose() of
         {ok, {Path, _Source} = Choice} ->
             case persistent_term:get(?STARTED, none) of
                 %% The interpreter is asked once: a restart of the application takes no process.
@@ -28,6 +28,18 @@ start() ->
             end;
         {error, Message} ->
             {error, Message}
+    end.
+
+%% Makes the environment that the key `python' asks for, or finds the Python that is chosen.
+choose() ->
+    case application:get_env(erlang_python, python) of
+        {ok, {env, Spec}} ->
+            case py_env:ensure(Spec) of
+                {ok, Dir} -> py_discovery:executable(Dir, "the environment of the key 'python'");
+                {error, Message} -> {error, Message}
+            end;
+        _ ->
+            py_discovery:choose()
     end.
 
 start_chosen({Path, _Source} = Choice) ->

@@ -1,7 +1,7 @@
 %% VMs of their own for suites that need a fresh one: a VM starts Python once in its life.
 -module(py_peer).
 
--export([start/1, start/2, stop/1, run/2, run/3, start_python/2, copy_application/2, library/1,
+-export([start/1, start/2, stop/1, run/2, run/3, cast/2, start_python/2, copy_application/2, library/1,
          interpreter/0, ask/2, root/0, command/4]).
 
 -define(TIMEOUT, 60000).
@@ -39,6 +39,11 @@ run(Peer, Fun) ->
 -spec run(pid(), fun(() -> Result), timeout()) -> Result.
 run(Peer, Fun, Timeout) ->
     peer:call(Peer, erlang, apply, [Fun, []], Timeout).
+
+%% Runs Fun in the VM of Peer, and waits for nothing.
+-spec cast(pid(), fun(() -> term())) -> ok.
+cast(Peer, Fun) ->
+    peer:cast(Peer, erlang, apply, [Fun, []]).
 
 %% Starts the application in the VM of Peer, with these values of its environment.
 -spec start_python(pid(), [{atom(), term()}]) -> {ok, [atom()]} | {error, term()}.
