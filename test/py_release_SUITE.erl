@@ -1,6 +1,6 @@
 %% Does a release run on a machine that has only a Python? Builds one with rebar3 and one with Mix, from
 %% projects that depend on this application and have no Rust, moves them away from all sources, and
-%% runs them with few programs on PATH.
+%% runs them with few programs on PATH. The dependency has the files of the package only.
 -module(py_release_SUITE).
 -compile([export_all, nowarn_export_all]).
 
@@ -14,13 +14,22 @@ groups() ->
     Cases = [a_release_runs_with_a_python_of_any_minor, a_release_without_python_says_so],
     [{rebar3, [], Cases}, {mix, [], Cases}].
 
-%% Commits the sources, with the checksums of the archives of this run, as a git repository.
+%% Commits the files of the package, and nothing else, with the checksums of the archives of this run.
 init_per_suite(Config) ->
     Dir = proplists:get_value(priv_dir, Config),
     Sources = filename:join(Dir, "sources"),
     ok = filelib:ensure_dir(filename:join(Sources, "any")),
-    {0, _} = sh(py_peer:root(), ["git ls-files -z --cached --others --exclude-standard | tar --create --null "
-                                 "--files-from=- | tar --extract --directory='", Sources, "'"], []),
+    {ok, [{application, erlang_python, Keys}]} =
+        file:consult(filename:join(py_peer:root(), "src/erlang_python.app.src")),
+    [begin
+         Names = filelib:wildcard(Pattern, py_peer:root()),
+         Names =/= [] orelse ct:fail("no file is ~ts, of the files in erlang_python.app.src", [Pattern]),
+         {0, _} = sh(py_peer:root(), ["cp --archive --parents ", lists:join(" ", Names), " '", Sources, "'"], [])
+     end || Pattern <- proplists:get_value(files, Keys)],
+    %% The sources of the libraries are complete.
+    {0, Digest} = digest(py_peer:root()),
+    {0, Digest} = digest(Sources),
+    false = filelib:is_dir(filename:join(Sources, "native/target")),
     {ok, _} = file:copy(filename:join(archives(), "prebuilt.sha256"), filename:join(Sources, "prebuilt.sha256")),
     {0, _} = sh(Sources, "git init -q -b main && git add . && "
                          "git -c user.name=x -c user.email=x commit -q -m All", []),
@@ -52,6 +61,9 @@ init_per_group(Tool, Config) ->
 
 end_per_group(_Tool, _Config) ->
     ok.
+
+digest(Dir) ->
+    py_peer:command(os:find_executable("escript"), ["scripts/build_native", "--digest"], Dir, []).
 
 archives() ->
     os:getenv("PY_TEST_ARCHIVE").
