@@ -204,7 +204,7 @@ hung(Config) ->
     {ok, Pid} = file:read_file(File),
     string:trim(binary_to_list(Pid)).
 
-%% Whatever has ended the builder, the next one makes the environment.
+%% The next builder makes the environment, whatever has ended the one before.
 is_mended(Config, Spec, Installer) ->
     Gone = filename:join("/proc", Installer),
     ok = py_test:wait_until(fun() -> not filelib:is_dir(Gone) orelse is_zombie(Gone) end),

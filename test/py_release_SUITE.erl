@@ -8,7 +8,7 @@ suite() ->
     [{timetrap, {minutes, 5}}].
 
 all() ->
-    [{group, rebar3}, {group, mix}].
+    [{group, rebar3}, {group, mix}, the_example_for_docker_runs].
 
 groups() ->
     Cases = [a_release_runs_with_a_python_of_any_minor, a_release_without_python_says_so],
@@ -47,13 +47,7 @@ init_per_group(Tool, Config) ->
     Project = filename:join(Dir, "project"),
     [ok = file:write_file(filename:join(Project, Name), Text)
      || {Name, Text} <- project(Tool, proplists:get_value(sources, Config))],
-    Env = [{"PATH", proplists:get_value(programs, Config) ++ "/tools:" ++ proplists:get_value(programs, Config)},
-           {"ERLANG_PYTHON_PREBUILT", archives()}, {"MIX_REBAR3", os:find_executable("rebar3")},
-           {"MIX_ENV", "prod"}, {"HEX_OFFLINE", "1"}, {"PYTHON", false}, {"PORTABLE", false}],
-    {Status, Said} = sh(Project, command(Tool), Env),
-    ct:log("~ts", [Said]),
-    0 = Status,
-    ok = py_test:contains(Said, "was taken from"),
+    ok = py_test:contains(built_by(Config, Project, command(Tool)), "was taken from"),
     Release = filename:join(Dir, "elsewhere"),
     ok = file:rename(filename:join(Project, built(Tool)), Release),
     ok = file:rename(Project, Project ++ ".away"),
@@ -61,6 +55,17 @@ init_per_group(Tool, Config) ->
 
 end_per_group(_Tool, _Config) ->
     ok.
+
+%% Returns what a command says that builds a release.
+built_by(Config, Project, Command) ->
+    Programs = proplists:get_value(programs, Config),
+    Env = [{"PATH", Programs ++ "/tools:" ++ Programs}, {"ERLANG_PYTHON_PREBUILT", archives()},
+           {"MIX_REBAR3", os:find_executable("rebar3")}, {"MIX_ENV", "prod"}, {"HEX_OFFLINE", "1"},
+           {"PYTHON", false}, {"PORTABLE", false}],
+    {Status, Said} = sh(Project, Command, Env),
+    ct:log("~ts", [Said]),
+    0 = Status,
+    Said.
 
 digest(Dir) ->
     py_peer:command(os:find_executable("escript"), ["scripts/build_native", "--digest"], Dir, []).
@@ -163,3 +168,18 @@ a_release_without_python_says_so(Config) ->
     {Status, Said} = run(Config, [{"PATH", proplists:get_value(programs, Config)}]),
     true = Status =/= 0,
     ok = py_test:contains(Said, "no Python found: there is no python3 on PATH. Install Python 3.11").
+
+%% The venv of the tests, which has numpy, stands for the one that the Dockerfile makes.
+the_example_for_docker_runs(Config) ->
+    Dir = filename:join(proplists:get_value(priv_dir, Config), "docker"),
+    ok = filelib:ensure_dir(filename:join(Dir, "_checkouts/any")),
+    {0, _} = sh(filename:join(py_peer:root(), "examples/docker"), ["cp -r rebar.config src config '", Dir, "'"], []),
+    ok = file:make_symlink(proplists:get_value(sources, Config), filename:join(Dir, "_checkouts/erlang_python")),
+    ok = filelib:ensure_dir(filename:join(Dir, "priv/any")),
+    ok = file:make_symlink(os:getenv("PY_TEST_VENV"), filename:join(Dir, "priv/venv")),
+    _ = built_by(Config, Dir, "rebar3 release"),
+    Release = filename:join(Dir, "_build/default/rel/docker_example"),
+    {0, Said} = sh(Dir, ["exec env -i PATH='", proplists:get_value(programs, Config), "' LANG=C.UTF-8 '", Release,
+                         "/bin/docker_example' foreground 2>&1"], []),
+    ct:log("~ts", [Said]),
+    {match, _} = re:run(Said, "Python 3[.][0-9.]+, numpy [0-9.]+: 6\n").
