@@ -222,7 +222,7 @@ is_zombie(Process) ->
 
 a_timeout_ends_the_installer(Config) ->
     Spec = hanging(Config),
-    ok = failed(Spec#{timeout => 5000}, ["no end within 5000 ms", "hangs"]),
+    ok = failed(Spec#{timeout => 10000}, ["no end within 10000 ms", "hangs"]),
     is_mended(Config, Spec, hung(Config)).
 
 the_death_of_the_caller_ends_the_installer(Config) ->
