@@ -40,7 +40,7 @@ end_per_testcase(_Case, _Config) ->
 
 a_stuck_context_is_given_up(_Config) ->
     {ok, Ctx} = py:bind(new),
-    {error, timeout} = py:ctx_exec(Ctx, ?STUCK("2"), #{}, 200),
+    {error, timeout} = py:ctx_exec(Ctx, ?STUCK("4"), #{}, 200),
     ok = py_test:wait_for_abandoned(1),
     {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(Ctx, <<"1">>) end),
     ok = py_test:wait_available(4),
@@ -52,7 +52,7 @@ a_stuck_context_is_given_up(_Config) ->
     ok = py_test:wait_for_abandoned(0).
 
 a_stuck_unbound_call_is_given_up(_Config) ->
-    [{error, timeout} = py:exec(?STUCK("2"), #{}, 200) || _ <- lists:seq(1, 4)],
+    [{error, timeout} = py:exec(?STUCK("6"), #{}, 200) || _ <- lists:seq(1, 4)],
     ok = py_test:wait_for_abandoned(4),
     #{num_workers := 4} = py_pool:get_stats(),
     {ok, 1} = py:eval(<<"1">>),
@@ -60,7 +60,7 @@ a_stuck_unbound_call_is_given_up(_Config) ->
 
 a_stuck_binding_is_given_up(_Config) ->
     ok = py:bind(),
-    {error, timeout} = py:exec(?STUCK("2"), #{}, 200),
+    {error, timeout} = py:exec(?STUCK("4"), #{}, 200),
     true = py:is_bound(),
     ok = py_test:wait_for_abandoned(1),
     ok = py_test:wait_until(fun() -> not py:is_bound() end),
@@ -82,7 +82,7 @@ an_interrupted_caller_is_told_in_time(_Config) ->
 
 callers_that_wait_behind_it_are_told(_Config) ->
     {ok, Ctx} = py:bind(new),
-    {error, timeout} = py:ctx_exec(Ctx, ?STUCK("2"), #{}, 200),
+    {error, timeout} = py:ctx_exec(Ctx, ?STUCK("4"), #{}, 200),
     Waiting = [py_test:start_call(fun() -> py_test:caught(fun() -> py:ctx_eval(Ctx, <<"1">>) end) end)
                || _ <- lists:seq(1, 5)],
     [{raised, context_not_bound} = py_test:result(Caller) || Caller <- Waiting],
@@ -182,11 +182,11 @@ async def fails():
 beyond_the_cap_the_pool_shrinks_and_recovers(_Config) ->
     Env = [{num_workers, 3}, {interrupt_grace, 100}, {max_abandoned, 1}],
     ok = py_test:start_with(Env),
-    {error, timeout} = py:exec(?STUCK("2"), #{}, 200),
+    {error, timeout} = py:exec(?STUCK("4"), #{}, 200),
     ok = py_test:wait_for_abandoned(1),
     #{num_workers := 3} = py_pool:get_stats(),
     {ok, Ctx} = py:bind(new),
-    {error, timeout} = py:ctx_exec(Ctx, ?STUCK("3"), #{}, 200),
+    {error, timeout} = py:ctx_exec(Ctx, ?STUCK("6"), #{}, 200),
     ok = py_test:wait_for_abandoned(2),
     ok = py_test:wait_until(fun() ->
         #{num_workers := Workers, available_workers := Free} = py_pool:get_stats(),
@@ -203,7 +203,7 @@ beyond_the_cap_the_pool_shrinks_and_recovers(_Config) ->
 
 with_no_worker_left_calls_are_refused(_Config) ->
     ok = py_test:start_with([{num_workers, 1}, {interrupt_grace, 50}, {max_abandoned, 0}]),
-    {error, timeout} = py:exec(?STUCK("1"), #{}, 200),
+    {error, timeout} = py:exec(?STUCK("3"), #{}, 200),
     Queued = py_test:start_call(fun() -> py:eval(<<"1">>, #{}, infinity) end),
     {error, no_workers_available} = py_test:result(Queued),
     #{num_workers := 0, available_workers := 0} = py_pool:get_stats(),
