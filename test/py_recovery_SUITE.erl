@@ -186,18 +186,19 @@ a_crash_while_the_pool_closes_strands_no_caller(_Config) ->
     {error, {'ZeroDivisionError', _}} = py:eval(<<"1 / 0">>),
     Self = self(),
     Call = fun(Code) ->
-        spawn_link(fun() -> Self ! {self(), py:exec(Code, #{}, infinity)} end)
+        spawn_link(fun() -> Self ! {self(), py:exec(Code, #{test => Self}, infinity)} end)
     end,
     Crashing = Call(<<"
-import time
+import erlang, time
 panic = next(c for c in BaseException.__subclasses__() if c.__name__ == 'PanicException')
 try:
+    erlang.send(test, 'runs')
     while True:
         time.sleep(0.01)
 except BaseException:
     raise panic('on purpose')
 ">>),
-    ok = py_test:wait_pending(1),
+    receive <<"runs">> -> ok after 10000 -> error(does_not_run) end,
     Waiting = Call(<<"1">>),
     ok = py_test:wait_pending(2),
     ok = py_test:stop(),
