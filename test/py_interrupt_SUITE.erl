@@ -131,22 +131,30 @@ a_loop_that_waits_is_woken(_Config) ->
     Peer = py_peer:start(#{"ERLANG_PYTHON" => py_peer:interpreter()}),
     {ok, _} = py_peer:start_python(Peer, []),
     ok = py_peer:run(Peer, fun() ->
-        ok = py:bind(),
-        %% The very first loop is interrupted, too.
-        [begin
-             {error, timeout} = py:exec(<<"
+        Test = self(),
+        Caller = spawn_link(fun() ->
+            ok = py:bind(),
+            %% The very first loop is interrupted, too.
+            [Test ! {N, py:exec(<<"
 x = 1
-import asyncio
+import asyncio, erlang
 async def main():
+    asyncio.get_running_loop().call_later(0.1, erlang.send, test, 'waits')
     try:
         await asyncio.sleep(60)
     finally:
         global x
         x = 2
 asyncio.run(main())
-">>, #{}, 500),
-             {ok, 2} = py:eval(<<"x">>)
-         end || _ <- [1, 2]],
+">>, #{test => Test}, infinity), py:eval(<<"x">>)} || N <- [1, 2]]
+        end),
+        [begin
+             receive <<"waits">> -> ok after 30000 -> error(does_not_wait) end,
+             ok = py:interrupt(Caller),
+             receive {N, Result, X} -> {{error, interrupted}, {ok, 2}} = {Result, X}
+             after 30000 -> error(not_woken)
+             end
+         end || N <- [1, 2]],
         #{abandoned := 0} = py_pool:get_stats(),
         ok
     end),
