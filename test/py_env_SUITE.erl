@@ -255,7 +255,8 @@ what_a_killed_builder_leaves_is_removed(Config) ->
     receive {Caller, {error, Message}} -> ok = py_test:contains(Message, "cannot be made") end,
     [Half] = left(Config),
     {match, _} = re:run(Half, "[.]new-"),
-    {0, _} = py_peer:command("/bin/kill", ["-KILL", Installer], "/", []),
+    %% The installer may have ended: nothing reads what it prints.
+    {_, _} = py_peer:command("/bin/kill", ["-KILL", Installer], "/", []),
     is_mended(Config, Spec, Installer).
 
 %% Use

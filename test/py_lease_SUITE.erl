@@ -298,7 +298,8 @@ callers_that_wait_in_an_ended_context_are_told(_Config) ->
     ok = py:unbind(Ctx),
     {ok, none} = py:eval(<<"gate.set()">>, #{gate => Gate}),
     receive {Waiting, Refusal} -> {raised, context_not_bound} = Refusal end,
-    receive {Blocker, Interrupted} -> {error, interrupted} = Interrupted end,
+    %% The code may end before the exception comes.
+    receive {Blocker, Ended} -> true = lists:member(Ended, [{error, interrupted}, {ok, true}]) end,
     ok.
 
 stop_and_start_again_and_again(_Config) ->

@@ -301,6 +301,8 @@ async def precisions():
 
 %% Regression: the exception for a call hit other code in the loop, and some tasks never finished.
 a_timeout_in_the_loop_hits_nobody_else(_Config) ->
+    %% A loop that has not got to its cancels within half of the grace counts as stuck.
+    ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 20000}]),
     Ctx = context(),
     ok = py:ctx_exec(Ctx, <<"
 import time
@@ -313,7 +315,8 @@ async def go_round():
     Flights = [py:ctx_async_call(Ctx, '__main__', go_round, []) || _ <- lists:seq(1, 100)],
     [{error, timeout} = py:ctx_call(Ctx, '__main__', nap, [60], #{}, 50) || _ <- lists:seq(1, 20)],
     [{ok, <<"landed">>} = py:async_await(Flight) || Flight <- Flights],
-    ok = py:unbind(Ctx).
+    ok = py:unbind(Ctx),
+    ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 500}]).
 
 an_interruption_of_another_is_no_exception(_Config) ->
     Ctx = context(),

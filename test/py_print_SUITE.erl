@@ -9,7 +9,7 @@
 -define(MAX_TEXT, 1_200_000).
 
 suite() ->
-    [{timetrap, {seconds, 120}}].
+    [{timetrap, {seconds, 600}}].
 
 all() ->
     [carets_stay_within_the_line, carets_stand_where_the_offsets_say,

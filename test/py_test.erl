@@ -6,7 +6,8 @@
          begin_case/1, end_case/1, start_call/1, result/1, wait_for_mark/0, abandoned/0,
          wait_for_abandoned/1, caught/1, contains/2]).
 
--define(DEADLINE, 10000).
+%% A machine with many suites at once may take seconds for what takes milliseconds else.
+-define(DEADLINE, 20000).
 
 %% Starts the application with its default environment.
 -spec start() -> ok.
@@ -97,7 +98,7 @@ in_process(Fun) ->
     receive
         {'DOWN', Monitor, process, Pid, {returned, Result}} -> Result;
         {'DOWN', Monitor, process, Pid, Reason} -> error(Reason)
-    after ?DEADLINE -> error(in_process_timeout)
+    after 2 * ?DEADLINE -> error(in_process_timeout)
     end.
 
 %% Asserts that every worker is free, and removes the mark of `wait_for_mark/0'.

@@ -168,7 +168,8 @@ the_end_of_a_wait_does_not_walk_the_line(_Config) ->
         ok = wait_for_waiters(0, 2),
         Spent = reductions() - Before,
         ct:log("~b reductions a waiter", [Spent div (2 * ?MANY)]),
-        true = Spent < 2 * ?MANY * ?REDUCTIONS
+        %% Up to 3600 on a machine whose processors many share; a walk took 12,000.
+        true = Spent < 2 * ?MANY * 6000
     end) end).
 
 the_death_of_an_owner_does_not_walk_the_leases(_Config) ->
