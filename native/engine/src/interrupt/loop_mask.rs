@@ -1,8 +1,9 @@
-//! The mask of an event loop: interrupts hit the callbacks of the loop, and never the loop itself,
-//! which would lose a callback, or count as running for ever. Used by `event_loop.py` and by the worker
-//! on the thread of the loop, attached; blocks as long as the functions that it calls.
+//! The mask of an event loop: interrupts hit the callbacks of the loop, and never the loop itself. A
+//! loop that was hit could lose a callback, or count as running for ever. Used by `event_loop.py` and
+//! by the worker on the thread of the loop, attached; blocks as long as the functions that are called.
 //!
-//! An interrupt that comes between two callbacks wakes the loop, which takes the request and stops.
+//! An interrupt that comes between two callbacks wakes the loop, which takes the request and cancels
+//! what has to stop.
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -60,8 +61,8 @@ pub(crate) fn unmasked<'py>(
     result
 }
 
-/// Takes the interrupt that the mask of the loop puts off; `False` if there is none. The caller ends
-/// what the thread is in the middle of.
+/// Takes the interrupt that the mask of the loop puts off; `False` if there is none. Called by the loop
+/// when its waker has woken it; the watchdog asks again for what has not stopped.
 #[pyfunction]
 pub(crate) fn take_interrupt() -> bool {
     Thread::current().is_some_and(|thread| thread.take_request())
