@@ -4,6 +4,15 @@
 
 -define(WORKERS, 4).
 -define(MODULE_NAME, py_async_helpers).
+%% A coroutine that never comes back from its cancel.
+-define(STUBBORN, "
+import asyncio
+async def stubborn():
+    try:
+        await asyncio.sleep(30)
+    except asyncio.CancelledError:
+        while True: pass
+").
 
 suite() ->
     [{timetrap, {seconds, 60}}].
@@ -88,14 +97,7 @@ a_coroutine_that_swallows_its_cancel_harms_nobody(_Config) ->
 %% good.
 a_coroutine_that_never_comes_back_from_its_cancel_is_stopped(_Config) ->
     {ok, Ctx} = py:bind(new),
-    ok = py:ctx_exec(Ctx, <<"
-import asyncio
-async def stubborn():
-    try:
-        await asyncio.sleep(30)
-    except asyncio.CancelledError:
-        while True: pass
-">>),
+    ok = py:ctx_exec(Ctx, <<?STUBBORN>>),
     Stubborn = fun() ->
         {error, timeout} = py:async_await(py:ctx_async_call(Ctx, '__main__', stubborn, []), 50)
     end,
@@ -108,14 +110,7 @@ async def stubborn():
 %% Regression: the call that had run the loop meanwhile was held until its own timeout.
 a_coroutine_that_never_comes_back_does_not_hold_a_call(_Config) ->
     {ok, Ctx} = py:bind(new),
-    ok = py:ctx_exec(Ctx, <<"
-import asyncio
-async def stubborn():
-    try:
-        await asyncio.sleep(30)
-    except asyncio.CancelledError:
-        while True: pass
-async def outlasts():
+    ok = py:ctx_exec(Ctx, <<?STUBBORN "async def outlasts():
     await asyncio.sleep(0.5)
     return 1
 ">>),
