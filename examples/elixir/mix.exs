@@ -6,7 +6,7 @@ defmodule PyExample.MixProject do
       app: :py_example,
       version: "0.1.0",
       elixir: "~> 1.14",
-      deps: [{:erlang_python, path: "../..", manager: :rebar3}]
+      deps: [{:erlang_python, path: "../.."}]
     ]
   end
 

@@ -1,0 +1,1 @@
+[inputs: ["mix.exs", ".formatter.exs", "lib/**/*.ex", "test/elixir/**/*.exs"], line_length: 110]
