@@ -1,0 +1,38 @@
+defmodule Py.Options do
+  @moduledoc false
+  # Keyword options, checked, in the form that the Erlang modules take.
+
+  @doc "The options of a call, of which `others` are allowed beside `timeout` and `context`."
+  def call(options, others) do
+    options = Keyword.validate!(options, [:timeout, :context | others])
+    Map.new(options, fn {key, value} -> {key, option(key, value)} end)
+  end
+
+  defp option(:context, %Py.Context{ref: ref}), do: ref
+  defp option(:context, other), do: wrong("context: a Py.Context", other)
+  defp option(:batch, count) when is_integer(count) and count > 0, do: count
+  defp option(:batch, other), do: wrong("batch: a positive integer", other)
+  defp option(:timeout, :infinity), do: :infinity
+  defp option(:timeout, time) when is_integer(time) and time in 0..0xFFFFFFFF, do: time
+  defp option(:timeout, other), do: wrong("timeout: milliseconds or :infinity", other)
+  defp option(key, value) when key in [:locals, :kwargs], do: variables(key, value)
+  defp option(_key, value), do: value
+
+  # Names as text: `true` and `nil` are names here.
+  defp variables(_key, %_struct{} = other), do: wrong("variables: a keyword list or a map", other)
+
+  defp variables(key, variables) when is_list(variables) or is_map(variables) do
+    Map.new(variables, fn
+      {name, value} when is_atom(name) -> {Atom.to_string(name), Py.Value.encode(value)}
+      {name, value} when is_binary(name) -> {name, Py.Value.encode(value)}
+      other -> wrong("#{key}: pairs of a name and a value", other)
+    end)
+  end
+
+  defp variables(key, other), do: wrong("#{key}: a keyword list or a map", other)
+
+  @spec wrong(String.t(), term()) :: no_return()
+  defp wrong(expected, value) do
+    raise ArgumentError, "expected #{expected}, got: #{inspect(value)}"
+  end
+end
