@@ -6,26 +6,40 @@ defmodule Mix.Tasks.Compile.ErlangPythonNative do
   use Mix.Task.Compiler
 
   @root __DIR__
+  # Mix writes this file into a dependency that it has fetched, and compiles one whose build is older.
+  @fetched Path.join(@root, ".fetch")
 
   @impl true
   def run(_args) do
     case native([], into: IO.stream(:stdio, :line), stderr_to_stdout: true, env: variables()) do
-      {_, 0} -> {:ok, []}
-      {_, _} -> Mix.raise("erlang_python has no native library; the reason is above")
+      {_, 0} ->
+        unmark()
+        {:ok, []}
+
+      {_, _} ->
+        Mix.raise("erlang_python has no native library; the reason is above")
     end
   end
 
   @doc "Marks a fetched dependency for compilation if a library that the environment names is missing."
   def mark do
-    fetched = Path.join(@root, ".fetch")
-
-    if File.exists?(fetched) and Enum.any?(~w(PYTHON PORTABLE), &(System.get_env(&1, "") != "")) do
+    if File.exists?(@fetched) and Enum.any?(~w(PYTHON PORTABLE), &(System.get_env(&1, "") != "")) do
       {names, 0} = native(["--wanted"], [])
       missing = for name <- String.split(names), not File.exists?(Path.join(@root, name)), do: name
-      if missing != [], do: File.touch!(fetched)
+      # Mix compares full seconds, and the last compilation may have been in this one.
+      if missing != [], do: File.touch!(@fetched, System.os_time(:second) + 1)
     end
 
     :ok
+  end
+
+  defp unmark do
+    now = System.os_time(:second)
+
+    case File.stat(@fetched, time: :posix) do
+      {:ok, %{mtime: mtime}} when mtime > now -> File.touch!(@fetched, now)
+      _ -> :ok
+    end
   end
 
   # As rebar3 does, says whether the project itself is compiled: one library is enough then.

@@ -14,7 +14,7 @@ groups() ->
       [cargo_builds_both_libraries, portable_alone_is_built_on_request, without_a_python_the_portable_one_is_built,
        a_python_that_does_not_run_stops, a_build_that_is_asked_for_says_what_it_lacks,
        a_build_that_fails_stops, an_unknown_choice_stops, the_project_itself_has_one_library,
-       a_built_dependency_is_built_for_another_python]},
+       rebar3_builds_a_built_dependency_for_another_python, mix_builds_a_built_dependency_for_another_python]},
      {archive, [parallel],
       [an_old_cargo_takes_an_archive, a_build_that_is_refused_takes_an_archive,
        an_archive_comes_from_a_directory, an_archive_comes_from_a_file_url,
@@ -37,7 +37,8 @@ end_per_suite(_Config) ->
 init_per_testcase(Case, Config) ->
     Dir = filename:join(proplists:get_value(priv_dir, Config), Case),
     Files = ["scripts/build_native", "scripts/install", "src/erlang_python.app.src", "native/Cargo.toml",
-             "native/nif/build.rs", "c_src/py_loader.c", "Makefile", "rebar.config", "rebar.config.script"],
+             "native/nif/build.rs", "c_src/py_loader.c", "Makefile", "rebar.config", "rebar.config.script",
+             "mix.exs"],
     Tree = filename:join(Dir, "erlang_python"),
     [begin
          ok = filelib:ensure_dir(filename:join(Tree, File)),
@@ -195,30 +196,54 @@ the_project_itself_has_one_library(Config) ->
     [["native"]] = asked(Config).
 
 %% rebar3 does not compile a dependency again that has all its artifacts.
-a_built_dependency_is_built_for_another_python(Config) ->
+rebar3_builds_a_built_dependency_for_another_python(Config) ->
+    Project = project(Config, [
+        {"src/project.app.src",
+         "{application, project, [{vsn, \"1\"}, {description, \"\"}, {applications, [kernel]}]}."},
+        {"rebar.config",
+         ["{deps, [{erlang_python, {git, \"file://", get(tree, Config), "\", {branch, \"main\"}}}]}."]}]),
+    built_for_another_python(Config, Project, "_build/default/lib/erlang_python", ["rebar3 compile"]).
+
+%% Mix does not compile a dependency again that was not fetched again.
+mix_builds_a_built_dependency_for_another_python(Config) ->
+    Project = project(Config, [
+        {"mix.exs",
+         ["defmodule Project.MixProject do\n"
+          "  use Mix.Project\n"
+          "  def project, do: [app: :project, version: \"1.0.0\", deps: [\n"
+          "    {:erlang_python, git: \"file://", get(tree, Config), "\", branch: \"main\"}]]\n"
+          "end\n"]}]),
+    built_for_another_python(Config, Project, "deps/erlang_python", ["mix deps.get && mix compile"]).
+
+%% Returns a project that depends on the tree, which becomes a repository.
+project(Config, Files) ->
     ok = toolchain(Config, "1.91.0"),
     [ok = file:make_symlink(os:find_executable(Name), filename:join(get(bin, Config), Name))
-     || Name <- ["rebar3", "git", "ls", "readlink", "uname", "rm", "cp", "mv"]],
+     || Name <- ["rebar3", "mix", "elixir", "git", "ls", "readlink", "uname", "rm", "cp", "mv", "expr"]],
     Project = filename:join(filename:dirname(get(tree, Config)), "project"),
-    Dependency = filename:join(Project, "_build/default/lib/erlang_python"),
-    ok = filelib:ensure_dir(filename:join(Project, "src/any")),
-    ok = file:write_file(filename:join(Project, "src/project.app.src"),
-                         "{application, project, [{vsn, \"1\"}, {description, \"\"}, {applications, [kernel]}]}."),
-    ok = file:write_file(filename:join(Project, "rebar.config"),
-                         ["{deps, [{erlang_python, {git, \"file://", get(tree, Config), "\", {branch, \"main\"}}}]}."]),
+    [begin
+         File = filename:join(Project, Name),
+         ok = filelib:ensure_dir(File),
+         ok = file:write_file(File, Text)
+     end || {Name, Text} <- Files],
     Git = fun(Arguments) ->
         {0, _} = py_peer:command(os:find_executable("git"), ["-c", "user.name=x", "-c", "user.email=x" | Arguments],
                                  get(tree, Config), [])
     end,
     lists:foreach(Git, [["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "All"]]),
+    Project.
+
+built_for_another_python(Config, Project, Place, Command) ->
+    Dependency = filename:join(Project, Place),
     %% The dependency is compiled in the project, so `make' works there.
     Make = filename:join(get(bin, Config), "make"),
     {ok, Script} = file:read_file(Make),
     ok = file:write_file(Make, string:replace(Script, get(tree, Config), Dependency)),
     In = [{tree, Dependency} | Config],
     Compile = fun(Env) ->
-        {Status, Said} = py_peer:command(filename:join(get(bin, Config), "rebar3"), ["compile"], Project,
-                                         [{"ERLANG_PYTHON_TARGET", host()} | environment(Config, Env)]),
+        {Status, Said} = py_peer:command(filename:join(get(bin, Config), "sh"), ["-c" | Command], Project,
+                                         [{"ERLANG_PYTHON_TARGET", host()}, {"HEX_OFFLINE", "1"}, {"MIX_ENV", "prod"}
+                                          | environment(Config, Env)]),
         Status =:= 0 orelse ct:fail("~ts", [Said])
     end,
     Compile([]),
@@ -231,7 +256,9 @@ a_built_dependency_is_built_for_another_python(Config) ->
     ok = file:delete(filename:join(Dependency, "priv/py_nif.abi3.so")),
     Compile([]),
     Compile([{"PORTABLE", "1"}]),
-    [_, _, ["portable"]] = asked(In).
+    [_, _, ["portable"]] = asked(In),
+    Compile([]),
+    3 = length(asked(In)).
 
 %% Archives
 
