@@ -10,7 +10,8 @@ defmodule PyExample.MixProject do
     ]
   end
 
+  # The dependency is started before this application, as Mix does for every one.
   def application do
-    [extra_applications: [:logger]]
+    [mod: {PyExample.Application, []}, extra_applications: [:logger]]
   end
 end

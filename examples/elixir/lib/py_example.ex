@@ -1,10 +1,12 @@
 defmodule PyExample do
   @moduledoc """
-  Python's `statistics` module, used from Elixir.
+  Some uses of Python from Elixir: a binding, a sigil, a context, a stream, coroutines.
   """
 
+  import Py, only: :sigils
+
   @doc """
-  Mean and median of some numbers, computed in one context.
+  Mean and median of some numbers, with Python's `statistics`.
 
       iex> PyExample.summary([1, 2, 3, 10])
       {:ok, %{mean: 4, median: 2.5}}
@@ -14,11 +16,11 @@ defmodule PyExample do
   """
   @spec summary([number()]) :: {:ok, %{mean: number(), median: number()}} | {:error, String.t()}
   def summary(numbers) do
-    :py.with_context(fn ->
-      :ok = :py.exec("import statistics")
+    Py.with_context(fn ->
+      Py.exec!("import statistics")
 
-      with {:ok, mean} <- :py.eval("statistics.mean(xs)", %{xs: numbers}),
-           {:ok, median} <- :py.eval("statistics.median(xs)", %{xs: numbers}) do
+      with {:ok, mean} <- Py.eval("statistics.mean(xs)", locals: [xs: numbers]),
+           {:ok, median} <- Py.eval("statistics.median(xs)", locals: [xs: numbers]) do
         {:ok, %{mean: mean, median: median}}
       else
         {:error, {:ValueError, %{message: message}}} -> {:error, message}
@@ -27,59 +29,53 @@ defmodule PyExample do
   end
 
   @doc """
-  The running totals of a list, kept by an explicit context from one call to the next.
+  The words of a text that stand in it most often, computed by a piece of Python.
+
+      iex> PyExample.most_common("to be or not to be", 2)
+      [{"to", 2}, {"be", 2}]
+  """
+  @spec most_common(String.t(), pos_integer()) :: [{String.t(), pos_integer()}]
+  def most_common(text, count) do
+    ~P"""
+    from collections import Counter
+
+    Counter(text.split()).most_common(count)
+    """
+  end
+
+  @doc """
+  The running totals of a list, kept by a context from one call to the next.
 
       iex> PyExample.running_totals([1, 2, 3])
       [1, 3, 6]
   """
   @spec running_totals([number()]) :: [number()]
   def running_totals(numbers) do
-    :py.with_context(fn ctx ->
-      :ok = :py.ctx_exec(ctx, "total = 0")
+    Py.with_context(fn context ->
+      Py.exec!("total = 0", context: context)
 
       for number <- numbers do
-        :ok = :py.ctx_exec(ctx, "total += n", %{n: number})
-        {:ok, total} = :py.ctx_eval(ctx, "total")
-        total
+        Py.run!("total += n\ntotal", context: context, locals: [n: number])
       end
     end)
   end
 
   @doc """
-  The items of what a Python function returns, as a lazy `Stream`: `count` are asked for at a time,
-  and the Python iterator is closed when the stream is.
+  The first prime numbers, from a Python generator that would go on for ever.
 
-      iex> PyExample.stream(:itertools, :count, [1]) |> Stream.map(&(&1 * 2)) |> Enum.take(3)
-      [2, 4, 6]
-
-      iex> PyExample.stream(:builtins, :range, [25]) |> Enum.sum()
-      300
+      iex> PyExample.primes() |> Stream.map(&(&1 * 10)) |> Enum.take(4)
+      [20, 30, 50, 70]
   """
-  @spec stream(:py.name(), :py.name(), [term()], pos_integer()) :: Enumerable.t()
-  def stream(module, function, args, count \\ 10) do
-    start = fn ->
-      case :py.stream_start(module, function, args) do
-        {:ok, stream} -> stream
-        {:error, reason} -> raise :py.format_error(reason)
-      end
-    end
-
-    next = fn stream ->
-      :ok = :py.stream_next(stream, count)
-
-      # Each demand leads to a message, unless the code runs for ever: as in any Enum function.
-      receive do
-        {:py_stream, ^stream, {:items, items}} -> {items, stream}
-        {:py_stream, ^stream, :done} -> {:halt, stream}
-        {:py_stream, ^stream, {:error, reason}} -> raise :py.format_error(reason)
-      end
-    end
-
-    Stream.resource(start, next, &:py.stream_close/1)
+  @spec primes() :: Enumerable.t()
+  def primes do
+    Py.Stream.eval(
+      "(n for n in __import__('itertools').count(2) if all(n % d for d in range(2, n)))",
+      batch: 10
+    )
   end
 
   @doc """
-  What each of some coroutines returns, all of them in flight at once.
+  The result of each of some coroutines, all of them under way at once.
 
       iex> PyExample.gather(for n <- [3, 1, 2], do: {:asyncio, :sleep, [n / 100, n]})
       {:ok, [3, 1, 2]}

@@ -2,73 +2,30 @@ defmodule PyExampleTest do
   use ExUnit.Case, async: false
   doctest PyExample
 
-  test "a bound process keeps its state" do
-    assert :ok = :py.bind()
-    assert :py.is_bound()
-    assert :ok = :py.exec("counter = 0")
-    assert :ok = :py.exec("counter += 1")
-    assert {:ok, 1} = :py.eval("counter")
-    assert :ok = :py.unbind()
-    refute :py.is_bound()
+  alias PyExample.WordCount
+
+  test "the server counts words, and a new one has none" do
+    assert WordCount.add(WordCount, "to be or not to be") == :ok
+    assert WordCount.count(WordCount, "be") == {:ok, 2}
+    {:ok, other} = WordCount.start_link([])
+    assert WordCount.count(other, "be") == {:ok, 0}
+    assert GenServer.stop(other) == :ok
   end
 
-  test "with_context/1 unbinds after an exception" do
-    assert_raise RuntimeError, "on purpose", fn ->
-      :py.with_context(fn -> raise "on purpose" end)
-    end
-
-    refute :py.is_bound()
+  test "the supervisor starts the server again" do
+    before = Process.whereis(WordCount)
+    monitor = Process.monitor(before)
+    Process.exit(before, :kill)
+    assert_receive {:DOWN, ^monitor, :process, ^before, :killed}, 5000
+    assert restarted(before) != before
+    assert WordCount.count(WordCount, "be") == {:ok, 0}
   end
 
-  test "a context is a handle that other processes can use" do
-    :py.with_context(fn ctx ->
-      :ok = :py.ctx_exec(ctx, "x = 1")
-      assert :ok = Task.await(Task.async(fn -> :py.ctx_exec(ctx, "x += 1") end))
-      assert {:ok, 2} = :py.ctx_eval(ctx, "x")
-    end)
-  end
-
-  test "Python's exceptions are matched by their built-in class" do
-    assert {:error, {:ValueError, error}} = :py.call(:json, :loads, ["{"])
-    assert %{class: "json.decoder.JSONDecodeError", message: message} = error
-    assert message =~ "Expecting property name"
-    assert :py.format_error({:error, {:ValueError, error}}) =~ "JSONDecodeError: Expecting"
-  end
-
-  test "nil, maps, atoms and strings cross as Elixir people expect" do
-    assert {:ok, true} = :py.eval("x is None", %{x: nil})
-
-    assert {:ok, %{"a" => [1, 2.5, "é"], "b" => :none}} =
-             :py.eval("x", %{x: %{a: [1, 2.5, "é"], b: nil}})
-
-    assert {:ok, {"ok", true}} = :py.eval("x", %{x: {:ok, true}})
-  end
-
-  test "a stream closes its generator when it is left half-way" do
-    :ok = :py.bind()
-
-    :ok =
-      :py.exec("""
-      closed = False
-      def numbers():
-          global closed
-          try:
-              n = 0
-              while True:
-                  yield n
-                  n += 1
-          finally:
-              closed = True
-      """)
-
-    assert [0, 1, 2] = PyExample.stream(:__main__, :numbers, [], 2) |> Enum.take(3)
-    assert {:ok, true} = :py.eval("closed")
-    assert :ok = :py.unbind()
-  end
-
-  test "a stream raises what its generator raises" do
-    assert_raise RuntimeError, ~r/StopAsyncIteration|ValueError|TypeError/, fn ->
-      PyExample.stream(:builtins, :map, [1, 2]) |> Enum.to_list()
+  # Asks the supervisor until it has restarted the server.
+  defp restarted(before) do
+    case Supervisor.which_children(PyExample.Supervisor) do
+      [{WordCount, pid, :worker, _}] when is_pid(pid) and pid != before -> pid
+      _ -> restarted(before)
     end
   end
 
@@ -78,14 +35,7 @@ defmodule PyExampleTest do
         "Hello, #{name}: #{inspect(hd(Process.get(:"$callers")))}"
       end)
 
-    greeting = "Hello, Joe: #{inspect(self())}"
-    assert {:ok, ^greeting} = :py.eval("__import__('erlang').greet('Joe')")
+    assert Py.eval!("__import__('erlang').greet('Joe')") == "Hello, Joe: #{inspect(self())}"
     :ok = :py.unregister_function("greet")
-  end
-
-  test "a context that has ended raises" do
-    {:ok, ctx} = :py.bind(:new)
-    :ok = :py.unbind(ctx)
-    assert_raise ErlangError, ~r/context_not_bound/, fn -> :py.ctx_eval(ctx, "1") end
   end
 end
