@@ -112,7 +112,7 @@ frames(Frames, Source, File, Line) ->
 with_source(#{file := ?FILE_NAME, line := Number} = Frame, Source, Line) when Number >= Line ->
     Lines = binary:split(Source, [<<"\r\n">>, <<"\r">>, <<"\n">>], [global]),
     case Number - Line < length(Lines) andalso py_source:trimmed(lists:nth(Number - Line + 1, Lines)) of
-        Text when is_binary(Text) -> Frame#{source => Text};
+        Text when is_binary(Text) -> Frame#{source => lists:nth(Number - Line + 1, Lines)};
         _ -> Frame
     end;
 with_source(Frame, _Source, _Line) ->

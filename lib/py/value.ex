@@ -4,6 +4,9 @@ defmodule Py.Value do
   # native code, so other terms pass as they are.
 
   @doc "Returns the term to send: handles without their structs, structs as what they stand for."
+  def encode(plain) when is_number(plain) or is_binary(plain) or is_atom(plain), do: plain
+  # A list that is improper is refused by the native code, with the reason.
+  def encode([head | tail]), do: [encode(head) | encode(tail)]
   def encode(%Py.Object{ref: ref}), do: ref
   def encode(%Py.Context{ref: ref}), do: ref
 
@@ -12,8 +15,6 @@ defmodule Py.Value do
 
   def encode(%module{} = items) when module in [MapSet, Range], do: encode(Enum.to_list(items))
   def encode(%_struct{} = other), do: other |> Map.from_struct() |> encode()
-  # A list that is improper is refused by the native code, with the reason.
-  def encode([head | tail]), do: [encode(head) | encode(tail)]
   def encode(tuple) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> encode() |> List.to_tuple()
 
   def encode(map) when is_map(map) do
@@ -28,9 +29,10 @@ defmodule Py.Value do
   end
 
   @doc "Returns a result as Elixir has it: nil for None, objects behind `Py.Object`."
+  def decode(plain) when is_number(plain) or is_binary(plain), do: plain
+  def decode([head | tail]), do: [decode(head) | decode(tail)]
   def decode(:none), do: nil
   def decode(ref) when is_reference(ref), do: %Py.Object{ref: ref}
-  def decode(list) when is_list(list), do: :lists.map(&decode/1, list)
   def decode(tuple) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> decode() |> List.to_tuple()
 
   def decode(map) when is_map(map),

@@ -72,7 +72,7 @@ defmodule PyTest do
       loop = "while True: pass"
       assert Py.exec(loop, timeout: 50) == {:error, :timeout}
       assert Py.run(loop, timeout: 50) == {:error, :timeout}
-      assert Py.call(:builtins, :exec, [loop], timeout: 50) == {:error, :timeout}
+      assert Py.call(:builtins, :exec, [loop, %{}], timeout: 50) == {:error, :timeout}
     end
 
     test "names may be those of Elixir's special atoms" do
