@@ -6,14 +6,13 @@ defmodule Mix.Tasks.Compile.ErlangPythonNative do
   use Mix.Task.Compiler
 
   @root __DIR__
-  # Mix writes this file into a dependency that it has fetched, and compiles one whose build is older.
-  @fetched Path.join(@root, ".fetch")
+  # The first file is for Elixir up to 1.18, the second one for 1.20.
+  @compiled "lib/erlang_python/.mix/compile.{fetch,elixir_scm}"
 
   @impl true
   def run(_args) do
     case native([], into: IO.stream(:stdio, :line), stderr_to_stdout: true, env: variables()) do
       {_, 0} ->
-        unmark()
         {:ok, []}
 
       {_, _} ->
@@ -21,25 +20,29 @@ defmodule Mix.Tasks.Compile.ErlangPythonNative do
     end
   end
 
-  @doc "Marks a fetched dependency for compilation if a library that the environment names is missing."
-  def mark do
-    if File.exists?(@fetched) and Enum.any?(~w(PYTHON PORTABLE), &(System.get_env(&1, "") != "")) do
+  @doc """
+  Has Mix compile a fetched dependency again if a library that the environment names is missing.
+
+  Called while Mix loads this file for the project that depends on it. Without the files that are removed, Mix takes the
+  dependency for one that is fetched and not compiled.
+  """
+  def recompile_if_missing do
+    compiled = Enum.flat_map(build_paths(), &Path.wildcard(Path.join(&1, @compiled), match_dot: true))
+
+    if compiled != [] and Enum.any?(~w(PYTHON PORTABLE), &(System.get_env(&1, "") != "")) do
       {names, 0} = native(["--wanted"], [])
       missing = for name <- String.split(names), not File.exists?(Path.join(@root, name)), do: name
-      # Mix compares full seconds, and the last compilation may have been in this one.
-      if missing != [], do: File.touch!(@fetched, System.os_time(:second) + 1)
+      if missing != [], do: Enum.each(compiled, &File.rm!/1)
     end
 
     :ok
   end
 
-  defp unmark do
-    now = System.os_time(:second)
-
-    case File.stat(@fetched, time: :posix) do
-      {:ok, %{mtime: mtime}} when mtime > now -> File.touch!(@fetched, now)
-      _ -> :ok
-    end
+  # The build directories of the project that has fetched this dependency, which Mix does not tell here: beside
+  # deps/, or where the variables of Mix say.
+  defp build_paths do
+    roots = [Path.expand("../../_build", @root) | List.wrap(System.get_env("MIX_BUILD_ROOT"))]
+    Enum.map(roots, &Path.join(&1, "*")) ++ List.wrap(System.get_env("MIX_BUILD_PATH"))
   end
 
   # As rebar3 does, says whether the project itself is compiled: one library is enough then.
@@ -62,7 +65,7 @@ defmodule ErlangPython.MixProject do
   @keys keys
 
   def project do
-    :ok = Mix.Tasks.Compile.ErlangPythonNative.mark()
+    :ok = Mix.Tasks.Compile.ErlangPythonNative.recompile_if_missing()
 
     [
       app: :erlang_python,
