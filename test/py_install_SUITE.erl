@@ -195,9 +195,9 @@ the_project_itself_has_one_library(Config) ->
     {0, _} = hook(Config, [{"REBAR_ROOT_DIR", get(tree, Config) ++ "/."}]),
     [["native"]] = asked(Config).
 
-%% rebar3 does not compile a dependency again that has all its artifacts.
+%% rebar3 does not compile a dependency again that has all its artifacts. Elixir is not on its PATH.
 rebar3_builds_a_built_dependency_for_another_python(Config) ->
-    Project = project(Config, [
+    Project = project(Config, ["rebar3"], [
         {"src/project.app.src",
          "{application, project, [{vsn, \"1\"}, {description, \"\"}, {applications, [kernel]}]}."},
         {"rebar.config",
@@ -206,7 +206,7 @@ rebar3_builds_a_built_dependency_for_another_python(Config) ->
 
 %% Mix does not compile a dependency again that was not fetched again.
 mix_builds_a_built_dependency_for_another_python(Config) ->
-    Project = project(Config, [
+    Project = project(Config, ["mix", "elixir"], [
         {"mix.exs",
          ["defmodule Project.MixProject do\n"
           "  use Mix.Project\n"
@@ -216,10 +216,10 @@ mix_builds_a_built_dependency_for_another_python(Config) ->
     built_for_another_python(Config, Project, "deps/erlang_python", ["mix deps.get && mix compile"]).
 
 %% Returns a project that depends on the tree, which becomes a repository.
-project(Config, Files) ->
+project(Config, Programs, Files) ->
     ok = toolchain(Config, "1.91.0"),
     [ok = file:make_symlink(os:find_executable(Name), filename:join(get(bin, Config), Name))
-     || Name <- ["rebar3", "mix", "elixir", "git", "ls", "readlink", "uname", "rm", "cp", "mv", "expr"]],
+     || Name <- Programs ++ ["git", "ls", "readlink", "uname", "rm", "cp", "mv", "expr"]],
     Project = filename:join(filename:dirname(get(tree, Config)), "project"),
     [begin
          File = filename:join(Project, Name),
