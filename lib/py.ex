@@ -61,6 +61,9 @@ defmodule Py do
   @typedoc "The result of a call; the reasons are those of `:py`."
   @type result :: {:ok, term()} | {:error, :py.error_reason()}
 
+  # A name of several parts is looked up part by part, as that of a function of a module.
+  @attribute "__import__('operator').attrgetter(name)(object)"
+
   @doc """
   Returns the value of an expression.
 
@@ -123,7 +126,7 @@ defmodule Py do
   def exec!(code, options \\ []), do: code |> exec(options) |> Py.Error.value!()
 
   @doc """
-  Calls a function of a module, or a method of an object.
+  Calls a function of a module, or a method of an object, which may be one of its attributes: `"a.b"`.
 
   The module is imported if need be; `:__main__` is the namespace of the binding or the context.
 
@@ -141,8 +144,8 @@ defmodule Py do
     options = Py.Options.call(options, [:kwargs])
     method = attribute(method)
     kwargs = Map.get(options, :kwargs, %{})
-    locals = %{object: ref, method: method, args: Py.Value.encode(args), kwargs: kwargs}
-    "getattr(object, method)(*args, **kwargs)" |> evaluate(locals, options) |> Py.Value.decoded()
+    locals = %{object: ref, name: method, args: Py.Value.encode(args), kwargs: kwargs}
+    "#{@attribute}(*args, **kwargs)" |> evaluate(locals, options) |> Py.Value.decoded()
   end
 
   def call(module, function, args, options) when is_list(args) do
@@ -174,7 +177,7 @@ defmodule Py do
   end
 
   @doc """
-  Returns an attribute of an object.
+  Returns an attribute of an object, or an attribute of that: `"a.b"`.
 
       iex> third = Py.call!(:fractions, :Fraction, [1, 3])
       iex> Py.getattr(third, :denominator)
@@ -183,7 +186,7 @@ defmodule Py do
   @spec getattr(Py.Object.t(), name(), keyword()) :: result()
   def getattr(%Py.Object{ref: ref}, name, options \\ []) do
     locals = %{object: ref, name: attribute(name)}
-    "getattr(object, name)" |> evaluate(locals, Py.Options.call(options, [])) |> Py.Value.decoded()
+    @attribute |> evaluate(locals, Py.Options.call(options, [])) |> Py.Value.decoded()
   end
 
   @doc "Returns an attribute as `getattr/3` does, or raises `Py.Error`."

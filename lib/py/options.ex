@@ -19,7 +19,7 @@ defmodule Py.Options do
   defp option(_key, value), do: value
 
   # Names as text: `true` and `nil` are names here.
-  defp variables(_key, %_struct{} = other), do: wrong("variables: a keyword list or a map", other)
+  defp variables(key, %_struct{} = other), do: wrong_variables(key, other)
 
   defp variables(key, variables) when is_list(variables) or is_map(variables) do
     Map.new(variables, fn
@@ -29,7 +29,9 @@ defmodule Py.Options do
     end)
   end
 
-  defp variables(key, other), do: wrong("#{key}: a keyword list or a map", other)
+  defp variables(key, other), do: wrong_variables(key, other)
+
+  defp wrong_variables(key, other), do: wrong("#{key}: a keyword list or a map", other)
 
   @spec wrong(String.t(), term()) :: no_return()
   defp wrong(expected, value) do

@@ -99,6 +99,10 @@ defmodule PyTest do
         assert_raise ArgumentError, fn -> fun.("1", options) end
       end
 
+      assert_raise ArgumentError, "expected locals: a keyword list or a map, got: ~D[2026-11-28]", fn ->
+        Py.eval("1", locals: ~D[2026-11-28])
+      end
+
       assert_raise ArgumentError, fn -> Py.call(:math, :sqrt, [4], locals: []) end
       assert_raise ArgumentError, fn -> Py.run("1", line: 0) end
       assert_raise ArgumentError, fn -> Py.run("1", file: 1) end
@@ -229,7 +233,10 @@ defmodule PyTest do
       object = Py.call!(:fractions, :Fraction, [1, 3])
       assert Py.getattr!(object, "numerator") == 1
       assert Py.call!(object, :__add__, [1]) |> Py.getattr!(:numerator) == 4
+      assert Py.getattr!(object, "real.denominator") == 3
+      assert Py.call!(object, "real.limit_denominator", [2]) |> Py.getattr!(:numerator) == 1
       assert {:error, {:AttributeError, _}} = Py.getattr(object, :missing)
+      assert {:error, {:AttributeError, _}} = Py.getattr(object, "real.missing")
       assert_raise Py.Error, ~r/AttributeError/, fn -> Py.getattr!(object, :missing) end
       assert_raise Py.Error, ~r/AttributeError/, fn -> Py.call!(object, :missing) end
     end

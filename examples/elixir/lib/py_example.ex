@@ -75,6 +75,19 @@ defmodule PyExample do
   end
 
   @doc """
+  The items of what a Python function returns. With more of them asked for at a time, small ones come faster.
+
+      iex> PyExample.stream(:itertools, :count, [1]) |> Stream.map(&(&1 * 2)) |> Enum.take(3)
+      [2, 4, 6]
+
+      iex> PyExample.stream(:builtins, :range, [25]) |> Enum.sum()
+      300
+  """
+  @spec stream(Py.name(), Py.name(), [term()], pos_integer()) :: Enumerable.t()
+  def stream(module, function, args, count \\ 10),
+    do: Py.Stream.call(module, function, args, batch: count)
+
+  @doc """
   The result of each of some coroutines, all of them under way at once.
 
       iex> PyExample.gather(for n <- [3, 1, 2], do: {:asyncio, :sleep, [n / 100, n]})
