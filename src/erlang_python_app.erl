@@ -1,18 +1,23 @@
 %% @private
-%% The application: checks its environment, starts Python, and then the supervisor.
+%% The application: checks its environment, starts Python, prepares it, and then starts the supervisor.
 -module(erlang_python_app).
 -behaviour(application).
 
 -export([start/2, stop/1]).
 
-%% @doc Starts Python, if this VM has not started it yet, and then the supervisor.
+%% The keys that prepare Python for the code of a user.
+-define(PREPARE, [paths, env, preload, preload_timeout]).
+
+%% @doc Starts Python, if this VM has not started it yet, prepares it for the code of the user, and starts
+%% the supervisor.
 -spec start(application:start_type(), term()) ->
     {ok, pid()}
-    | {error, {python_unavailable, Message :: binary()} | {invalid_env, atom(), term()} | term()}.
+    | {error, {python_unavailable | python_not_prepared, Message :: binary()}
+              | {invalid_env, atom(), term()} | term()}.
 start(_Type, _Args) ->
-    case check_env([python, num_workers, default_timeout, max_pending, interrupt_grace,
-                    import_grace, max_abandoned]) of
-        ok -> start_python();
+    case check_env([python, num_workers, default_timeout, max_pending, interrupt_grace, import_grace,
+                    max_abandoned | ?PREPARE]) of
+        ok -> start_python(py_options:resolve(maps:from_list([{Key, env(Key)} || Key <- ?PREPARE])));
         {error, Reason} -> {error, Reason}
     end.
 
@@ -21,24 +26,32 @@ start(_Type, _Args) ->
 stop(_State) ->
     ok.
 
-start_python() ->
-    case py_runtime:start() of
-        ok -> erlang_python_sup:start_link();
+start_python({ok, #{env := Variables} = Options}) ->
+    case py_runtime:start(maps:to_list(Variables)) of
+        ok -> start_supervisor(py_prepare:run(Options));
         {error, Message} -> {error, {python_unavailable, Message}}
-    end.
+    end;
+start_python({error, Message}) ->
+    {error, {python_not_prepared, Message}}.
+
+start_supervisor(ok) -> erlang_python_sup:start_link();
+start_supervisor({error, Message}) -> {error, {python_not_prepared, Message}}.
 
 check_env([]) ->
     ok;
 check_env([Key | Keys]) ->
-    {ok, Value} = application:get_env(erlang_python, Key),
+    Value = env(Key),
     case is_valid(Key, Value) of
         true -> check_env(Keys);
         false -> {error, {invalid_env, Key, Value}}
     end.
 
-is_valid(python, undefined) -> true;
-is_valid(python, {env, Spec}) -> py_env:is_spec(Spec);
-is_valid(python, Value) -> py_discovery:is_path(Value);
+env(Key) ->
+    {ok, Value} = application:get_env(erlang_python, Key),
+    Value.
+
+is_valid(Key, Value) when Key =:= python; Key =:= paths; Key =:= env; Key =:= preload; Key =:= preload_timeout ->
+    py_options:is_valid(Key, Value);
 is_valid(num_workers, undefined) -> true;
 is_valid(default_timeout, infinity) -> true;
 is_valid(Key, Value) ->

@@ -3,7 +3,7 @@
 %% is. Called by `py_runtime', at the start of the application.
 -module(py_discovery).
 
--export([choose/0, choose_from_environment/0, executable/2, is_path/1, ask/1, message/2]).
+-export([choose/0, choose_from_environment/0, executable/2, is_path/1, ask/1, ask/2, message/2]).
 
 -export_type([answer/0, source/0, result/1]).
 
@@ -107,9 +107,17 @@ is_file(Path) ->
 
 %% @doc Returns the answers of the interpreter, which alone knows where its library is.
 -spec ask({file:filename_all(), source()}) -> result({answer(), source()}).
-ask({Executable, Source}) ->
+ask(Choice) ->
+    ask(Choice, []).
+
+%% @doc Returns the answers of the interpreter in an environment with these variables.
+-spec ask({file:filename_all(), source()}, [{Name :: binary(), Value :: binary()}]) ->
+    result({answer(), source()}).
+ask({Executable, Source}, Variables) ->
+    Env = [{unicode:characters_to_list(Name), unicode:characters_to_list(Value)}
+           || {Name, Value} <- Variables],
     Args = ["-c", question()],
-    Options = [{args, Args}, binary, exit_status, stderr_to_stdout, hide],
+    Options = [{args, Args}, {env, Env}, binary, exit_status, stderr_to_stdout, hide],
     try open_port({spawn_executable, Executable}, Options) of
         Port -> answer(Port, Executable, Source, <<>>, deadline())
     catch

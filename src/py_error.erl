@@ -28,7 +28,8 @@ format(worker_crashed) ->
     <<"the worker crashed under the call; its context has ended">>;
 format(context_not_bound) ->
     <<"the context has ended">>;
-format({python_unavailable, Message}) when is_binary(Message) ->
+format({Kind, Message}) when Kind =:= python_unavailable, is_binary(Message);
+                             Kind =:= python_not_prepared, is_binary(Message) ->
     Message;
 format(Other) ->
     py_traceback:written(Other).

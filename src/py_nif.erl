@@ -6,7 +6,7 @@
 -on_load(keep/0).
 
 -export([load/1]).
--export([start_python/1, open_pool/5, close_pool/1, is_closed/1, start_worker/2, pool_info/1,
+-export([start_python/2, open_pool/5, close_pool/1, is_closed/1, start_worker/2, pool_info/1,
          resources/0, lease/1, end_lease/1, lease_id/1, is_leased/1, is_idle/1, submitted/1,
          end_idle/2, context/1, submit/4, cancel/1, is_pending/1, take/1, interrupt/1,
          serve_callbacks/1, add_function/1, remove_function/1, answer/2, sent/1, stream/2,
@@ -50,8 +50,9 @@ keep() ->
         true -> {error, cannot_be_upgraded}
     end.
 
--spec start_python(Executable :: binary()) -> ok | {error, binary()}.
-start_python(_Executable) ->
+-spec start_python(Executable :: binary(), Variables :: [{binary(), binary()}]) ->
+    ok | {error, binary()}.
+start_python(_Executable, _Variables) ->
     erlang:nif_error(not_loaded).
 
 -spec open_pool(Size :: pos_integer(), MaxPending :: pos_integer(),

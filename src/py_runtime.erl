@@ -3,7 +3,7 @@
 %% starts it, once in the life of the VM. Called at the start of the application.
 -module(py_runtime).
 
--export([start/0, info/0, priv_dir/0]).
+-export([start/1, info/0, priv_dir/0]).
 
 -export_type([info/0]).
 
@@ -13,18 +13,20 @@
 
 -type info() :: #{version := binary(), executable := binary(), prefix := binary(),
                   libpython := binary(), abi := binary()}.
+-type variables() :: [{Name :: binary(), Value :: binary()}].
 -type answer() :: py_discovery:answer().
 -type result(T) :: py_discovery:result(T).
 
-%% @doc Starts Python. Returns `ok' for a second start in one VM if it is for the same Python.
--spec start() -> ok | {error, Message :: binary()}.
-start() ->
+%% @doc Starts Python with these variables of the environment. Returns `ok' for a second start in one
+%% VM if it is for the same Python, and sets no variables then.
+-spec start(variables()) -> ok | {error, Message :: binary()}.
+start(Variables) ->
     case choose() of
         {ok, {Path, _Source} = Choice} ->
             case persistent_term:get(?STARTED, none) of
                 %% The interpreter is asked once: a restart of the application takes no process.
-                Path -> maybe_chain([fun load_nif/1, fun start_loaded/1], info());
-                _ -> start_chosen(Choice)
+                Path -> maybe_chain([fun load_nif/1, start_loaded(Variables)], info());
+                _ -> start_chosen(Choice, Variables)
             end;
         {error, Message} ->
             {error, Message}
@@ -38,17 +40,25 @@ choose() ->
                 {ok, Dir} -> py_discovery:executable(Dir, "the environment of the key 'python'");
                 {error, Message} -> {error, Message}
             end;
+        {ok, {priv, _, _} = Path} ->
+            case py_options:path(Path) of
+                {ok, Resolved} -> py_discovery:executable(Resolved, "the application environment key 'python'");
+                {error, Message} -> {error, Message}
+            end;
         _ ->
             py_discovery:choose()
     end.
 
-start_chosen({Path, _Source} = Choice) ->
-    case maybe_chain([fun py_discovery:ask/1, fun check/1, fun load/1], Choice) of
+%% The interpreter is asked with the variables that Python starts with: some of them move its prefix.
+start_chosen({Path, _Source} = Choice, Variables) ->
+    Ask = fun(Chosen) -> py_discovery:ask(Chosen, Variables) end,
+    Load = fun(Checked) -> load(Checked, Variables) end,
+    case maybe_chain([Ask, fun check/1, Load], Choice) of
         ok -> persistent_term:put(?STARTED, Path);
         {error, Message} -> {error, Message}
     end.
 
-%% @doc Returns the facts that `start/0' has learned of the running Python.
+%% @doc Returns the facts that `start/1' has learned of the running Python.
 -spec info() -> info().
 info() ->
     persistent_term:get(?INFO).
@@ -91,10 +101,10 @@ check_build(#{<<"libpython">> := <<>>} = Answer, Source) ->
 check_build(Answer, Source) ->
     {ok, {Answer, Source}}.
 
--spec load({answer(), string()}) -> result(ok).
-load({Answer, Source}) ->
+-spec load({answer(), string()}, variables()) -> result(ok).
+load({Answer, Source}, Variables) ->
     Executable = field(<<"executable">>, Answer),
-    Steps = [fun load_nif/1, fun start_loaded/1],
+    Steps = [fun load_nif/1, start_loaded(Variables)],
     case persistent_term:get(?INFO, none) of
         none ->
             done(maybe_chain([fun library/1, fun open/1 | Steps], Answer));
@@ -133,12 +143,15 @@ load_nif(#{abi := Abi} = Info) ->
         {error, {_, Text}} -> message("~ts.so does not load: ~ts", [Path, Text])
     end.
 
-start_loaded(#{executable := Executable}) ->
-    %% The VM ignores SIGCHLD, and Python's `subprocess' then takes every child for a success.
-    ok = os:set_signal(sigchld, default),
-    case py_nif:start_python(Executable) of
-        ok -> {ok, ok};
-        {error, Text} -> message("~ts does not start: ~ts", [Executable, Text])
+%% Returns the step that starts Python with these variables.
+start_loaded(Variables) ->
+    fun(#{executable := Executable}) ->
+        %% The VM ignores SIGCHLD, and Python's `subprocess' then takes every child for a success.
+        ok = os:set_signal(sigchld, default),
+        case py_nif:start_python(Executable, Variables) of
+            ok -> {ok, ok};
+            {error, Text} -> message("~ts does not start: ~ts", [Executable, Text])
+        end
     end.
 
 %% Chooses the NIF that was built for this very version, else the portable one.

@@ -35,8 +35,8 @@ impl Encoder for Refusal {
 }
 
 #[rustler::nif(schedule = "DirtyIo")]
-fn start_python<'a>(env: Env<'a>, executable: &str) -> Term<'a> {
-    match start::start(executable) {
+fn start_python<'a>(env: Env<'a>, executable: &str, vars: Vec<(&str, &str)>) -> Term<'a> {
+    match start::start(executable, &vars) {
         Ok(()) => atoms::ok().encode(env),
         Err(text) => env.error_tuple(text),
     }
