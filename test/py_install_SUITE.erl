@@ -18,13 +18,16 @@ groups() ->
      {archive, [parallel],
       [an_old_cargo_takes_an_archive, a_build_that_is_refused_takes_an_archive,
        an_archive_comes_from_a_directory, an_archive_comes_from_a_file_url,
-       an_archive_comes_from_a_server_once, libraries_of_another_machine_are_kept]},
+       an_archive_comes_from_a_server_once, an_archive_comes_from_a_server_of_a_known_authority,
+       libraries_of_another_machine_are_kept]},
      {refusals, [parallel],
       [without_rust_or_archive_there_are_three_ways, another_archive_is_refused,
        a_truncated_archive_is_refused, a_directory_listing_is_refused,
        a_directory_in_place_of_the_archive_is_refused, a_missing_archive_is_named,
        a_missing_page_is_named, a_server_that_hangs_is_left, a_server_that_drips_is_left,
-       a_server_that_hangs_up_is_named, no_server_is_named, an_archive_of_other_sources_is_refused,
+       a_server_that_hangs_up_is_named, a_server_that_never_stops_is_left, an_error_page_that_never_ends_is_left,
+       no_server_is_named, a_url_without_a_host_is_named, a_server_of_an_unknown_authority_is_refused,
+       a_certificate_for_another_host_is_refused, a_file_without_certificates_is_named, an_archive_of_other_sources_is_refused,
        an_archive_with_other_files_is_refused, a_target_without_archive_is_named,
        musl_and_windows_are_refused, a_timeout_that_is_none_stops, a_full_disk_leaves_what_was_there]}].
 
@@ -36,7 +39,7 @@ end_per_suite(_Config) ->
 
 init_per_testcase(Case, Config) ->
     Dir = filename:join(proplists:get_value(priv_dir, Config), Case),
-    Files = ["scripts/build_native", "scripts/install", "src/erlang_python.app.src", "native/Cargo.toml",
+    Files = ["scripts/build_native", "scripts/native_archive.erl", "scripts/install", "src/erlang_python.app.src", "native/Cargo.toml",
              "native/nif/build.rs", "c_src/py_loader.c", "Makefile", "rebar.config", "rebar.config.script",
              "mix.exs"],
     Tree = filename:join(Dir, "erlang_python"),
@@ -91,7 +94,8 @@ hook(Config, Env, Arguments) ->
                     get(tree, Config), [{"ERLANG_PYTHON_TARGET", host()} | environment(Config, Env)]).
 
 environment(Config, Env) ->
-    Unset = ["PYTHON", "PORTABLE", "CARGO", "REBAR_ROOT_DIR", "ERLANG_PYTHON_BUILD", "ERLANG_PYTHON_PREBUILT"],
+    Unset = ["PYTHON", "PORTABLE", "CARGO", "REBAR_ROOT_DIR", "ERLANG_PYTHON_BUILD", "ERLANG_PYTHON_PREBUILT",
+             "SSL_CERT_FILE"],
     Clean = [{Name, false} || Name <- Unset, not lists:keymember(Name, 1, Env)],
     [{"PATH", get(bin, Config)} | Clean ++ Env].
 
@@ -286,13 +290,20 @@ an_archive_comes_from_a_file_url(Config) ->
 
 an_archive_comes_from_a_server_once(Config) ->
     {ok, Content} = file:read_file(get(archive, Config)),
-    {Prefix, Server} = serve(fun(Socket) -> answer(Socket, "200 OK", Content, byte_size(Content)) end),
+    {Prefix, Server} = py_server:start(fun(Socket) -> py_server:answer(Socket, "200 OK", Content, byte_size(Content)) end),
     Env = [{"ERLANG_PYTHON_PREBUILT", Prefix}],
     {0, _} = hook(Config, Env),
     ok = installed(Config),
-    ok = stop_server(Server),
+    ok = py_server:stop(Server),
     {0, <<>>} = hook(Config, Env),
     ok = installed(Config).
+
+an_archive_comes_from_a_server_of_a_known_authority(Config) ->
+    {ok, Content} = file:read_file(get(archive, Config)),
+    {Prefix, Authority, Server} = py_server:start_tls(get(tree, Config), "localhost", Content),
+    {0, _} = hook(Config, [{"ERLANG_PYTHON_PREBUILT", Prefix}, {"SSL_CERT_FILE", Authority}]),
+    ok = installed(Config),
+    py_server:stop(Server).
 
 libraries_of_another_machine_are_kept(Config) ->
     {0, _} = hook(Config, from_archives(Config)),
@@ -320,9 +331,9 @@ a_truncated_archive_is_refused(Config) ->
 
 a_directory_listing_is_refused(Config) ->
     Page = <<"<!DOCTYPE html><title>Index of /</title>">>,
-    {Prefix, Server} = serve(fun(Socket) -> answer(Socket, "200 OK", Page, byte_size(Page)) end),
+    {Prefix, Server} = py_server:start(fun(Socket) -> py_server:answer(Socket, "200 OK", Page, byte_size(Page)) end),
     ok = refused(Config, [{"ERLANG_PYTHON_PREBUILT", Prefix}], ["is refused", "no archive (40 bytes)"]),
-    stop_server(Server).
+    py_server:stop(Server).
 
 a_directory_in_place_of_the_archive_is_refused(Config) ->
     ok = file:delete(get(archive, Config)),
@@ -334,30 +345,66 @@ a_missing_archive_is_named(Config) ->
             ["/nonexistent/" ++ archive_name(), "no such file"]).
 
 a_missing_page_is_named(Config) ->
-    {Prefix, Server} = serve(fun(Socket) -> answer(Socket, "404 Not Found", <<"no">>, 2) end),
+    {Prefix, Server} = py_server:start(fun(Socket) -> py_server:answer(Socket, "404 Not Found", <<"no">>, 2) end),
     ok = refused(Config, [{"ERLANG_PYTHON_PREBUILT", Prefix ++ "/"}], [Prefix ++ "/" ++ archive_name(), "404"]),
-    stop_server(Server).
+    py_server:stop(Server).
 
 a_server_that_hangs_is_left(Config) ->
     left(Config, fun(_Socket) -> ok end).
 
 a_server_that_drips_is_left(Config) ->
-    left(Config, fun(Socket) -> answer(Socket, "200 OK", <<"a">>, 1000000) end).
+    left(Config, fun(Socket) -> py_server:answer(Socket, "200 OK", <<"a">>, 1000000) end).
 
 left(Config, Fun) ->
-    {Prefix, Server} = serve(fun(Socket) -> Fun(Socket), gen_tcp:recv(Socket, 0) end),
+    {Prefix, Server} = py_server:start(fun(Socket) -> Fun(Socket), gen_tcp:recv(Socket, 0) end),
     Env = [{"ERLANG_PYTHON_PREBUILT", Prefix}, {"ERLANG_PYTHON_TIMEOUT", "1"}],
     ok = refused(Config, Env, ["no complete answer within 1 seconds"]),
-    stop_server(Server).
+    py_server:stop(Server).
 
 a_server_that_hangs_up_is_named(Config) ->
-    {Prefix, Server} = serve(fun(Socket) -> answer(Socket, "200 OK", <<"half">>, 1000000) end),
+    {Prefix, Server} = py_server:start(fun(Socket) -> py_server:answer(Socket, "200 OK", <<"half">>, 1000000) end),
     ok = refused(Config, [{"ERLANG_PYTHON_PREBUILT", Prefix}], ["has closed the connection"]),
-    stop_server(Server).
+    py_server:stop(Server).
+
+a_server_that_never_stops_is_left(Config) ->
+    never_stops(Config, "200 OK").
+
+%% The client gathers the page of an error, which does not interest the hook.
+an_error_page_that_never_ends_is_left(Config) ->
+    never_stops(Config, "500 Internal Server Error").
+
+never_stops(Config, Status) ->
+    Part = binary:copy(<<0>>, 1 bsl 20),
+    {Prefix, Server} = py_server:start(fun(Socket) ->
+        ok = gen_tcp:send(Socket, ["HTTP/1.1 ", Status, "\r\n\r\n"]),
+        Send = fun Send() -> gen_tcp:send(Socket, Part) =:= ok andalso Send() end,
+        Send()
+    end),
+    ok = refused(Config, [{"ERLANG_PYTHON_PREBUILT", Prefix}], ["is larger than any archive"]),
+    py_server:stop(Server).
+
+a_url_without_a_host_is_named(Config) ->
+    refused(Config, [{"ERLANG_PYTHON_PREBUILT", "http://"}], ["http:/"]).
+
+a_server_of_an_unknown_authority_is_refused(Config) ->
+    {Prefix, _Authority, Server} = py_server:start_tls(get(tree, Config), "localhost", <<>>),
+    ok = refused(Config, [{"ERLANG_PYTHON_PREBUILT", Prefix}],
+                 ["the certificate of localhost:", "is refused: unknown_ca"]),
+    py_server:stop(Server).
+
+a_certificate_for_another_host_is_refused(Config) ->
+    {Prefix, Authority, Server} = py_server:start_tls(get(tree, Config), "example.org", <<>>),
+    ok = refused(Config, [{"ERLANG_PYTHON_PREBUILT", Prefix}, {"SSL_CERT_FILE", Authority}],
+                 ["the certificate of localhost:", "is refused: handshake_failure"]),
+    py_server:stop(Server).
+
+a_file_without_certificates_is_named(Config) ->
+    refused(Config, [{"ERLANG_PYTHON_PREBUILT", "https://localhost"}, {"SSL_CERT_FILE", "/nonexistent"}],
+            ["no certificates of authorities", "no such file", "SSL_CERT_FILE"]).
 
 no_server_is_named(Config) ->
-    {Prefix, Server} = serve(fun(_Socket) -> ok end),
-    ok = stop_server(Server),
+    {Prefix, Server} = py_server:start(fun(_Socket) -> ok end),
+    ok = py_server:stop(Server),
     refused(Config, [{"ERLANG_PYTHON_PREBUILT", Prefix}], ["no connection to", "econnrefused"]).
 
 an_archive_of_other_sources_is_refused(Config) ->
@@ -404,27 +451,3 @@ a_full_disk_leaves_what_was_there(Config) ->
         {_, Why} ->
             {skip, unicode:characters_to_list(["no mount namespace: ", Why])}
     end.
-
-%% Servers
-
-%% Serves each connection with Fun; returns the prefix of its URLs.
-serve(Fun) ->
-    {ok, Listen} = gen_tcp:listen(0, [binary, {active, false}, {ip, {127, 0, 0, 1}}]),
-    {ok, Port} = inet:port(Listen),
-    Server = spawn_monitor(fun() -> accept(Listen, Fun) end),
-    ok = gen_tcp:controlling_process(Listen, element(1, Server)),
-    {"http://127.0.0.1:" ++ integer_to_list(Port), Server}.
-
-accept(Listen, Fun) ->
-    {ok, Socket} = gen_tcp:accept(Listen),
-    {ok, _Request} = gen_tcp:recv(Socket, 0),
-    _ = Fun(Socket),
-    ok = gen_tcp:close(Socket),
-    accept(Listen, Fun).
-
-answer(Socket, Status, Body, Length) ->
-    gen_tcp:send(Socket, ["HTTP/1.1 ", Status, "\r\nContent-Length: ", integer_to_list(Length), "\r\n\r\n", Body]).
-
-stop_server({Pid, Monitor}) ->
-    exit(Pid, kill),
-    receive {'DOWN', Monitor, process, Pid, killed} -> ok end.
