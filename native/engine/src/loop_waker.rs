@@ -1,4 +1,5 @@
-//! Wakes an event loop by an eventfd, for which the loop has a reader.
+//! Wakes an event loop by an eventfd, or a pipe where the system has none, for which the loop has a
+//! reader.
 //!
 //! `wake` is called by scheduler threads, the watchdog, the interrupter and other workers: it never
 //! blocks and never attaches. `first` and `after` are called by the loop, attached.
@@ -7,7 +8,11 @@ use pyo3::prelude::*;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+#[cfg(target_os = "linux")]
+use std::os::fd::FromRawFd;
+#[cfg(any(test, not(target_os = "linux")))]
+use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::host::Wake;
@@ -15,29 +20,38 @@ use crate::lock::lock;
 
 /// The waker of one event loop.
 pub struct LoopWaker {
-    /// A non-blocking eventfd: readable while a wake-up has not been handled.
-    file: File,
+    /// Readable while a wake-up has not been handled.
+    reader: Arc<File>,
+    /// Makes `reader` readable, and is the same file if that is an eventfd. Neither blocks.
+    writer: Arc<File>,
     /// The ids of callbacks with an event that the loop has not taken. Locked for a push or a pop.
     ready: Mutex<VecDeque<u64>>,
 }
 
 impl LoopWaker {
     fn new() -> io::Result<Arc<Self>> {
-        // SAFETY: takes no pointer; returns a descriptor, or -1.
-        let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if descriptor < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor is new, and this `File` is its only owner.
-        let file = unsafe { File::from_raw_fd(descriptor) };
-        let ready = Mutex::default();
-        Ok(Arc::new(Self { file, ready }))
+        #[cfg(target_os = "linux")]
+        let (reader, writer) = eventfd()?;
+        #[cfg(not(target_os = "linux"))]
+        let (reader, writer) = pipe()?;
+        Ok(Arc::new(Self {
+            reader,
+            writer,
+            ready: Mutex::default(),
+        }))
     }
 
-    /// Makes the eventfd readable, so that the loop calls its reader.
+    /// Makes the descriptor readable, so that the loop calls its reader.
     pub fn wake(&self) {
-        // Fails only if the counter is at its maximum: the eventfd is readable then.
-        let _: io::Result<usize> = (&self.file).write(&1_u64.to_ne_bytes());
+        // Fails only if the counter is at its maximum, or the pipe full: it is readable then.
+        let _: io::Result<usize> = (&*self.writer).write(&1_u64.to_ne_bytes());
+    }
+
+    /// Undoes the wake-ups until now.
+    fn reset(&self) {
+        // Fails with `EAGAIN` if there was none. A pipe with more of them stays readable, and the loop
+        // calls its reader once more.
+        let _: io::Result<usize> = (&*self.reader).read(&mut [0; 512]);
     }
 
     /// Wakes the loop for an event of the callback with this id.
@@ -49,6 +63,36 @@ impl LoopWaker {
     fn ready(&self) -> MutexGuard<'_, VecDeque<u64>> {
         lock(&self.ready)
     }
+}
+
+/// The end to read and the end to write.
+type Ends = (Arc<File>, Arc<File>);
+
+/// Returns an eventfd, which is both ends.
+#[cfg(target_os = "linux")]
+fn eventfd() -> io::Result<Ends> {
+    // SAFETY: takes no pointer; returns a descriptor, or -1.
+    let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, and this `File` is its only owner.
+    let file = Arc::new(unsafe { File::from_raw_fd(descriptor) });
+    Ok((Arc::clone(&file), file))
+}
+
+/// Returns the two ends of a pipe.
+#[cfg(any(test, not(target_os = "linux")))]
+fn pipe() -> io::Result<Ends> {
+    let (reader, writer) = io::pipe()?;
+    for end in [reader.as_raw_fd(), writer.as_raw_fd()] {
+        // SAFETY: the descriptor is open, and the request takes no pointer.
+        if unsafe { libc::fcntl(end, libc::F_SETFL, libc::O_NONBLOCK) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    let file = |end: OwnedFd| Arc::new(File::from(end));
+    Ok((file(reader.into()), file(writer.into())))
 }
 
 /// Wakes the event loop for one call of Erlang that a coroutine awaits.
@@ -75,10 +119,10 @@ impl PyLoopWaker {
     }
 
     fn fileno(&self) -> RawFd {
-        self.0.file.as_raw_fd()
+        self.0.reader.as_raw_fd()
     }
 
-    /// Returns the id of the first callback that is ready. Resets the eventfd, and returns `None`, if
+    /// Returns the id of the first callback that is ready. Undoes the wake-ups, and returns `None`, if
     /// there is none.
     fn first(&self) -> Option<u64> {
         loop {
@@ -86,13 +130,12 @@ impl PyLoopWaker {
             if first.is_some() {
                 return first;
             }
-            // Fails with `EAGAIN` if the eventfd was not readable.
-            let _: io::Result<usize> = (&self.0.file).read(&mut [0; 8]);
+            self.0.reset();
             if self.0.ready().is_empty() {
                 return None;
             }
             // A callback became ready before the read, which took its wake-up. An interrupt may hit
-            // the loop before it handles the callback, so the eventfd has to be readable again.
+            // the loop before it handles the callback, so the loop has to be woken again.
             self.0.wake();
         }
     }
@@ -105,5 +148,55 @@ impl PyLoopWaker {
         }
         drop(ready);
         self.first()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ends, LoopWaker, Mutex, eventfd, io, pipe};
+    use std::os::fd::AsRawFd;
+
+    fn is_readable(waker: &LoopWaker) -> bool {
+        let mut poll = libc::pollfd {
+            fd: waker.reader.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: the structure lives during the call, and is the only one.
+        unsafe { libc::poll(&raw mut poll, 1, 0) == 1 }
+    }
+
+    /// Wakes more often than a pipe has room for.
+    fn wakes_and_is_reset((reader, writer): Ends) {
+        let waker = LoopWaker {
+            reader,
+            writer,
+            ready: Mutex::default(),
+        };
+        assert!(!is_readable(&waker));
+        for _ in 0..10_000 {
+            waker.wake();
+        }
+        assert!(is_readable(&waker));
+        let resets = (0..10_000).take_while(|_| {
+            waker.reset();
+            is_readable(&waker)
+        });
+        assert!(resets.count() < 10_000);
+        waker.reset();
+        waker.wake();
+        assert!(is_readable(&waker));
+    }
+
+    #[test]
+    fn an_eventfd_wakes_and_is_reset() -> io::Result<()> {
+        wakes_and_is_reset(eventfd()?);
+        Ok(())
+    }
+
+    #[test]
+    fn a_pipe_wakes_and_is_reset() -> io::Result<()> {
+        wakes_and_is_reset(pipe()?);
+        Ok(())
     }
 }

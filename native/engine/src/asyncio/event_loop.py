@@ -171,7 +171,7 @@ def loop_waker(of: asyncio.AbstractEventLoop | None = None) -> object:
 
 
 def _on_wake(of: asyncio.AbstractEventLoop, waker: object) -> None:
-    """Called by the loop when its eventfd is readable."""
+    """Called by the loop when its waker is readable."""
     is_interrupted = _take_interrupt()
     if getattr(_local, "serving", None) is of:
         # The worker cancels what must stop.

@@ -89,12 +89,17 @@ struct Attributes {
 
 /// The state that an administrator may change as well: restored only after code of the context has
 /// changed it.
+#[cfg(target_os = "linux")]
 struct Scheduling {
     processors: Option<libc::cpu_set_t>,
     nice: c_int,
     policy: c_int,
     priority: libc::sched_param,
 }
+
+/// Elsewhere the processors and the priority are those of the process, which no context restores.
+#[cfg(not(target_os = "linux"))]
+struct Scheduling;
 
 /// Saves the state of the calling thread. Called by a worker before it serves its first context.
 pub(crate) fn begin() {
@@ -150,13 +155,26 @@ impl Attributes {
                 &raw const self.signals,
                 std::ptr::null_mut(),
             );
+            #[cfg(target_os = "linux")]
             libc::pthread_setname_np(libc::pthread_self(), self.name.as_ptr());
+            #[cfg(not(target_os = "linux"))]
+            libc::pthread_setname_np(self.name.as_ptr());
             libc::uselocale(self.locale);
             fesetenv(&raw const self.floating_point);
         }
     }
 }
 
+#[cfg(not(target_os = "linux"))]
+impl Scheduling {
+    fn now() -> Self {
+        Self
+    }
+
+    fn set(&self) {}
+}
+
+#[cfg(target_os = "linux")]
 impl Scheduling {
     fn now() -> Self {
         // SAFETY: zeroes are a valid value of each structure, and each call fills the one that it gets.
