@@ -66,7 +66,7 @@ dist-check:
 
 # Runs a program that shows the main functions.
 demo: setup all
-	@scripts/example demo
+	@ERLANG_PYTHON="$(PYTHON_EXE)" scripts/example demo
 
 # Runs every test. One suite: scripts/test 'ct py_life'.
 test: setup all

@@ -234,7 +234,7 @@ no_frame_has_the_source_of_other_code(_Config) ->
 %% that.
 the_first_errors_come_at_once(_Config) ->
     [begin
-         Peer = py_peer:start(#{}),
+         Peer = py_peer:start(#{"ERLANG_PYTHON" => py_peer:interpreter()}),
          {ok, _} = py_peer:start_python(Peer, [{num_workers, 4}]),
          ok = py_peer:run(Peer, fun fail_at_once/0),
          ok = py_peer:stop(Peer)

@@ -299,10 +299,10 @@ packages() ->
         [{Name, [N * 100 || N <- lists:seq(1, 11)]} || Name <- Big, Has(Name)].
 
 in_fresh_vm(Fun) ->
-    in_fresh_vm("", Fun).
+    in_fresh_vm(py_peer:interpreter(), Fun).
 
-in_fresh_vm(Venv, Fun) ->
-    Peer = py_peer:start(#{"VIRTUAL_ENV" => Venv}),
+in_fresh_vm(Python, Fun) ->
+    Peer = py_peer:start(#{"ERLANG_PYTHON" => Python}),
     {ok, _} = py_peer:start_python(Peer, [{num_workers, 2}, {interrupt_grace, ?GRACE}]),
     Result = py_peer:run(Peer, Fun),
     ok = py_peer:stop(Peer),
