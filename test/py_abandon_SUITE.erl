@@ -4,7 +4,7 @@
 
 -define(GRACE, 300).
 -define(MARK, "__import__('sys').py_test_mark = 1\n").
--define(STUCK(Seconds), <<?MARK "__import__('time').sleep(" Seconds ")">>).
+-define(STUCK(Seconds), <<?MARK, (py_test:stuck(Seconds))/binary>>).
 
 suite() ->
     [{timetrap, {seconds, 120}}].
@@ -40,7 +40,7 @@ end_per_testcase(_Case, _Config) ->
 
 a_stuck_context_is_given_up(_Config) ->
     {ok, Ctx} = py:bind(new),
-    {error, timeout} = py:ctx_exec(Ctx, ?STUCK("4"), #{}, 200),
+    {error, timeout} = py:ctx_exec(Ctx, ?STUCK(4), #{}, 200),
     ok = py_test:wait_for_abandoned(1),
     {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(Ctx, <<"1">>) end),
     ok = py_test:wait_available(4),
@@ -52,7 +52,7 @@ a_stuck_context_is_given_up(_Config) ->
     ok = py_test:wait_for_abandoned(0).
 
 a_stuck_unbound_call_is_given_up(_Config) ->
-    [{error, timeout} = py:exec(?STUCK("6"), #{}, 200) || _ <- lists:seq(1, 4)],
+    [{error, timeout} = py:exec(?STUCK(6), #{}, 200) || _ <- lists:seq(1, 4)],
     ok = py_test:wait_for_abandoned(4),
     #{num_workers := 4} = py_pool:get_stats(),
     {ok, 1} = py:eval(<<"1">>),
@@ -60,7 +60,7 @@ a_stuck_unbound_call_is_given_up(_Config) ->
 
 a_stuck_binding_is_given_up(_Config) ->
     ok = py:bind(),
-    {error, timeout} = py:exec(?STUCK("4"), #{}, 200),
+    {error, timeout} = py:exec(?STUCK(4), #{}, 200),
     true = py:is_bound(),
     ok = py_test:wait_for_abandoned(1),
     ok = py_test:wait_until(fun() -> not py:is_bound() end),
@@ -71,8 +71,8 @@ a_stuck_binding_is_given_up(_Config) ->
 
 an_interrupted_caller_is_told_in_time(_Config) ->
     {ok, Ctx} = py:bind(new),
-    Callers = [py_test:start_call(fun() -> py:ctx_exec(Ctx, ?STUCK("3"), #{}, infinity) end),
-               py_test:start_call(fun() -> py:exec(?STUCK("3"), #{}, infinity) end)],
+    Callers = [py_test:start_call(fun() -> py:ctx_exec(Ctx, ?STUCK(3), #{}, infinity) end),
+               py_test:start_call(fun() -> py:exec(?STUCK(3), #{}, infinity) end)],
     ok = py_test:wait_pending(2),
     [ok = py_test:wait_until(fun() -> ok =:= py:interrupt(Caller) end) || Caller <- Callers],
     [{error, interrupted} = py_test:result(Caller) || Caller <- Callers],
@@ -82,7 +82,7 @@ an_interrupted_caller_is_told_in_time(_Config) ->
 
 callers_that_wait_behind_it_are_told(_Config) ->
     {ok, Ctx} = py:bind(new),
-    {error, timeout} = py:ctx_exec(Ctx, ?STUCK("4"), #{}, 200),
+    {error, timeout} = py:ctx_exec(Ctx, ?STUCK(4), #{}, 200),
     Waiting = [py_test:start_call(fun() -> py_test:caught(fun() -> py:ctx_eval(Ctx, <<"1">>) end) end)
                || _ <- lists:seq(1, 5)],
     [{raised, context_not_bound} = py_test:result(Caller) || Caller <- Waiting],
@@ -123,7 +123,7 @@ a_stuck_finalizer_costs_no_worker(_Config) ->
         py:exec(<<"
 class Stuck:
     def __del__(self):
-        __import__('time').sleep(3)
+        ", (py_test:stuck(3))/binary, "
 stuck = Stuck()
 ">>)
     end),
@@ -136,10 +136,10 @@ stuck = Stuck()
 %% Objects are released on a thread of their own, which is replaced as well.
 a_stuck_finalizer_of_an_object_costs_no_other(_Config) ->
     ok = py:exec(<<"
-import sys, time
+import sys
 class Stuck:
     def __del__(self):
-        time.sleep(3)
+        ", (py_test:stuck(3))/binary, "
 class Quick:
     def __del__(self):
         sys.py_test_mark = 1
@@ -159,11 +159,11 @@ sys._py_interrupt_classes = (Stuck, Quick)
 a_stuck_str_of_a_coroutine_costs_no_worker(_Config) ->
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<"
-import sys, time
+import sys
 class Stuck(Exception):
     def __str__(self):
         sys.py_test_mark = 1
-        time.sleep(6)
+        ", (py_test:stuck(6))/binary, "
 async def fails():
     raise Stuck()
 ">>),
@@ -182,11 +182,11 @@ async def fails():
 beyond_the_cap_the_pool_shrinks_and_recovers(_Config) ->
     Env = [{num_workers, 3}, {interrupt_grace, 100}, {max_abandoned, 1}],
     ok = py_test:start_with(Env),
-    {error, timeout} = py:exec(?STUCK("4"), #{}, 200),
+    {error, timeout} = py:exec(?STUCK(4), #{}, 200),
     ok = py_test:wait_for_abandoned(1),
     #{num_workers := 3} = py_pool:get_stats(),
     {ok, Ctx} = py:bind(new),
-    {error, timeout} = py:ctx_exec(Ctx, ?STUCK("6"), #{}, 200),
+    {error, timeout} = py:ctx_exec(Ctx, ?STUCK(6), #{}, 200),
     ok = py_test:wait_for_abandoned(2),
     ok = py_test:wait_until(fun() ->
         #{num_workers := Workers, available_workers := Free} = py_pool:get_stats(),
@@ -203,7 +203,7 @@ beyond_the_cap_the_pool_shrinks_and_recovers(_Config) ->
 
 with_no_worker_left_calls_are_refused(_Config) ->
     ok = py_test:start_with([{num_workers, 1}, {interrupt_grace, 50}, {max_abandoned, 0}]),
-    {error, timeout} = py:exec(?STUCK("3"), #{}, 200),
+    {error, timeout} = py:exec(?STUCK(3), #{}, 200),
     Queued = py_test:start_call(fun() -> py:eval(<<"1">>, #{}, infinity) end),
     {error, no_workers_available} = py_test:result(Queued),
     #{num_workers := 0, available_workers := 0} = py_pool:get_stats(),
@@ -218,8 +218,8 @@ with_no_worker_left_calls_are_refused(_Config) ->
 
 the_thread_touches_nothing_when_it_returns(_Config) ->
     {ok, Ctx} = py:bind(new),
-    {error, timeout} = py:ctx_exec(Ctx, <<?MARK, "import time\nfor _ in range(3):\n  try:\n"
-                                           "    time.sleep(0.5)\n  except BaseException: pass">>,
+    {error, timeout} = py:ctx_exec(Ctx, <<?MARK, "for _ in range(3):\n  try:\n    ",
+                                   (py_test:stuck(0.5))/binary, "\n  except BaseException: pass">>,
                                    #{}, 200),
     py_test:wait_for_mark(),
     ok = py_test:wait_for_abandoned(1),

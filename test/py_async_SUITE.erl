@@ -66,7 +66,7 @@ end_per_testcase(_Case, Config) ->
 
 helpers() ->
     <<"
-import asyncio, time
+import asyncio, os, time
 
 notes = []
 
@@ -94,7 +94,7 @@ async def fail(text):
     raise ValueError(text)
 
 async def block(seconds):
-    time.sleep(seconds)
+    os.system(f'sleep {seconds}')
 
 async def spin():
     while True: pass

@@ -179,7 +179,7 @@ for _ in range(3):
         pass
 ">>, #{}, 5) end},
      {stick, fun() -> rand:uniform(20) > 1 orelse
-          py:exec(<<"__import__('time').sleep(0.4)">>, #{}, 5), ok end},
+          py:exec(py_test:stuck(0.4), #{}, 5), ok end},
      {finalize, fun() -> py:with_context(fun() -> py:exec(<<"
 class Last:
     def __del__(self):

@@ -203,7 +203,7 @@ a_pool_that_shrinks_refuses_who_waits(_Config) ->
     ok = start([{max_abandoned, 0}]),
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<"x = 1">>),
-    {error, timeout} = py:exec(<<"__import__('time').sleep(2)">>, #{}, 300),
+    {error, timeout} = py:exec(py_test:stuck(2), #{}, 300),
     Waiting = py_test:start_call(fun() -> py:eval(<<"1">>, #{}, infinity) end),
     {error, no_workers_available} = py_test:result(Waiting),
     {ok, 1} = py:ctx_eval(Ctx, <<"x">>),

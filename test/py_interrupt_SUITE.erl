@@ -19,6 +19,7 @@ groups() ->
                   a_queued_call_that_times_out_disturbs_nobody,
                   a_hundred_thousand_short_timeouts, the_death_of_the_caller_stops_the_code,
                   a_context_that_ends_stops_its_code, an_application_that_stops_stops_its_code,
+                  a_system_call_that_python_repeats_is_interrupted,
                   a_finalizer_without_end_is_stopped, trace_functions_go_on,
                   threads_that_the_code_starts_are_not_hit,
                   code_that_cleans_up_may_import]},
@@ -50,7 +51,7 @@ end_per_testcase(_Case, _Config) ->
 
 -define(MARK, "__import__('sys').py_test_mark = 1\n").
 -define(LOOP, <<?MARK "while True: pass">>).
--define(STUCK(Seconds), <<?MARK "__import__('time').sleep(" Seconds ")">>).
+-define(STUCK(Seconds), <<?MARK, (py_test:stuck(Seconds))/binary>>).
 
 %%% Stops
 
@@ -123,6 +124,28 @@ a_blocking_system_call_is_broken(_Config) ->
     {error, timeout} = py:ctx_eval(Ctx, <<"libc.pause()">>, #{}, 200),
     {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
     0 = py_test:abandoned(),
+    ok = py:unbind(Ctx).
+
+%% Python repeats these calls after a signal, and raises an exception before that from 3.15 on.
+a_system_call_that_python_repeats_is_interrupted(_Config) ->
+    case py:eval(<<"__import__('sys').version_info >= (3, 15)">>) of
+        {ok, true} -> repeated_calls_are_interrupted();
+        {ok, false} -> {skip, "before Python 3.15 such code is abandoned"}
+    end.
+
+repeated_calls_are_interrupted() ->
+    {ok, Ctx} = py:bind(new),
+    ok = py:ctx_exec(Ctx, <<"
+import os, select, socket, time
+ends, sockets = os.pipe(), socket.socketpair()
+">>),
+    [begin
+         {error, timeout} = py:ctx_eval(Ctx, Code, #{}, 200),
+         {ok, 2} = py:ctx_eval(Ctx, <<"1 + 1">>)
+     end || Code <- [<<"time.sleep(3600)">>, <<"os.read(ends[0], 1)">>, <<"sockets[0].recv(1)">>,
+                     <<"select.select([sockets[0]], [], [])">>]],
+    0 = py_test:abandoned(),
+    ok = py:ctx_exec(Ctx, <<"for end in ends: os.close(end)\nfor end in sockets: end.close()">>),
     ok = py:unbind(Ctx).
 
 %% Regression: a loop waits on after a signal, and looked for no exception, so its context was lost.
@@ -268,7 +291,7 @@ endless = Endless()
 %% with a trace function gets past it.
 trace_functions_go_on(_Config) ->
     ok = py_test:start_with([{num_workers, 4}, {interrupt_grace, 50}]),
-    {error, timeout} = py:exec(?STUCK("3"), #{}, 200),
+    {error, timeout} = py:exec(?STUCK(3), #{}, 200),
     py_test:wait_for_mark(),
     ok = py_test:wait_for_abandoned(1),
     ok = py:bind(),

@@ -44,11 +44,11 @@ stops_with_stuck_code_leave_no_thread(_Config) ->
     ok = py_test:start_with([{num_workers, 2}, Grace]),
     Before = threads(),
     [begin
-         Calls = [call(fun() -> py:exec(<<"__import__('time').sleep(3)">>, #{}, infinity) end),
+         Calls = [call(fun() -> py:exec(py_test:stuck(3), #{}, infinity) end),
                   call(fun() -> py:exec(<<"while True: pass">>, #{}, infinity) end),
                   call(fun() ->
                       ok = py:bind(),
-                      py:exec(<<"__import__('time').sleep(3)">>, #{}, infinity)
+                      py:exec(py_test:stuck(3), #{}, infinity)
                   end)],
          ok = py_test:wait_pending(3),
          ok = py_test:start_with([{num_workers, 2}, Grace]),

@@ -347,7 +347,7 @@ a_finalizer_whose_nested_code_hangs_costs_no_worker(_Config) ->
     Self = self(),
     ok = logger:set_module_level(py_pool, none),
     ok = py:register_function(hang, fun([]) ->
-        py:exec(<<"__import__('time').sleep(2)">>, #{}, 50)
+        py:exec(py_test:stuck(2), #{}, 50)
     end),
     Owner = spawn(fun() ->
         ok = py:bind(),

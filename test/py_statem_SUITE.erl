@@ -209,8 +209,7 @@ loop(Actor, Id) ->
 stick(Actor, Free) ->
     %% The timeout is long enough to begin, or the call would time out in the queue and change
     %% nothing.
-    Stick = <<"__import__('time').sleep(1.6)">>,
-    Result = ask(Actor, fun() -> py:exec(Stick, #{}, 400) end),
+    Result = ask(Actor, fun() -> py:exec(py_test:stuck(1.6), #{}, 400) end),
     %% The worker of a call without a binding counts as available before it is abandoned, and until
     %% then it serves no other lease.
     {error, timeout} =:= Result andalso py_test:wait_for_abandoned(1),

@@ -175,7 +175,7 @@ the_end_of_a_context_answers_an_open_demand(_Config) ->
     [begin
          {ok, Ctx} = py:bind(new),
          ok = py:ctx_exec(Ctx, <<"
-import sys, time
+import sys
 def gen():
     sys.py_test_mark = 1
     ", Code/binary, "
@@ -190,7 +190,7 @@ def gen():
          {error, context_not_bound} = message(T),
          [done = next(Stream, 1) || Stream <- [S, T, S, T]],
          ok = py_test:wait_for_abandoned(0)
-     end || Code <- [<<"while True: pass">>, <<"time.sleep(2)">>]],
+     end || Code <- [<<"while True: pass">>, py_test:stuck(2)]],
     ok.
 
 %% Regression: two messages said so, if the code had come to its end just before it would have been
@@ -285,12 +285,11 @@ def gen():
 a_finally_that_hangs_costs_the_context(_Config) ->
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<"
-import time
 def gen():
     try:
         yield 1
     finally:
-        time.sleep(3)
+        ", (py_test:stuck(3))/binary, "
 ">>),
     {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
     {items, [1]} = next(S, 1),

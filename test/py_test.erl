@@ -3,7 +3,7 @@
 
 -export([start/0, stop/0, start_with/1, wait_until/1, wait_available/1, wait_pending/1,
          blocked_context/0, open_gate/2, assert_empty_mailbox/0, in_process/1,
-         begin_case/1, end_case/1, start_call/1, result/1, wait_for_mark/0, abandoned/0,
+         begin_case/1, end_case/1, start_call/1, result/1, wait_for_mark/0, stuck/1, abandoned/0,
          wait_for_abandoned/1, caught/1, contains/2]).
 
 %% A machine with many suites at once may take seconds for what takes milliseconds else.
@@ -140,6 +140,12 @@ wait_for_mark() ->
     Look = <<"hasattr(__import__('sys'), 'py_test_mark')">>,
     ok = wait_until(fun() -> {ok, true} =:= py:eval(Look) end),
     ok = py:exec(<<"import sys; del sys.py_test_mark">>).
+
+%% Returns an expression of Python that runs for Seconds without the GIL, and that nothing interrupts:
+%% `system' of C waits for its child again after a signal. `time.sleep' is interrupted from Python 3.15 on.
+-spec stuck(Seconds :: number()) -> binary().
+stuck(Seconds) ->
+    iolist_to_binary(io_lib:format("__import__('os').system('sleep ~p')", [Seconds])).
 
 -spec abandoned() -> non_neg_integer().
 abandoned() ->

@@ -90,8 +90,8 @@ impl ThreadId {
         }
     }
 
-    /// Breaks a system call of the thread, which returns `EINTR`. Python repeats the call after a look
-    /// for pending exceptions. Called while the thread runs a task.
+    /// Breaks a system call of the thread, which fails with `EINTR`. Called while the thread runs a
+    /// task.
     pub(super) fn signal(&self) {
         // SAFETY: the thread is alive, since it runs a task; the signal has a handler.
         unsafe { libc::pthread_kill(self.handle, SIGNAL) };

@@ -252,8 +252,10 @@ impl Thread {
         self.is_abandoned.load(Ordering::SeqCst)
     }
 
-    /// Breaks a system call of the thread, which must run a task: the call returns `EINTR`, and Python
-    /// looks for a pending exception before it repeats the call. Called by the watchdog, detached.
+    /// Breaks a system call of the thread, which must run a task: the call fails with `EINTR`. From
+    /// 3.15 on Python raises a pending exception before it repeats the call
+    /// (<https://github.com/python/cpython/issues/144748>); older versions repeat it. Called by the
+    /// watchdog, detached.
     pub fn signal(&self) {
         self.id.signal();
     }
