@@ -239,7 +239,8 @@ what_is_no_asynchronous_iterator_is_an_error(Config) ->
 class make:
     def __aiter__(self): return 5
 ">>, []),
-    <<"aiter() returned not an async iterator of type 'int'">> = Text,
+    %% The text is another one from Python 3.15 on.
+    {match, _} = re:run(Text, "async iterator.* '?int'?$"),
     ok = leave(),
     {error, {'TypeError', _}} = start(Config, <<"
 class make:
