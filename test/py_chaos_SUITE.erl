@@ -17,8 +17,7 @@ all() ->
 
 init_per_suite(Config) ->
     _ = os:cmd("epmd -daemon"),
-    Name = list_to_atom("py_chaos_" ++ os:getpid()),
-    {ok, _} = net_kernel:start([Name, shortnames]),
+    {ok, _} = net_kernel:start([py_test:node_name(), shortnames]),
     Config.
 
 end_per_suite(_Config) ->

@@ -131,11 +131,11 @@ is_alive(Pid, Node) ->
 
 start_node() ->
     _ = os:cmd("epmd -daemon"),
-    {ok, _} = case net_kernel:start([py_message_test, shortnames]) of
+    {ok, _} = case net_kernel:start([py_test:node_name(), shortnames]) of
         {error, {already_started, Pid}} -> {ok, Pid};
         Started -> Started
     end,
-    {ok, Peer, Node} = peer:start_link(#{name => peer:random_name(), connection => standard_io,
+    {ok, Peer, Node} = peer:start_link(#{name => py_test:node_name(), connection => standard_io,
                                         args => ["-setcookie", atom_to_list(erlang:get_cookie())]}),
     pong = net_adm:ping(Node),
     {module, _} = rpc:call(Node, code, load_binary, code()),

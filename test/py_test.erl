@@ -4,7 +4,7 @@
 -export([start/0, stop/0, start_with/1, wait_until/1, wait_available/1, wait_pending/1,
          blocked_context/0, open_gate/2, assert_empty_mailbox/0, in_process/1,
          begin_case/1, end_case/1, start_call/1, result/1, wait_for_mark/0, stuck/1, abandoned/0,
-         wait_for_abandoned/1, caught/1, contains/2]).
+         wait_for_abandoned/1, caught/1, contains/2, node_name/0]).
 
 %% A machine with many suites at once may take seconds for what takes milliseconds else.
 -define(DEADLINE, 20000).
@@ -154,6 +154,12 @@ abandoned() ->
 -spec wait_for_abandoned(non_neg_integer()) -> ok.
 wait_for_abandoned(Count) ->
     wait_until(fun() -> abandoned() =:= Count orelse abandoned() end).
+
+%% Returns a name for a node, another one each time: suites run side by side, and nodes of all of them,
+%% also those in containers, may be known to one epmd.
+-spec node_name() -> atom().
+node_name() ->
+    list_to_atom("py_test_" ++ integer_to_list(rand:uniform(1 bsl 60), 36)).
 
 %% Fails with both texts unless the first has the second as a part.
 -spec contains(unicode:chardata(), Part :: unicode:chardata()) -> ok.
