@@ -98,11 +98,14 @@ a_collection_at_the_start_of_a_context_is_watched(_Config) ->
 
 a_finalizer_at_the_end_of_a_thread_costs_no_worker(_Config) ->
     {error, {'ZeroDivisionError', _}} = py:eval(<<"1 / 0">>),
+    %% The locals of all threads are kept: one that is freed has its values freed by the thread that
+    %% drops it, and then the next call would get stuck, not the end of the thread.
     Crash = fun() ->
         py:exec(<<"
 import sys, threading
-sys.py_hostile_local = threading.local()
-sys.py_hostile_local.x = sys.py_hostile_stuck()
+local = threading.local()
+vars(sys).setdefault('py_hostile_locals', []).append(local)
+local.x = sys.py_hostile_stuck()
 raise next(c for c in BaseException.__subclasses__() if c.__name__ == 'PanicException')('boo')
 ">>)
     end,
