@@ -329,22 +329,26 @@ del sys._py_interrupt_hook, sys._py_interrupt_lost
 code_that_cleans_up_may_import(_Config) ->
     %% The next exception is raised after a twentieth of this, which the code may take to clean up.
     ok = py_test:start_with([{num_workers, 4}, {interrupt_grace, 20000}]),
-    ok = py:bind(),
+    {ok, Ctx} = py:bind(new),
     [begin
          Code = ["import sys, threading\n"
                  "cleaned = False\n"
                  "def spin():\n"
+                 "    sys.py_test_mark = 1\n"
                  "    while True: pass\n"
                  "try:\n"
                  "    spin()\n"
                  "finally:\n"
                  "    ", Again, "\n"
                  "    cleaned = True\n"],
-         {error, timeout} = py:exec(Code, #{}, 200),
-         {ok, true} = py:eval(<<"cleaned">>)
+         Caller = py_test:start_call(fun() -> py:ctx_exec(Ctx, Code, #{}, infinity) end),
+         ok = py_test:wait_for_mark(),
+         ok = py:interrupt(Ctx),
+         {error, interrupted} = py_test:result(Caller),
+         {ok, true} = py:ctx_eval(Ctx, <<"cleaned">>)
      end || Again <- ["sys.modules.pop('colorsys', None); import colorsys",
                       "threading.Thread(target=int).start()"]],
-    ok = py:unbind(),
+    ok = py:unbind(Ctx),
     ok = py_test:start_with([{num_workers, 4}, {interrupt_grace, ?GRACE}]).
 
 %%% By request
