@@ -194,14 +194,17 @@ the_death_of_an_owner_does_not_walk_the_leases(_Config) ->
     ok = py_test:start_with([{num_workers, 2}]).
 
 who_waits_is_told_of_the_end_of_the_pool(_Config) ->
-    {ok, _Ctx1} = py:bind(new),
-    {ok, _Ctx2} = py:bind(new),
+    Contexts = [begin {ok, Ctx} = py:bind(new), Ctx end || _ <- [1, 2]],
     Waiters = [py_test:start_call(fun() -> py:bind(#{wait => Wait}) end)
                || Wait <- [30000, infinity]],
     ok = wait_for_waiters(2, 2),
     ok = py_test:stop(),
     [{error, no_workers_available} = py_test:result(Waiter) || Waiter <- Waiters],
-    ok = py_test:start_with([{num_workers, 2}]).
+    ok = py_test:start_with([{num_workers, 2}]),
+    %% A handle that is not used any more may be garbage collected, and a waiter gets its worker.
+    [{raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(Ctx, <<"1">>) end)
+     || Ctx <- Contexts],
+    ok.
 
 reductions() ->
     {reductions, Reductions} = process_info(whereis(py_pool), reductions),
