@@ -3,6 +3,7 @@
 -compile([export_all, nowarn_export_all]).
 
 -define(WORKERS, 4).
+-define(GRACE, 500).
 
 suite() ->
     [{timetrap, {seconds, 60}}].
@@ -35,8 +36,11 @@ end_per_suite(_Config) ->
     py_test:stop().
 
 init_per_group(Group, Config) ->
-    ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 500}]),
+    ok = start_pool(?GRACE),
     [{place, Group} | Config].
+
+start_pool(Grace) ->
+    py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, Grace}]).
 
 end_per_group(_Group, _Config) ->
     ok.
@@ -352,6 +356,9 @@ def make():
 
 %% Regression: the iterator was forgotten, since the interruption itself closes a generator only.
 close_closes_what_runs(Config) ->
+    %% The close takes longer than a twentieth of the grace, after which an exception would be raised
+    %% again, and much less than the grace.
+    ok = start_pool(5000),
     {ok, S} = start(Config, <<"
 import sys, time
 sys.py_stream_notes = notes = []
@@ -361,10 +368,11 @@ class make:
         sys.py_test_mark = 1
         while True: pass
     def close(self):
-        for _ in range(20): time.sleep(0.01)
+        for _ in range(3): time.sleep(0.1)
         notes.append('closed')
 ">>, []),
     close_while_it_runs(Config, S),
+    ok = start_pool(?GRACE),
     {ok, T} = start(Config, <<"
 import sys
 sys.py_stream_notes = notes = []
