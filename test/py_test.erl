@@ -74,11 +74,13 @@ wait_pending(Count) ->
 -spec blocked_context() -> {py:context(), Gate :: reference(), Blocker :: pid()}.
 blocked_context() ->
     {ok, Ctx} = py:bind(new),
-    ok = py:ctx_exec(Ctx, <<"import threading; gate = threading.Event(); ran = []">>),
+    ok = py:ctx_exec(Ctx, <<"import erlang, threading; gate = threading.Event(); ran = []">>),
     {ok, Gate} = py:ctx_eval(Ctx, <<"gate">>),
     Self = self(),
-    Blocker = spawn(fun() -> Self ! {self(), py:ctx_eval(Ctx, <<"gate.wait(30)">>)} end),
-    ok = wait_pending(1),
+    Wait = <<"(erlang.send(test, 'at the gate'), gate.wait(30))[1]">>,
+    Blocker = spawn(fun() -> Self ! {self(), py:ctx_eval(Ctx, Wait, #{test => Self})} end),
+    %% A job that is pending may still be in the queue of the context, and take a place there.
+    receive <<"at the gate">> -> ok after ?DEADLINE -> error(not_at_the_gate) end,
     {Ctx, Gate, Blocker}.
 
 -spec open_gate(Gate :: reference(), Blocker :: pid()) -> ok.
