@@ -177,8 +177,11 @@ without_the_application_they_fail_at_once(_Config) ->
 %% workers.
 a_stopped_application_refuses_what_waits(_Config) ->
     ok = py_test:start_with([{num_workers, 1}, {interrupt_grace, 100}]),
-    Busy = py_test:start_call(fun() -> py:exec(<<"while True: pass">>, #{}, infinity) end),
-    ok = py_test:wait_pending(1),
+    Spin = <<"import erlang\nerlang.send(test, 'runs')\nwhile True: pass">>,
+    Self = self(),
+    Busy = py_test:start_call(fun() -> py:exec(Spin, #{test => Self}, infinity) end),
+    %% A call that no worker has taken would be refused as well.
+    receive <<"runs">> -> ok after 20000 -> error(does_not_run) end,
     Waits = [py_test:start_call(fun() -> py:eval(<<"1">>, #{}, infinity) end)
              || _ <- lists:seq(1, 20)],
     ok = py_test:wait_pending(21),
