@@ -2,12 +2,14 @@
 -module(py_abandon_SUITE).
 -compile([export_all, nowarn_export_all]).
 
--define(GRACE, 300).
-%% The timeout of code that gets stuck: long enough to begin on a busy machine, or the call would time out
-%% in the queue.
--define(BEGIN, 1000).
--define(MARK, "__import__('sys').py_test_mark = 1\n").
--define(STUCK(Seconds), <<?MARK, (py_test:stuck(Seconds))/binary>>).
+%% Milliseconds; less time than this may pass before code on a busy machine gets its first exception.
+-define(GRACE, 1000).
+%% The lock of `py_test:free_stuck/1', held.
+-define(LOCK, "
+import sys, threading
+lock = vars(sys).setdefault('py_test_lock', threading.Lock())
+lock.acquire(False)
+").
 
 suite() ->
     [{timetrap, {seconds, 120}}].
@@ -43,7 +45,7 @@ end_per_testcase(_Case, _Config) ->
 
 a_stuck_context_is_given_up(_Config) ->
     {ok, Ctx} = py:bind(new),
-    {error, timeout} = py:ctx_exec(Ctx, ?STUCK(4), #{}, ?BEGIN),
+    ok = py_test:time_out_stuck(Ctx),
     ok = py_test:wait_for_abandoned(1),
     {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(Ctx, <<"1">>) end),
     ok = py_test:wait_available(4),
@@ -52,81 +54,88 @@ a_stuck_context_is_given_up(_Config) ->
     [{ok, 1} = py:ctx_eval(New, <<"1">>) || New <- Contexts],
     [ok = py:unbind(New) || New <- Contexts],
     ok = py:unbind(Ctx),
-    ok = py_test:wait_for_abandoned(0).
+    ok = py_test:free_stuck(0).
 
 a_stuck_unbound_call_is_given_up(_Config) ->
-    [{error, timeout} = py:exec(?STUCK(10), #{}, ?BEGIN) || _ <- lists:seq(1, 4)],
+    [ok = py_test:time_out_stuck(none) || _ <- lists:seq(1, 4)],
     ok = py_test:wait_for_abandoned(4),
-    #{num_workers := 4} = py_pool:get_stats(),
+    %% A thread counts as abandoned just before another one takes its place.
+    ok = py_test:wait_available(4),
     {ok, 1} = py:eval(<<"1">>),
-    ok = py_test:wait_for_abandoned(0).
+    ok = py_test:free_stuck(0).
 
 a_stuck_binding_is_given_up(_Config) ->
     ok = py:bind(),
-    {error, timeout} = py:exec(?STUCK(4), #{}, ?BEGIN),
+    Call = py_test:stuck_call(none),
     true = py:is_bound(),
+    {error, timeout} = py:await(Call, 0),
     ok = py_test:wait_for_abandoned(1),
     ok = py_test:wait_until(fun() -> not py:is_bound() end),
     ok = py_test:wait_until(fun() -> ets:tab2list(py_bindings) =:= [] end),
     ok = py:bind(),
     {ok, 1} = py:eval(<<"1">>),
-    ok = py_test:wait_for_abandoned(0).
+    ok = py_test:free_stuck(0).
 
 an_interrupted_caller_is_told_in_time(_Config) ->
     {ok, Ctx} = py:bind(new),
-    Callers = [py_test:start_call(fun() -> py:ctx_exec(Ctx, ?STUCK(3), #{}, infinity) end),
-               py_test:start_call(fun() -> py:exec(?STUCK(3), #{}, infinity) end)],
-    ok = py_test:wait_pending(2),
-    [ok = py_test:wait_until(fun() -> ok =:= py:interrupt(Caller) end) || Caller <- Callers],
+    Self = self(),
+    Callers = [py_test:start_call(fun() ->
+                   Call = py_test:stuck_call(Target),
+                   Self ! {stuck, self()},
+                   py:await(Call, infinity)
+               end) || Target <- [Ctx, none]],
+    [receive {stuck, Caller} -> ok end || Caller <- Callers],
+    [ok = py:interrupt(Caller) || Caller <- Callers],
     [{error, interrupted} = py_test:result(Caller) || Caller <- Callers],
     %% The caller was told at once, and the code went on.
     2 = py_test:abandoned(),
-    ok = py_test:wait_for_abandoned(0).
+    ok = py_test:free_stuck(0).
 
 callers_that_wait_behind_it_are_told(_Config) ->
     {ok, Ctx} = py:bind(new),
-    {error, timeout} = py:ctx_exec(Ctx, ?STUCK(4), #{}, ?BEGIN),
+    Stuck = py_test:stuck_call(Ctx),
     Waiting = [py_test:start_call(fun() -> py_test:caught(fun() -> py:ctx_eval(Ctx, <<"1">>) end) end)
                || _ <- lists:seq(1, 5)],
+    ok = py_test:wait_pending(6),
+    {error, timeout} = py:await(Stuck, 0),
     [{raised, context_not_bound} = py_test:result(Caller) || Caller <- Waiting],
-    ok = py_test:wait_for_abandoned(0).
+    ok = py_test:free_stuck(0).
 
 a_lock_is_given_up(_Config) ->
-    ok = py:exec(<<"import sys, threading; sys._py_interrupt_lock = threading.Lock()">>),
-    {error, timeout} =
-        py:exec(<<"import sys\nlock = sys._py_interrupt_lock\nlock.acquire()\nlock.acquire()">>,
-                #{}, ?BEGIN),
+    ok = py:exec(<<"import sys, threading\nsys._py_lock = threading.Lock()\nsys._py_lock.acquire()">>),
+    Stuck = py_test:stuck_call(none, <<"sys._py_lock.acquire">>),
+    {error, timeout} = py:await(Stuck, 0),
     ok = py_test:wait_for_abandoned(1),
-    ok = py:exec(<<"import sys; sys._py_interrupt_lock.release()">>),
+    ok = py:exec(<<"import sys; sys._py_lock.release(); del sys._py_lock">>),
     ok = py_test:wait_for_abandoned(0).
 
 an_endless_swallower_is_given_up(_Config) ->
     ok = py:exec(<<"import sys; sys._py_interrupt_stop = False">>),
-    {error, timeout} = py:exec(<<?MARK "
+    Swallower = py:call_async(builtins, exec, [<<"
 import sys
+sys.py_test_mark = 1
 while not sys._py_interrupt_stop:
     try:
         x = 0
         while not sys._py_interrupt_stop: x = 1
     except BaseException:
         pass
-">>, #{}, ?BEGIN),
-    py_test:wait_for_mark(),
+">>, #{}]),
+    ok = py_test:wait_for_mark(),
+    {error, timeout} = py:await(Swallower, 0),
     %% The exception may end the code before, if it is raised outside of its `try'.
     ok = py_test:wait_available(4),
     {ok, 1} = py:eval(<<"1">>),
     ok = py:exec(<<"import sys; sys._py_interrupt_stop = True">>),
-    ok = py_test:wait_until(fun() ->
-        maps:get(jobs, maps:get(resources, py_pool:get_stats())) =:= 0
-    end),
-    ok = py_test:wait_for_abandoned(0).
+    ok = py_test:wait_until(fun() -> jobs() =:= 0 orelse jobs() end),
+    0 = py_test:abandoned().
 
 a_stuck_finalizer_costs_no_worker(_Config) ->
     ok = py:with_context(fun() ->
-        py:exec(<<"
+        py:exec(<<?LOCK "
 class Stuck:
-    def __del__(self):
-        ", (py_test:stuck(3))/binary, "
+    def __del__(self, lock=lock):
+        lock.acquire()
 stuck = Stuck()
 ">>)
     end),
@@ -134,15 +143,14 @@ stuck = Stuck()
     Contexts = [begin {ok, Ctx} = py:bind(new), Ctx end || _ <- lists:seq(1, 4)],
     [{ok, 1} = py:ctx_eval(Ctx, <<"1">>) || Ctx <- Contexts],
     [ok = py:unbind(Ctx) || Ctx <- Contexts],
-    ok = py_test:wait_for_abandoned(0).
+    ok = py_test:free_stuck(0).
 
 %% Objects are released on a thread of their own, which is replaced as well.
 a_stuck_finalizer_of_an_object_costs_no_other(_Config) ->
-    ok = py:exec(<<"
-import sys
+    ok = py:exec(<<?LOCK "
 class Stuck:
-    def __del__(self):
-        ", (py_test:stuck(3))/binary, "
+    def __del__(self, lock=lock):
+        lock.acquire()
 class Quick:
     def __del__(self):
         sys.py_test_mark = 1
@@ -154,19 +162,22 @@ sys._py_interrupt_classes = (Stuck, Quick)
     py_test:in_process(fun() -> Make(0), ok end),
     ok = py_test:wait_for_abandoned(1),
     py_test:in_process(fun() -> Make(1), ok end),
-    py_test:wait_for_mark(),
+    ok = py_test:wait_for_mark(),
     ok = py:exec(<<"import sys; del sys._py_interrupt_classes">>),
-    ok = py_test:wait_for_abandoned(0).
+    ok = py_test:free_stuck(0).
+
+jobs() ->
+    #{resources := #{jobs := Jobs}} = py_pool:get_stats(),
+    Jobs.
 
 %% The exception of a task is captured when the task has ended: the lease is left all the same.
 a_stuck_str_of_a_coroutine_costs_no_worker(_Config) ->
     {ok, Ctx} = py:bind(new),
-    ok = py:ctx_exec(Ctx, <<"
-import sys
+    ok = py:ctx_exec(Ctx, <<?LOCK "
 class Stuck(Exception):
     def __str__(self):
         sys.py_test_mark = 1
-        ", (py_test:stuck(6))/binary, "
+        lock.acquire()
 async def fails():
     raise Stuck()
 ">>),
@@ -176,20 +187,23 @@ async def fails():
     ok = py_test:wait_for_abandoned(1),
     ok = py_test:wait_available(4),
     %% The watchdog does not wait for the thread either.
-    {error, timeout} = py:exec(<<"while True: pass">>, #{}, 200),
+    Loop = py:call_async(builtins, exec, [<<"import sys\nsys.py_test_mark = 1\nwhile True: pass">>, #{}]),
+    ok = py_test:wait_for_mark(),
+    {error, timeout} = py:await(Loop, 0),
+    ok = py_test:wait_until(fun() -> jobs() =:= 1 orelse jobs() end),
     ok = py_test:wait_available(4),
     1 = py_test:abandoned(),
     {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(Ctx, <<"1">>) end),
-    ok = py_test:wait_for_abandoned(0).
+    ok = py_test:free_stuck(0).
 
 beyond_the_cap_the_pool_shrinks_and_recovers(_Config) ->
     Env = [{num_workers, 3}, {interrupt_grace, 100}, {max_abandoned, 1}],
     ok = py_test:start_with(Env),
-    {error, timeout} = py:exec(?STUCK(6), #{}, ?BEGIN),
+    ok = py_test:time_out_stuck(none),
     ok = py_test:wait_for_abandoned(1),
-    #{num_workers := 3} = py_pool:get_stats(),
+    ok = py_test:wait_available(3),
     {ok, Ctx} = py:bind(new),
-    {error, timeout} = py:ctx_exec(Ctx, ?STUCK(9), #{}, ?BEGIN),
+    ok = py_test:time_out_stuck(Ctx),
     ok = py_test:wait_for_abandoned(2),
     ok = py_test:wait_until(fun() ->
         #{num_workers := Workers, available_workers := Free} = py_pool:get_stats(),
@@ -197,17 +211,20 @@ beyond_the_cap_the_pool_shrinks_and_recovers(_Config) ->
     end),
     {ok, 1} = py:eval(<<"1">>),
     %% The end of an abandoned thread makes room for another worker.
-    ok = py_test:wait_for_abandoned(1),
+    ok = py_test:free_stuck(1),
     ok = py_test:wait_available(3),
     #{num_workers := 3} = py_pool:get_stats(),
-    ok = py_test:wait_for_abandoned(0),
+    ok = py_test:free_stuck(0),
     #{num_workers := 3, available_workers := 3} = py_pool:get_stats(),
     ok = py_test:start_with([{num_workers, 4}, {interrupt_grace, ?GRACE}]).
 
 with_no_worker_left_calls_are_refused(_Config) ->
     ok = py_test:start_with([{num_workers, 1}, {interrupt_grace, 50}, {max_abandoned, 0}]),
-    {error, timeout} = py:exec(?STUCK(5), #{}, ?BEGIN),
+    %% No worker is left that could release a lock.
+    Stuck = py_test:stuck_call(none, <<"functools.partial(__import__('time').sleep, 5)">>),
     Queued = py_test:start_call(fun() -> py:eval(<<"1">>, #{}, infinity) end),
+    ok = py_test:wait_pending(2),
+    {error, timeout} = py:await(Stuck, 0),
     {error, no_workers_available} = py_test:result(Queued),
     #{num_workers := 0, available_workers := 0} = py_pool:get_stats(),
     {error, no_workers_available} = py:eval(<<"1">>),
@@ -221,12 +238,23 @@ with_no_worker_left_calls_are_refused(_Config) ->
 
 the_thread_touches_nothing_when_it_returns(_Config) ->
     {ok, Ctx} = py:bind(new),
-    {error, timeout} = py:ctx_exec(Ctx, <<?MARK, "for _ in range(3):\n  try:\n    ",
-                                   (py_test:stuck(1.5))/binary, "\n  except BaseException: pass">>,
-                                   #{}, ?BEGIN),
-    py_test:wait_for_mark(),
+    Swallower = py:ctx_call_async(Ctx, builtins, exec, [<<"
+import sys, time
+sys._py_interrupt_stop = False
+def swallow():
+    while not sys._py_interrupt_stop:
+        try:
+            sys.py_test_mark = 1
+            time.sleep(0.5)
+        except BaseException:
+            pass
+swallow()
+">>, #{}]),
+    ok = py_test:wait_for_mark(),
+    {error, timeout} = py:await(Swallower, 0),
     ok = py_test:wait_for_abandoned(1),
     All = [begin {ok, New} = py:bind(new), New end || _ <- lists:seq(1, 4)],
+    ok = py:ctx_exec(hd(All), <<"import sys; sys._py_interrupt_stop = True">>),
     ok = py_test:wait_for_abandoned(0),
     #{available_workers := 0, checked_out := 4, num_workers := 4} = py_pool:get_stats(),
     [{ok, 1} = py:ctx_eval(New, <<"1">>) || New <- All],

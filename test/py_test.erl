@@ -2,8 +2,9 @@
 -module(py_test).
 
 -export([start/0, stop/0, start_with/1, wait_until/1, wait_available/1, wait_pending/1,
-         blocked_context/0, open_gate/2, assert_empty_mailbox/0, in_process/1,
-         begin_case/1, end_case/1, start_call/1, result/1, wait_for_mark/0, stuck/1, abandoned/0,
+         blocked_context/0, open_gate/2, assert_empty_mailbox/0, in_process/1, stuck/1, stuck_call/1, stuck_call/2,
+         time_out_stuck/1, free_stuck/1,
+         begin_case/1, end_case/1, start_call/1, result/1, wait_for_mark/0, abandoned/0,
          wait_for_abandoned/1, caught/1, contains/2, node_name/0]).
 
 %% A machine with many suites at once may take seconds for what takes milliseconds else.
@@ -87,6 +88,47 @@ blocked_context() ->
 open_gate(Gate, Blocker) ->
     {ok, none} = py:eval(<<"gate.set()">>, #{gate => Gate}),
     receive {Blocker, {ok, true}} -> ok after ?DEADLINE -> error(gate_is_shut) end.
+
+%% Starts a call that no interrupt ends, of a context or of the calling process, and returns when it
+%% is stuck. `free_stuck/1' ends its thread.
+-spec stuck_call(py:context() | none) -> py:pending().
+stuck_call(Target) ->
+    stuck_call(Target, <<"lock.acquire">>).
+
+%% Starts a call that is stuck in Wait, a function in C. No bytecode stands between the message and
+%% that function, so no exception is raised there.
+-spec stuck_call(py:context() | none, Wait :: binary()) -> py:pending().
+stuck_call(Target, Wait) ->
+    Args = [<<"
+import erlang, functools, operator, sys, threading
+lock = vars(sys).setdefault('py_test_lock', threading.Lock())
+lock.acquire(False)
+list(map(operator.call, (functools.partial(erlang.send, test, 'stuck'), ", Wait/binary, ")))
+">>, #{test => self()}],
+    Call = case Target of
+        none -> py:call_async(builtins, exec, Args);
+        Context -> py:ctx_call_async(Context, builtins, exec, Args)
+    end,
+    receive <<"stuck">> -> Call after ?DEADLINE -> error(does_not_run) end.
+
+%% Has a call time out that is stuck. A timeout given to the call itself might be over before its code
+%% runs.
+-spec time_out_stuck(py:context() | none) -> ok.
+time_out_stuck(Target) ->
+    {error, timeout} = py:await(stuck_call(Target), 0),
+    ok.
+
+%% Ends abandoned threads that are stuck, one by one, until Count are left.
+-spec free_stuck(Count :: non_neg_integer()) -> ok.
+free_stuck(Count) ->
+    case abandoned() of
+        Count ->
+            ok;
+        More when More > Count ->
+            ok = py:exec(<<"import sys; sys.py_test_lock.release()">>),
+            ok = wait_for_abandoned(More - 1),
+            free_stuck(Count)
+    end.
 
 -spec assert_empty_mailbox() -> ok.
 assert_empty_mailbox() ->
