@@ -8,6 +8,7 @@ Builds beside TARGET, and renames at the end, so TARGET is whole or is not there
 kernel releases, whatever ends its holder, leaves one builder for a TARGET.
 """
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -22,6 +23,8 @@ STAMP = "erlang_python.stamp"
 
 #: The installer that runs, for the thread that kills it.
 running: list[subprocess.Popen] = []
+#: Held while an installer starts or is removed: `running` and the processes do not agree then.
+running_changes = threading.Lock()
 
 
 def is_made(target: Path, content: str) -> bool:
@@ -34,9 +37,12 @@ def end_with_caller() -> None:
     """Waits for the end of the standard input, and ends the process and its installer."""
     while os.read(0, 4096):
         pass
-    for process in running:
-        os.killpg(process.pid, signal.SIGKILL)
-    os._exit(1)
+    with running_changes:
+        for process in running:
+            # The group is gone if the installer has just ended.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        os._exit(1)
 
 
 def run(command: list[str], folder: Path) -> None:
@@ -47,14 +53,16 @@ def run(command: list[str], folder: Path) -> None:
         env.pop(name, None)
     # The output is copied: an installer with the output of this process would keep the caller waiting
     # after the end of this process.
-    process = subprocess.Popen(command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, start_new_session=True)
-    running.append(process)
+    with running_changes:
+        process = subprocess.Popen(command, cwd=folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, start_new_session=True)
+        running.append(process)
     for line in process.stdout:
         sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()
     status = process.wait()
-    running.remove(process)
+    with running_changes:
+        running.remove(process)
     if status != 0:
         sys.exit(f"{' '.join(command[:4])} ... has ended with status {status}")
 

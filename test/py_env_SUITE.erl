@@ -17,6 +17,7 @@ groups() ->
                a_fixed_place_is_made_anew, many_callers_in_many_vms_have_one_builder]},
      {interrupted, [parallel],
       [a_timeout_ends_the_installer, the_death_of_the_caller_ends_the_installer,
+       a_caller_that_dies_while_the_installer_starts_ends_it,
        the_death_of_the_vm_ends_the_installer, what_a_killed_builder_leaves_is_removed]},
      {use, [parallel],
       [the_application_makes_its_environment, a_spec_that_is_none_is_refused, a_missing_file_is_named,
@@ -206,12 +207,15 @@ hung(Config) ->
 
 %% The next builder makes the environment, whatever has ended the one before.
 is_mended(Config, Spec, Installer) ->
-    Gone = filename:join("/proc", Installer),
-    ok = py_test:wait_until(fun() -> not filelib:is_dir(Gone) orelse is_zombie(Gone) end),
+    ok = is_gone(Installer),
     {ok, Dir} = py_env:ensure(Spec),
     ok = has_tiny(Dir),
     [_] = left(Config),
     ok.
+
+is_gone(Installer) ->
+    Process = filename:join("/proc", Installer),
+    py_test:wait_until(fun() -> not filelib:is_dir(Process) orelse is_zombie(Process) end).
 
 %% A process whose parent has died may wait for the first process to take its status.
 is_zombie(Process) ->
@@ -232,6 +236,40 @@ the_death_of_the_caller_ends_the_installer(Config) ->
     true = exit(Caller, kill),
     receive {'DOWN', Monitor, process, Caller, killed} -> ok end,
     is_mended(Config, Spec, Installer).
+
+%% Regression: the installer ran on if its caller died before the builder knew the process. The
+%% builder is slow at that place, for longer than an end that does not wait for it takes.
+a_caller_that_dies_while_the_installer_starts_ends_it(Config) ->
+    Slow = "
+import os, runpy, subprocess, sys, threading
+ended, read = threading.Event(), os.read
+def read_input(fd, size):
+    data = read(fd, size)
+    if fd == 0 and not data:
+        ended.set()
+    return data
+class SlowPopen(subprocess.Popen):
+    def __init__(self, command, **options):
+        super().__init__(command, **options)
+        if command[1] == 'pip':
+            ended.wait()
+            threading.Event().wait(1)
+os.read, subprocess.Popen = read_input, SlowPopen
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name='__main__')
+",
+    Dir = proplists:get_value(dir, Config),
+    Port = open_port({spawn_executable, py_peer:interpreter()},
+                     [{cd, Dir}, stderr_to_stdout, hide,
+                      {args, ["-c", Slow, filename:join(py_runtime:priv_dir(), "py_env.py"), filename:join(Dir, "venv"),
+                              "hash", os:find_executable("uv"), "list", "tiny"]}]),
+    Installer = hung(Config),
+    true = port_close(Port),
+    ok = is_gone(Installer),
+    drop_output(Port).
+
+drop_output(Port) ->
+    receive {Port, {data, _}} -> drop_output(Port) after 0 -> ok end.
 
 the_death_of_the_vm_ends_the_installer(Config) ->
     Spec = maps:remove(progress, hanging(Config)),
