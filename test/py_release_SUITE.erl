@@ -51,6 +51,7 @@ init_per_group(Tool, Config) ->
     Release = filename:join(Dir, "elsewhere"),
     ok = file:rename(filename:join(Project, built(Tool)), Release),
     ok = file:rename(Project, Project ++ ".away"),
+    _ = Tool =:= rebar3 andalso unname(Release),
     [{release, Release}, {tool, Tool} | Config].
 
 end_per_group(_Tool, _Config) ->
@@ -66,6 +67,15 @@ built_by(Config, Project, Command) ->
     ct:log("~ts", [Said]),
     0 = Status,
     Said.
+
+%% Removes the name of the node from a release of rebar3: epmd refuses a name that another run of the
+%% tests has, or that a node had which has just ended.
+unname(Release) ->
+    [File] = filelib:wildcard(filename:join(Release, "releases/*/vm.args")),
+    {ok, Named} = file:read_file(File),
+    Unnamed = re:replace(Named, "^-sname .*$", "-sname undefined", [multiline]),
+    true = iolist_to_binary(Unnamed) =/= Named,
+    file:write_file(File, Unnamed).
 
 digest(Dir) ->
     py_peer:command(os:find_executable("escript"), ["scripts/build_native", "--digest"], Dir, []).
@@ -147,7 +157,8 @@ run(Config, Env) ->
         mix -> "/bin/project start"
     end,
     Home = proplists:get_value(priv_dir, Config),
-    Set = [[" ", Name, "='", Value, "'"] || {Name, Value} <- [{"HOME", Home}, {"LANG", "C.UTF-8"} | Env]],
+    Common = [{"HOME", Home}, {"LANG", "C.UTF-8"}, {"RELEASE_DISTRIBUTION", "none"}],
+    Set = [[" ", Name, "='", Value, "'"] || {Name, Value} <- Common ++ Env],
     {Status, Said} = sh(Home, ["exec env -i", Set, " ERL_CRASH_DUMP=/dev/null ",
                                proplists:get_value(release, Config), Start, " 2>&1"], []),
     ct:log("~ts", [Said]),
@@ -184,6 +195,7 @@ the_example_for_docker_runs(Config) ->
     ok = file:make_symlink(os:getenv("PY_TEST_VENV"), filename:join(Dir, "priv/venv")),
     _ = built_by(Config, Dir, "rebar3 release"),
     Release = filename:join(Dir, "_build/default/rel/docker_example"),
+    ok = unname(Release),
     {0, Said} = sh(Dir, ["exec env -i PATH='", proplists:get_value(programs, Config), "' LANG=C.UTF-8 '", Release,
                          "/bin/docker_example' foreground 2>&1"], []),
     ct:log("~ts", [Said]),
