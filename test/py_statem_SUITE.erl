@@ -40,8 +40,9 @@ end_per_suite(_Config) ->
 end_per_testcase(_Case, _Config) ->
     py_test:assert_empty_mailbox().
 
+%% A loop that is interrupted has to end within the grace, also on a busy machine.
 start() ->
-    py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 600}, {max_abandoned, 1000}]).
+    py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 1500}, {max_abandoned, 1000}]).
 
 the_api_follows_its_model(_Config) ->
     follows_its_model(list_to_integer(os:getenv("NUMTESTS", "60"))).
@@ -205,14 +206,21 @@ loop(Actor, Id) ->
         Result
     end).
 
-%% Runs longer than the grace: the worker is abandoned, and its lease ends.
+%% Runs longer than the grace: the worker is abandoned, and its lease ends. Free workers are left then,
+%% unless the call is refused.
 stick(Actor, Free) ->
-    %% The timeout is long enough to begin, or the call would time out in the queue and change
-    %% nothing.
-    Result = ask(Actor, fun() -> py:exec(py_test:stuck(1.6), #{}, 400) end),
+    Result = ask(Actor, fun() ->
+        case Free of
+            0 -> py:exec(<<"pass">>);
+            _ -> py_test:time_out_stuck(none)
+        end
+    end),
     %% The worker of a call without a binding counts as available before it is abandoned, and until
     %% then it serves no other lease.
-    {error, timeout} =:= Result andalso py_test:wait_for_abandoned(1),
+    _ = Free > 0 andalso begin
+        ok = py_test:wait_for_abandoned(1),
+        py_test:free_stuck(0)
+    end,
     {settled(Free), Result}.
 
 %% Kills an actor in the middle of a call.
@@ -350,7 +358,7 @@ expected(Model, set, [Actor, X]) when is_integer(X) ->
 expected(_, kill, [_, _]) ->
     ok;
 expected(Model, stick, [Actor, _]) ->
-    {ok, as({error, timeout}, Model, Actor)};
+    {ok, as(ok, Model, Actor)};
 expected(Model, new, [_, _]) ->
     case free(Model) > 0 of
         true -> ok;

@@ -125,7 +125,8 @@ free_stuck(Count) ->
         Count ->
             ok;
         More when More > Count ->
-            ok = py:exec(<<"import sys; sys.py_test_lock.release()">>),
+            %% A call is refused, and has not run, until another worker is in the place of the last one.
+            ok = wait_until(fun() -> ok =:= py:exec(<<"import sys; sys.py_test_lock.release()">>) end),
             ok = wait_for_abandoned(More - 1),
             free_stuck(Count)
     end.
