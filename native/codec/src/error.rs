@@ -41,6 +41,8 @@ pub enum Why {
     NotUnicode,
     /// The value is larger than the BEAM, or one message, can carry.
     TooLarge,
+    /// A handle of an object that lives in another worker.
+    ForeignObject,
 }
 
 impl Error {

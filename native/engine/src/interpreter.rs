@@ -24,6 +24,8 @@ static INTERPRETER: OnceCell<Interpreter> = OnceCell::new();
 pub(crate) struct Interpreter {
     /// The host of code that belongs to no job.
     pub(crate) host: Arc<dyn Host>,
+    /// The process is there for this Python alone: its code may signal the process.
+    pub(crate) owns_process: bool,
     pub(crate) builtins: Py<PyModule>,
     pub(crate) sys: Py<PyModule>,
     /// `sys.modules`.

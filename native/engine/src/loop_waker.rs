@@ -95,6 +95,12 @@ fn pipe() -> io::Result<Ends> {
     Ok((file(reader.into()), file(writer.into())))
 }
 
+impl Wake for LoopWaker {
+    fn wake(&self) {
+        Self::wake(self);
+    }
+}
+
 /// Wakes the event loop for one call of Erlang that a coroutine awaits.
 pub(crate) struct CallbackWaker {
     pub(crate) loop_waker: Arc<LoopWaker>,

@@ -49,10 +49,19 @@ pub fn start(executable: &str, host: Arc<dyn Host>) -> Result<(), String> {
         .unwrap_or_else(|_| Err("Python's main thread panicked".to_owned()))
 }
 
+/// Sets up the interpreter of a program that Python itself has started. Called once, on Python's main
+/// thread, before any code of a user. `host` is the host of code that belongs to no job.
+///
+/// # Errors
+/// The exception of a module that Python lacks.
+pub fn adopt(py: Python<'_>, host: Arc<dyn Host>) -> PyResult<()> {
+    setup(py, host, true)
+}
+
 /// The body of Python's main thread: initializes the interpreter, sends the outcome to `start`, and
 /// parks for ever; returns after a failure.
 fn main_thread(executable: &CString, host: Arc<dyn Host>, started: &Sender<Result<(), String>>) {
-    let setup = |py: Python<'_>| setup(py, host).map_err(|error| error.to_string());
+    let setup = |py: Python<'_>| setup(py, host, false).map_err(|error| error.to_string());
     let outcome = initialize(executable).and_then(|()| Python::attach(setup));
     let running = outcome.is_ok();
     // Cannot fail: `start` holds the receiver until the message has come.
@@ -130,10 +139,11 @@ fn initialize(executable: &CString) -> Result<(), String> {
 /// Sets the interpreter up, on Python's main thread, attached, before any code of a program runs. The
 /// order matters: `look_up` must find the functions that `patches` replaces; the replacements and the
 /// hooks use the [`Interpreter`]; each hook is installed before the imports that it has to see.
-fn setup(py: Python<'_>, host: Arc<dyn Host>) -> PyResult<()> {
+/// `owns_process`: the process is there for this Python alone, so code may signal it.
+fn setup(py: Python<'_>, host: Arc<dyn Host>, owns_process: bool) -> PyResult<()> {
     arena_cache::init();
-    interpreter::set(look_up(py, host)?);
-    patches::install(py, interpreter::find(py)?.main.current.bind(py))?;
+    interpreter::set(look_up(py, host, owns_process)?);
+    patches::install(py, interpreter::find(py)?)?;
     interrupt::mask_imports(py, note_load)?;
     audit_hook::install(py)?;
     faulthandler::enable(py)?;
@@ -149,7 +159,7 @@ fn note_load(name: &Bound<'_, PyString>, loaded: &Bound<'_, PyAny>) {
 }
 
 /// Looks up the objects that the engine keeps, and makes its Python modules.
-fn look_up(py: Python<'_>, host: Arc<dyn Host>) -> PyResult<Interpreter> {
+fn look_up(py: Python<'_>, host: Arc<dyn Host>, owns_process: bool) -> PyResult<Interpreter> {
     let sys = py.import("sys")?;
     let types = py.import("types")?;
     let kind = |name: &str| types.getattr(name).map(Bound::unbind);
@@ -184,6 +194,7 @@ fn look_up(py: Python<'_>, host: Arc<dyn Host>) -> PyResult<Interpreter> {
         audit: Audit::default(),
         sys: sys.unbind(),
         host,
+        owns_process,
     })
 }
 

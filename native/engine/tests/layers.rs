@@ -148,13 +148,15 @@ fn imports_are_read() {
     assert_eq!(found, ["a", "c", "d", "g", "i"]);
 }
 
-/// Most statics of all crates, so that a reader can keep the global state in mind.
+/// Most statics of the crates in the VM, so that a reader can keep the global state in mind.
 const MAX_STATICS: usize = 15;
 
 #[test]
 fn global_state_is_bounded() {
     let mut found = Vec::new();
-    for src in crates() {
+    // The state of a child process is that of another program.
+    let child = |src: &PathBuf| src.parent().is_some_and(|folder| folder.ends_with("child"));
+    for src in crates().into_iter().filter(|src| !child(src)) {
         let mut all = Vec::new();
         files(&src, &mut all);
         for file in all {

@@ -106,4 +106,19 @@ rustler::atoms! {
     // Types that have a tagged form.
     bytes,
     view,
+
+    // Child processes.
+    foreign_object,
+    worker_exited,
+    status,
+    signal,
+    unknown,
+    malformed,
+    child,
+    py_child,
+    ready,
+    failed,
+    exited,
+    badarg,
+    retired,
 }

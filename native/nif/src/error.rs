@@ -23,10 +23,35 @@ pub(crate) enum Error {
     /// The stream has an open demand, so it takes no other.
     Busy,
     WorkerCrashed,
+    /// The child process has ended.
+    WorkerExited(Exited),
     ContextNotBound,
     Interrupted,
     Unconvertible(Unconvertible),
     Python(Box<Exception>),
+}
+
+/// How a child process has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exited {
+    Status(u32),
+    Signal(u32),
+    /// Nothing has told the status in time.
+    Unknown,
+    /// The process was killed, since it has broken the protocol.
+    Malformed,
+}
+
+impl Encoder for Exited {
+    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
+        let (key, value) = match self {
+            Self::Status(status) => (atoms::status(), status.encode(env)),
+            Self::Signal(signal) => (atoms::signal(), signal.encode(env)),
+            Self::Unknown => (atoms::status(), atoms::unknown().encode(env)),
+            Self::Malformed => (atoms::killed(), atoms::malformed().encode(env)),
+        };
+        small_map(env, &[(key, value)])
+    }
 }
 
 impl Error {
@@ -61,6 +86,7 @@ fn atom_of(why: Why) -> Atom {
         Why::UnhashableKey => atoms::unhashable_key(),
         Why::NotUnicode => atoms::not_unicode(),
         Why::TooLarge => atoms::too_large(),
+        Why::ForeignObject => atoms::foreign_object(),
     }
 }
 
@@ -71,6 +97,7 @@ impl fmt::Display for Error {
             Self::Overloaded => f.write_str("too many jobs wait already"),
             Self::Busy => f.write_str("a demand of the stream is open"),
             Self::WorkerCrashed => f.write_str("the worker crashed"),
+            Self::WorkerExited(exited) => write!(f, "the worker's process has ended: {exited:?}"),
             Self::ContextNotBound => f.write_str("the context has ended"),
             Self::Interrupted => f.write_str("the call was interrupted"),
             Self::Unconvertible(u) => write!(f, "cannot convert ({:?}): {}", u.why, u.value),
@@ -112,6 +139,7 @@ impl Encoder for Error {
             Self::Overloaded => atoms::overloaded().encode(env),
             Self::Busy => atoms::busy().encode(env),
             Self::WorkerCrashed => atoms::worker_crashed().encode(env),
+            Self::WorkerExited(exited) => (atoms::worker_exited(), exited).encode(env),
             Self::ContextNotBound => atoms::context_not_bound().encode(env),
             Self::Interrupted => atoms::interrupted().encode(env),
             Self::Unconvertible(u) => {

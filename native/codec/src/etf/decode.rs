@@ -6,6 +6,7 @@ mod reader;
 use pyo3::prelude::*;
 use std::borrow::Cow;
 
+use super::Objects;
 use super::scan::{Cursor, skip};
 use super::tags::{COMPRESSED, VERSION};
 use crate::error::Error;
@@ -32,6 +33,8 @@ pub struct Decoder<'a> {
     unread: usize,
     /// Whether the next term is an integer without a tag, in a list of bytes.
     is_byte: bool,
+    /// The objects that the input may refer to by numbers.
+    objects: Option<&'a dyn Objects>,
 }
 
 impl<'a> Decoder<'a> {
@@ -44,12 +47,20 @@ impl<'a> Decoder<'a> {
                     cursor: Cursor { input, at: 1 },
                     unread: 0,
                     is_byte: false,
+                    objects: None,
                 });
             }
             [] => "the input is empty",
             _ => "not of this version of the format",
         };
         Err(Error::Malformed { at: 0, what })
+    }
+
+    /// Lets the input refer to `objects`.
+    #[must_use]
+    pub fn with_objects(self, objects: &'a dyn Objects) -> Self {
+        let objects = Some(objects);
+        Self { objects, ..self }
     }
 
     /// Fails if bytes of the input are left.

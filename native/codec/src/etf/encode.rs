@@ -3,37 +3,66 @@
 
 use pyo3::prelude::*;
 
-use super::scan::skip;
+use super::Objects;
+use super::scan::skip_with_objects;
 use super::tags::{
     BINARY, INTEGER, LARGE_BIG, LARGE_TUPLE, LIST, MAP, NEW_FLOAT, NIL, SMALL_ATOM_UTF8, SMALL_BIG,
     SMALL_INTEGER, SMALL_TUPLE, VERSION,
 };
 use crate::error::{Error, Stop, Why};
 use crate::opaque::Term;
+use crate::protocol::OBJECT;
 use crate::write::{Keys, Writer, Written};
 
 /// The bytes that are reserved for each element of a list or a map.
 const TYPICAL_SIZE: usize = 10;
 
-/// An encoder of one term. Refuses objects that would become handles, terms that only the BEAM can
-/// write, and binaries that are too big to be copied.
-pub struct Encoder {
+/// An encoder of one term. Refuses objects that would become handles, unless [`Objects`] keep them, terms
+/// that only the BEAM can write, and binaries that are too big to be copied.
+pub struct Encoder<'a> {
     bytes: Vec<u8>,
     /// The indices at which the open lists and maps begin, outermost first.
     open: Vec<usize>,
     max_binary: usize,
+    objects: Option<&'a dyn Objects>,
+    has_objects: bool,
 }
 
-impl Encoder {
+impl<'a> Encoder<'a> {
     /// Makes an encoder that refuses binaries of more than `max_binary` bytes.
     pub fn new(max_binary: usize) -> Self {
-        let mut bytes = Vec::with_capacity(1 << 10);
+        Self::after(Vec::with_capacity(1 << 10), max_binary, None)
+    }
+
+    /// Makes an encoder that appends the term to `bytes`, and that has `objects` keep what would become
+    /// a handle.
+    pub fn after(mut bytes: Vec<u8>, max_binary: usize, objects: Option<&'a dyn Objects>) -> Self {
         bytes.push(VERSION);
         Self {
             bytes,
             open: Vec::new(),
             max_binary,
+            objects,
+            has_objects: false,
         }
+    }
+
+    /// Whether an object was written, by its number.
+    pub fn has_objects(&self) -> bool {
+        self.has_objects
+    }
+
+    /// Adds an atom with a name of at most 255 bytes.
+    pub fn named_atom(&mut self, name: &str) {
+        let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
+        self.bytes.extend([SMALL_ATOM_UTF8, length]);
+        let name = name.as_bytes().get(..usize::from(length));
+        self.bytes.extend_from_slice(name.unwrap_or_default());
+    }
+
+    /// Adds a whole term in the external term format, without the version byte.
+    pub fn external(&mut self, term: &[u8]) {
+        self.bytes.extend_from_slice(term);
     }
 
     /// Returns the encoded term, with the version byte.
@@ -80,9 +109,9 @@ impl Encoder {
         let mut keys = Vec::with_capacity(size);
         let mut at = first;
         for _ in 0..size {
-            let end = skip(&self.bytes, at)?;
+            let end = skip_with_objects(&self.bytes, at)?;
             keys.push(self.bytes.get(at..end));
-            at = skip(&self.bytes, end)?;
+            at = skip_with_objects(&self.bytes, end)?;
         }
         keys.sort_unstable();
         if keys.windows(2).any(|pair| pair[0] == pair[1]) {
@@ -92,7 +121,7 @@ impl Encoder {
     }
 }
 
-impl Writer for Encoder {
+impl Writer for Encoder<'_> {
     fn none(&mut self) -> Written {
         self.atom(b"none");
         Ok(())
@@ -166,8 +195,12 @@ impl Writer for Encoder {
         Ok(())
     }
 
-    fn object(&mut self, _object: &Bound<'_, PyAny>) -> Written {
-        Err(Stop::Refused)
+    fn object(&mut self, object: &Bound<'_, PyAny>) -> Written {
+        let objects = self.objects.ok_or(Stop::Refused)?;
+        self.has_objects = true;
+        self.bytes.push(OBJECT);
+        self.bytes.extend(objects.keep(object).to_be_bytes());
+        Ok(())
     }
 
     fn begin_list(&mut self, length: usize) -> Written {

@@ -8,8 +8,22 @@
 mod decode;
 mod encode;
 mod opaque;
+mod parts;
 mod scan;
 mod tags;
 
+use pyo3::prelude::*;
+
 pub use decode::{Decoder, decode};
 pub use encode::Encoder;
+pub use opaque::opaque_term;
+pub use parts::{Part, Parts, is_whole};
+
+/// Python objects without a form in Erlang, as a child process knows them: by numbers. No method runs
+/// Python code.
+pub trait Objects {
+    /// Keeps an object, and returns its number.
+    fn keep(&self, object: &Bound<'_, PyAny>) -> u64;
+    /// Returns the object with this number.
+    fn find<'py>(&self, py: Python<'py>, number: u64) -> Option<Bound<'py, PyAny>>;
+}

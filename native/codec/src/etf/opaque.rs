@@ -11,13 +11,19 @@ use super::tags::{
     BIT_BINARY, EXPORT, NEW_FUN, NEW_PID, NEW_PORT, NEW_REFERENCE, NEWER_REFERENCE, PID, PORT,
     REFERENCE, V4_PORT,
 };
-use crate::opaque::Opaque;
+use crate::opaque::{Opaque, Term};
 use crate::read::Fallible;
 
 /// A whole term, without the version byte. Two terms are identical if their bytes are, since a node of
 /// the BEAM encodes a term in one way only.
 pub(super) struct External {
     bytes: Box<[u8]>,
+}
+
+/// Returns the `erlang.Term` over the bytes of a whole term, without the version byte.
+#[must_use]
+pub fn opaque_term(bytes: &[u8]) -> Term {
+    Term::new(External::new(bytes))
 }
 
 impl External {

@@ -7,6 +7,7 @@ use super::tags::{
     REFERENCE, SMALL_ATOM, SMALL_ATOM_UTF8, SMALL_BIG, SMALL_INTEGER, SMALL_TUPLE, STRING, V4_PORT,
 };
 use crate::error::Error;
+use crate::protocol::OBJECT;
 use crate::read::Fallible;
 
 /// Most characters of an atom.
@@ -218,6 +219,22 @@ impl<'a> Cursor<'a> {
 
 /// Returns the end of the term that begins at `at`. A loop, since the depth of a term is not bounded.
 pub(super) fn skip(input: &[u8], at: usize) -> Fallible<usize> {
+    skip_by(input, at, Cursor::skip_head)
+}
+
+/// Like `skip`, for a term that may have objects in it.
+pub(super) fn skip_with_objects(input: &[u8], at: usize) -> Fallible<usize> {
+    skip_by(input, at, |cursor| match cursor.peek()? {
+        OBJECT => cursor.slice(9).map(|_| 0),
+        _ => cursor.skip_head(),
+    })
+}
+
+fn skip_by<'a>(
+    input: &'a [u8],
+    at: usize,
+    skip_head: impl Fn(&mut Cursor<'a>) -> Fallible<usize>,
+) -> Fallible<usize> {
     let mut cursor = Cursor { input, at };
     let mut terms = 1_usize;
     while terms > 0 {
@@ -225,7 +242,7 @@ pub(super) fn skip(input: &[u8], at: usize) -> Fallible<usize> {
         if terms > cursor.left() {
             return cursor.malformed("the input is shorter than a length in it");
         }
-        terms = (terms - 1).saturating_add(cursor.skip_head()?);
+        terms = (terms - 1).saturating_add(skip_head(&mut cursor)?);
     }
     Ok(cursor.at)
 }

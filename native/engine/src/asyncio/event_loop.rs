@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::tasks;
+use crate::host::Wake;
 use crate::interpreter;
 use crate::interrupt::{InterruptMask, Interrupted, Thread, masked, take_interrupt, unmasked};
 use crate::loop_waker::{LoopWaker, PyLoopWaker};
@@ -92,6 +93,10 @@ pub(crate) fn note_load(name: &Bound<'_, PyString>, loaded: &Bound<'_, PyAny>) {
 #[pyfunction]
 fn set_running_waker(waker: Option<&Bound<'_, PyLoopWaker>>) -> Option<PyLoopWaker> {
     let waker = waker.map(|waker| Arc::clone(&waker.get().0));
+    if let Some(interpreter) = interpreter::get() {
+        let waker = waker.clone().map(|waker| waker as Arc<dyn Wake>);
+        interpreter.host.loop_runs(waker);
+    }
     // A thread without a `Thread` is never interrupted.
     Thread::current()?.set_loop_waker(waker).map(PyLoopWaker)
 }

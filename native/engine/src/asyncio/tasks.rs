@@ -90,10 +90,15 @@ pub(super) fn cancel_unwanted(py: Python<'_>) -> bool {
 
 /// Cancels the task of `host`, if the namespace of the innermost call has it.
 pub fn cancel(py: Python<'_>, host: &Arc<dyn Host>) {
+    cancel_if(py, |other| Arc::ptr_eq(other, host));
+}
+
+/// Cancels the task whose host `matches` accepts, if the namespace of the innermost call has it.
+pub fn cancel_if(py: Python<'_>, matches: impl Fn(&Arc<dyn Host>) -> bool) {
     let Some(call) = call_stack::innermost() else {
         return;
     };
-    let find = |(other, task): &Task| Arc::ptr_eq(other, host).then(|| task.clone_ref(py));
+    let find = |(host, task): &Task| matches(host).then(|| task.clone_ref(py));
     let task = call.namespace.tasks.borrow().iter().find_map(find);
     if let Some(task) = task {
         cancel_task(py, &task);

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 mod capture;
 mod traceback;
 
+pub use crate::python::exception_class::NAMES as KINDS;
 pub(crate) use capture::{Capture, MAX_NAME, check};
 pub use traceback::Frame;
 

@@ -90,6 +90,9 @@ pub trait Host: Send + Sync + 'static {
     fn import_ended(&self);
     /// Whether the calling thread is a worker.
     fn is_worker(&self) -> bool;
+    /// Called before an event loop runs on the calling thread, with its waker, and after the run, with
+    /// the waker of the loop around it. For a host that wakes loops by what they do not wait for.
+    fn loop_runs(&self, _waker: Option<Arc<dyn Wake>>) {}
 
     /// Returns `self`, for the host to find its own type of a value on the call stack.
     fn as_any(&self) -> &dyn Any;

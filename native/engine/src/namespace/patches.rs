@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::child_threads;
+use crate::interpreter::Interpreter;
 use crate::interrupt;
 use crate::python::code_cache::load;
 use crate::python::{audit_hook, switch_interval, thread_state};
@@ -18,17 +19,20 @@ pub const MAX_RECURSION: usize = 10_000;
 /// (CPython 3.11).
 const THREAD_STACK_SIZE: usize = 64 << 20;
 
-/// Replaces the functions. `current` is the thread-local whose `module` is the `__main__` of a thread.
-pub(crate) fn install(py: Python<'_>, current: &Bound<'_, PyAny>) -> PyResult<()> {
+/// Replaces the functions.
+pub(crate) fn install(py: Python<'_>, interpreter: &Interpreter) -> PyResult<()> {
     let module = load(py, "patches", include_str!("patches.py"))?;
     let note_interval = wrap_pyfunction!(switch_interval::note_interval, &module)?;
     module.call_method1("limit", (MAX_RECURSION, THREAD_STACK_SIZE, note_interval))?;
     py.import("_signal")?;
-    module.call_method1("refuse_signals", (audit_hook::SIGNAL_REFUSED,))?;
+    if !interpreter.owns_process {
+        module.call_method1("refuse_signals", (audit_hook::SIGNAL_REFUSED,))?;
+    }
     let note_change = wrap_pyfunction!(thread_state::note_change, &module)?;
     let note_traced = wrap_pyfunction!(audit_hook::note_traced, &module)?;
     module.call_method1("watch_changes", (note_change, note_traced))?;
-    module.call_method1("end_audit_hooks", (current,))?;
+    // The thread-local whose `module` is the `__main__` of a thread.
+    module.call_method1("end_audit_hooks", (&interpreter.main.current,))?;
     let mask = wrap_pyfunction!(interrupt::mask_interrupts, &module)?;
     let started = py.get_type::<child_threads::Started>();
     module.call_method1("watch_threads", (started, mask))?;

@@ -124,10 +124,12 @@ fn check_signal(event: &CStr, args: &Bound<'_, PyAny>) -> PyResult<()> {
     // SAFETY: both take no argument.
     let (pid, group) = unsafe { (libc::getpid(), libc::getpgrp()) };
     let (pid, group) = (i64::from(pid), i64::from(group));
+    let owns_process = interpreter::get().is_some_and(|interpreter| interpreter.owns_process);
     let hits = match event.to_bytes() {
+        b"os.kill" if owns_process => target == 0 || target == -1 || target == -group,
         b"os.kill" => target == pid || target == 0 || target == -1 || target == -group,
         b"os.killpg" => target == group || target == 0,
-        _ => true,
+        _ => !owns_process,
     };
     if hits && signal != 0 {
         return Err(PyRuntimeError::new_err(SIGNAL_REFUSED));

@@ -14,7 +14,7 @@ const MAX_MRO: usize = 1 << 12;
 
 /// The built-in exception classes of Python 3.11 to 3.14, aliases left out.
 #[rustfmt::skip]
-pub(crate) const NAMES: &[&str] = &[
+pub const NAMES: &[&str] = &[
     "ArithmeticError", "AssertionError", "AttributeError", "BaseException", "BaseExceptionGroup",
     "BlockingIOError", "BrokenPipeError", "BufferError", "BytesWarning", "ChildProcessError",
     "ConnectionAbortedError", "ConnectionError", "ConnectionRefusedError", "ConnectionResetError",

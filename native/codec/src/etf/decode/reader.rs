@@ -10,6 +10,7 @@ use crate::etf::tags::{
     NIL, SMALL_ATOM, SMALL_ATOM_UTF8, SMALL_BIG, SMALL_INTEGER, SMALL_TUPLE, STRING,
 };
 use crate::opaque::Term;
+use crate::protocol::OBJECT;
 use crate::read::{Constant, Fallible, Kind, Reader, Tag, integer};
 use crate::view::ByteOwner;
 
@@ -58,6 +59,7 @@ impl Reader for Decoder<'_> {
             NIL | STRING | LIST => Kind::List,
             SMALL_TUPLE | LARGE_TUPLE => Kind::Tuple,
             MAP => Kind::Map,
+            OBJECT if self.objects.is_some() => Kind::Other,
             tag => {
                 self.cursor.unsupported(tag)?;
                 Kind::Other
@@ -136,6 +138,16 @@ impl Reader for Decoder<'_> {
     }
 
     fn other<'py>(&mut self, py: Python<'py>) -> Fallible<Bound<'py, PyAny>> {
+        if let Some(objects) = self.objects
+            && self.is_tag(OBJECT)
+        {
+            let [_, number @ ..] = self.cursor.array::<9>()?;
+            let found = objects.find(py, u64::from_be_bytes(number));
+            return match found {
+                Some(object) => Ok(object),
+                None => self.cursor.malformed("an unknown object"),
+            };
+        }
         let external = self.take_term()?;
         Ok(Bound::new(py, Term::new(External::new(external)))?.into_any())
     }
