@@ -14,18 +14,20 @@ PYTHON_EXE = $(shell $(PYTHON) -c 'import sys; print(sys.executable)')
 ERTS_INCLUDE = $(shell erl -noshell -eval 'io:format("~ts/erts-~ts/include", [code:root_dir(), erlang:system_info(version)]), halt().')
 
 CARGO_BUILD = PYO3_BUILD_EXTENSION_MODULE=1 $(CARGO) build --release --locked \
-	--manifest-path native/Cargo.toml -p py_nif
+	--manifest-path native/Cargo.toml
 C_FLAGS = -std=c11 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror
 # The functions of the BEAM are found when a library is loaded: Apple's linker has to be told so.
 ifeq ($(shell uname),Darwin)
 SHARED_FLAGS = -bundle -undefined dynamic_lookup
 CARGO_LIB = libpy_nif.dylib
+CHILD_LIB = libpy_child.dylib
 else
 SHARED_FLAGS = -shared -Wl,-z,nodelete
 CARGO_LIB = libpy_nif.so
+CHILD_LIB = libpy_child.so
 endif
 
-.PHONY: all help setup native portable dist dist-check demo test watch bench bench-plot fuzz asan lint format docs clean
+.PHONY: all help setup native child portable dist dist-check demo test watch bench bench-plot fuzz asan lint format docs clean
 
 # Builds the library and compiles the Erlang code.
 all: native
@@ -40,14 +42,21 @@ setup:
 	@scripts/setup
 
 # Builds the library for the Python that PYTHON names.
-native: priv/py_loader.so
+native: priv/py_loader.so child
 	@test -n "$(TAG)" || { echo "make: PYTHON=$(PYTHON) does not run" >&2; exit 1; }
-	@PYO3_PYTHON="$(PYTHON_EXE)" $(CARGO_BUILD) --target-dir native/target/$(TAG)
+	@PYO3_PYTHON="$(PYTHON_EXE)" $(CARGO_BUILD) -p py_nif --target-dir native/target/$(TAG)
 	@scripts/install native/target/$(TAG)/release/$(CARGO_LIB) priv/py_nif.$(TAG).so
 
+# Builds the extension module of child processes, for every Python from 3.11 on; needs none. Without the
+# optimization of the whole program, which `make dist` has: it takes a minute.
+child:
+	@CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 PYO3_NO_PYTHON=1 \
+		$(CARGO_BUILD) -p py_child --features abi3 --target-dir native/target/child
+	@scripts/install native/target/child/release/$(CHILD_LIB) priv/py_child.abi3.so
+
 # Builds one library for every Python from 3.11 on; needs none.
-portable: priv/py_loader.so
-	@PYO3_NO_PYTHON=1 $(CARGO_BUILD) --features abi3 --target-dir native/target/abi3
+portable: priv/py_loader.so child
+	@PYO3_NO_PYTHON=1 $(CARGO_BUILD) -p py_nif --features abi3 --target-dir native/target/abi3
 	@scripts/install native/target/abi3/release/$(CARGO_LIB) priv/py_nif.abi3.so
 
 priv/py_loader.so: c_src/py_loader.c c_src/py_loader.h

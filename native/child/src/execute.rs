@@ -1,0 +1,303 @@
+//! Runs the job of a frame on the calling thread, and sends its reply. Called by the main thread, and by
+//! threads that wait for a call of Erlang, attached; blocks as the code of the job does.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyString};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use py_codec::etf::Decoder;
+use py_codec::frame::{Fields, FrameWriter};
+use py_codec::protocol::{from_child, request, status};
+use py_codec::{Unconvertible, Why, read_arguments, read_kwargs};
+use py_engine::asyncio::{self, settle};
+use py_engine::call_stack::{self, with_call};
+use py_engine::execute::{self as engine, resolve};
+use py_engine::host::Host;
+use py_engine::host::callback::Ended;
+use py_engine::interrupt::InterruptMask;
+use py_engine::lock::lock;
+use py_engine::namespace::Namespace;
+use py_engine::python::code_cache::Mode;
+
+use crate::child::Child;
+use crate::host::ChildHost;
+use crate::jobs::JobState;
+use crate::values::{Failure, add_value, failed_reply, plain_reply};
+
+/// The size from which a frame is sent detached, since that takes a while.
+const BIG: usize = 1 << 16;
+
+/// A job as its frame describes it.
+pub(crate) struct Incoming<'a> {
+    pub(crate) id: u64,
+    /// 0 for a job without a lease.
+    pub(crate) lease: u64,
+    generation: u64,
+    caller: &'a [u8],
+    request: Fields<'a>,
+}
+
+impl<'a> Incoming<'a> {
+    pub(crate) fn read(payload: &'a [u8]) -> Option<Self> {
+        let mut fields = Fields::new(payload);
+        let (id, lease, _call) = (fields.word()?, fields.word()?, fields.word()?);
+        Some(Self {
+            id,
+            lease,
+            generation: fields.word()?,
+            caller: fields.bytes()?,
+            request: fields,
+        })
+    }
+
+    pub(crate) fn is_exec(&self) -> bool {
+        let mut request = self.request;
+        request.byte() == Some(request::EXEC)
+    }
+}
+
+/// Runs a job in a namespace, and sends its reply.
+pub(crate) fn run<'py>(
+    py: Python<'py>,
+    child: &'static Child,
+    namespace: &Rc<Namespace<'py>>,
+    incoming: &Incoming<'_>,
+) {
+    let parent = ChildHost::of_innermost();
+    let job = JobState::new(incoming.id, incoming.caller.to_vec(), parent);
+    {
+        let mut functions = lock(&child.functions);
+        if functions.0 != incoming.generation {
+            *functions = (incoming.generation, std::collections::HashSet::new());
+        }
+    }
+    let is_main = child.is_main_thread();
+    if is_main {
+        child.jobs.begin(&job);
+    }
+    let host = ChildHost::new(child, Some(&job));
+    let dyn_host: Arc<dyn Host> = host.clone();
+    let execution = Execution {
+        py,
+        child,
+        namespace,
+        host: &host,
+        job: &job,
+        has_lease: incoming.lease != 0,
+    };
+    let (reply, is_current) = with_call(&dyn_host, namespace, || {
+        catch_unwind(AssertUnwindSafe(|| execution.reply(incoming.request)))
+    });
+    // SAFETY: attached. Clears an error that C code has left set: the next job would fail by it.
+    unsafe { ffi::PyErr_Clear() };
+    if is_main {
+        child.jobs.end(&job);
+        child.thread.end(py.into());
+    }
+    let reply = if is_current {
+        reply.unwrap_or_else(|_| Some(plain_reply(job.id, status::CRASHED)))
+    } else {
+        // The job around this one has ended, and has ended its call with it: see `call_stack`.
+        Some(plain_reply(job.id, status::INTERRUPTED))
+    };
+    if let Some(frame) = reply {
+        send(py, child, &frame);
+    }
+}
+
+/// Sends a frame. Fails silently if the VM has gone: the process is about to end.
+pub(crate) fn send(py: Python<'_>, child: &Child, frame: &[u8]) {
+    let _: std::io::Result<()> = if frame.len() < BIG {
+        child.connection.send(frame)
+    } else {
+        py.detach(|| child.connection.send(frame))
+    };
+}
+
+/// Runs the job of a payload in the middle of the innermost call of the thread, in its namespace, or in
+/// that of the thread.
+pub(crate) fn run_nested(
+    py: Python<'_>,
+    child: &'static Child,
+    payload: &[u8],
+) -> Result<(), Ended> {
+    let Some(incoming) = Incoming::read(payload) else {
+        return Err(Ended::Crashed);
+    };
+    match call_stack::innermost() {
+        Some(call) => run(py, child, &call.namespace, &incoming),
+        None => match Namespace::of_thread(py) {
+            Ok(namespace) => run(py, child, &namespace, &incoming),
+            Err(error) => send(py, child, &failed_reply(incoming.id, &error.into())),
+        },
+    }
+    Ok(())
+}
+
+impl ChildHost {
+    /// Returns the job of the innermost call of the thread.
+    fn of_innermost() -> Option<Arc<JobState>> {
+        let call = call_stack::innermost()?;
+        ChildHost::of(&*call.host)?.job.clone()
+    }
+}
+
+/// The surroundings of a job that runs.
+struct Execution<'a, 'py> {
+    py: Python<'py>,
+    child: &'static Child,
+    namespace: &'a Namespace<'py>,
+    host: &'a Arc<ChildHost>,
+    job: &'a Arc<JobState>,
+    has_lease: bool,
+}
+
+type Done<T> = Result<T, Failure>;
+
+/// Returns the error for a request that the VM has not written well. Unreachable.
+fn malformed() -> Failure {
+    Failure::Unconvertible(Unconvertible {
+        why: Why::NotUnicode,
+        value: "job".to_owned(),
+    })
+}
+
+impl<'py> Execution<'_, 'py> {
+    /// Runs the request, and returns the frame of the reply; `None` if a task will reply.
+    fn reply(&self, request: Fields<'_>) -> Option<Vec<u8>> {
+        let done = if self.job.must_stop() {
+            Err(Failure::Interrupted)
+        } else {
+            self.namespace.run(|| self.execute(request))
+        };
+        match done {
+            Ok(frame) => frame,
+            // Code may turn an interrupt, also one for an outer job, into another exception.
+            Err(_) if self.job.must_stop() => {
+                Some(failed_reply(self.job.id, &Failure::Interrupted))
+            }
+            Err(failure) => Some(failed_reply(self.job.id, &failure)),
+        }
+    }
+
+    fn execute(&self, mut fields: Fields<'_>) -> Done<Option<Vec<u8>>> {
+        let done = || Ok(Some(plain_reply(self.job.id, status::DONE)));
+        let mut source = fields;
+        match fields.byte().ok_or_else(malformed)? {
+            request::EMPTY => done(),
+            request::EXEC => self.value(source, |_| done()),
+            request::OPEN => {
+                let stream = fields.word().ok_or_else(malformed)?;
+                self.value(fields, |value| {
+                    let iterator = asyncio::iterate(&settle(value)?)?;
+                    asyncio::keep(self.namespace, stream, iterator);
+                    Ok(())
+                })?;
+                done()
+            }
+            request::NEXT => {
+                let stream = fields.word().ok_or_else(malformed)?;
+                let count = fields.word().ok_or_else(malformed)?;
+                self.next(stream, usize::try_from(count).unwrap_or(usize::MAX))
+            }
+            request::COLLECT => self.value(fields, |value| {
+                let items = asyncio::collect(&settle(value)?, &**self.host)?;
+                self.answer(status::VALUE, items.as_any())
+            }),
+            request::ASYNC => self.value(fields, |value| self.begin(value)),
+            _ => {
+                // A call or an expression.
+                source = Fields::new(source.rest());
+                self.value(source, |value| self.answer(status::VALUE, &settle(value)?))
+            }
+        }
+    }
+
+    /// Calls `finish` with the value of a call, an expression or statements, while the locals are alive.
+    fn value<T>(
+        &self,
+        mut fields: Fields<'_>,
+        finish: impl FnOnce(Bound<'py, PyAny>) -> Done<T>,
+    ) -> Done<T> {
+        let py = self.py;
+        let must_stop = || self.host.must_stop();
+        let kind = fields.byte().ok_or_else(malformed)?;
+        let first = fields.text().ok_or_else(malformed)?;
+        let request = match kind {
+            request::CALL => {
+                let function = fields.text().ok_or_else(malformed)?;
+                let args = fields.bytes().ok_or_else(malformed)?;
+                let kwargs = self.names(fields.bytes().ok_or_else(malformed)?)?;
+                let name = |text: &str| PyString::new(py, text);
+                let callable = resolve(self.namespace, &name(first), &name(function))?;
+                let mut decoder = Decoder::new(args)?.with_objects(&self.child.objects);
+                engine::Request::Call {
+                    callable,
+                    args: read_arguments(py, &mut decoder, &must_stop)?,
+                    kwargs,
+                }
+            }
+            request::EVAL | request::EXEC => engine::Request::Run {
+                mode: if kind == request::EVAL {
+                    Mode::Eval
+                } else {
+                    Mode::Exec
+                },
+                source: first,
+                locals: self.names(fields.bytes().ok_or_else(malformed)?)?,
+            },
+            _ => return Err(malformed()),
+        };
+        engine::execute(self.namespace, request, finish)
+    }
+
+    /// Returns the dict of a map with names as keys; `None` if there is none.
+    fn names(&self, term: &[u8]) -> Done<Option<Bound<'py, PyDict>>> {
+        if term.is_empty() {
+            return Ok(None);
+        }
+        let mut decoder = Decoder::new(term)?.with_objects(&self.child.objects);
+        let must_stop = || self.host.must_stop();
+        Ok(Some(read_kwargs(self.py, &mut decoder, &must_stop)?))
+    }
+
+    fn answer(&self, status: u8, value: &Bound<'py, PyAny>) -> Done<Option<Vec<u8>>> {
+        let mut frame = FrameWriter::new(from_child::REPLY);
+        frame.word(self.job.id).byte(status);
+        add_value(&mut frame, self.child, value, &|| self.host.must_stop())?;
+        Ok(Some(frame.finish()))
+    }
+
+    /// Starts a coroutine as a task, which replies at its end. Another value is answered at once, and so
+    /// is the value of a coroutine that has no lease to live in, or whose job is nested.
+    fn begin(&self, value: Bound<'py, PyAny>) -> Done<Option<Vec<u8>>> {
+        if !self.has_lease || !asyncio::is_coroutine(&value) || !call_stack::is_outermost() {
+            return self.answer(status::VALUE, &settle(value)?);
+        }
+        let host: Arc<dyn Host> = Arc::clone(self.host) as Arc<dyn Host>;
+        let _mask = InterruptMask::new(self.py);
+        self.child.jobs.begin_task(self.job);
+        // Sent first, since the task may be done, and reply, before `begin` returns.
+        send(
+            self.py,
+            self.child,
+            &plain_reply(self.job.id, status::DEFERRED),
+        );
+        match asyncio::begin(&value, &host) {
+            Ok(_) => Ok(None),
+            Err(error) if self.child.jobs.end_task(self.job) => Err(error.into()),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Returns the next items of a stream.
+    fn next(&self, stream: u64, count: usize) -> Done<Option<Vec<u8>>> {
+        match asyncio::next_batch(self.namespace, stream, count, &**self.host)? {
+            Some(items) => self.answer(status::ITEMS, items.as_any()),
+            None => Ok(Some(plain_reply(self.job.id, status::END))),
+        }
+    }
+}

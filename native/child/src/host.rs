@@ -1,0 +1,423 @@
+//! The implementation of the engine's [`Host`]: one value for a job, or for code that belongs to none.
+//!
+//! Called by the engine on the thread that runs the code, attached. Only `park`, and the questions, block.
+
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyTuple};
+use std::any::Any;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use py_codec::Term;
+use py_codec::etf::opaque_term;
+use py_codec::frame::FrameWriter;
+use py_codec::protocol::{from_child, function, outcome, question, status};
+use py_engine::asyncio;
+use py_engine::erlang::{not_registered, overloaded};
+use py_engine::host::callback::Callback;
+use py_engine::host::{Function, Host, TaskOutcome, Wake};
+use py_engine::interrupt::Interrupted;
+use py_engine::lock::lock;
+
+use crate::child::Child;
+use crate::jobs::JobState;
+use crate::questions::{End, ask, into_exception, lost};
+use crate::receive::{drain, has_frames, next, take};
+use crate::values::{Failure, add_value, exception, failed_reply, value};
+
+/// The tag of a pid in the external term format, and the size of the numbers after its node's name.
+const NEW_PID: u8 = 88;
+const PID_NUMBERS: usize = 12;
+
+/// How long a message to another node waits for room, as in the VM, and the time between two attempts.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(2);
+
+pub(crate) struct ChildHost {
+    child: &'static Child,
+    pub(crate) job: Option<Arc<JobState>>,
+}
+
+impl ChildHost {
+    pub(crate) fn new(child: &'static Child, job: Option<&Arc<JobState>>) -> Arc<Self> {
+        let job = job.cloned();
+        Arc::new(Self { child, job })
+    }
+
+    /// Returns the child's host behind the engine's reference to it.
+    pub(crate) fn of(host: &dyn Host) -> Option<&Self> {
+        host.as_any().downcast_ref()
+    }
+
+    fn is_main(&self) -> u8 {
+        u8::from(self.child.is_main_thread())
+    }
+
+    /// Asks a question with one text as its argument.
+    fn ask(&self, question: u8, argument: &[u8]) -> PyResult<End> {
+        Python::attach(|py| {
+            ask(py, self.child, self, |id| {
+                let mut frame = FrameWriter::new(from_child::ASK);
+                frame.word(id).byte(self.is_main()).byte(question);
+                frame.rest(argument);
+                Ok(frame.finish())
+            })
+        })
+    }
+
+    /// Appends the term of an object, and `objects` before it.
+    fn add(&self, frame: &mut FrameWriter, object: &Bound<'_, PyAny>) -> PyResult<()> {
+        add_value(frame, self.child, object, &|| self.must_stop()).map_err(exception)
+    }
+
+    /// Returns the destination of a message: a term, or for a name or a pair its form as a value.
+    fn destination(&self, dest: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+        let is_name = |name: &Bound<'_, PyAny>| {
+            name.is_instance_of::<Term>() || name.is_instance_of::<PyString>()
+        };
+        if let Ok((name, node)) = dest.extract::<(Bound<'_, PyAny>, Bound<'_, PyAny>)>() {
+            if !is_name(&name) || !is_name(&node) {
+                return Err(PyTypeError::new_err("a name is a str or an atom"));
+            }
+        } else if !is_name(dest) {
+            let text = "a process is a pid, a registered name, or a tuple of name and node";
+            return Err(PyTypeError::new_err(text));
+        }
+        let mut frame = FrameWriter::new(0);
+        self.add(&mut frame, dest)?;
+        let bytes = std::mem::take(frame.buffer());
+        // The head of the frame, and the byte `objects`.
+        Ok(bytes.get(9..).unwrap_or_default().to_vec())
+    }
+
+    /// Returns the reply of a task.
+    fn task_reply(&self, job: &JobState, py: Python<'_>, outcome: TaskOutcome<'_>) -> Vec<u8> {
+        let must_stop = || job.must_stop();
+        let failure = match outcome {
+            TaskOutcome::Value(value) => {
+                let mut frame = FrameWriter::new(from_child::REPLY);
+                frame.word(job.id).byte(status::VALUE);
+                match add_value(&mut frame, self.child, &value, &must_stop) {
+                    Ok(()) => return frame.finish(),
+                    Err(stop) => stop.into(),
+                }
+            }
+            _ if job.must_stop() => Failure::Interrupted,
+            TaskOutcome::Cancelled(error) | TaskOutcome::Raised(error) => {
+                // An interrupt may have been meant for another job.
+                if error.is_instance_of::<Interrupted>(py) {
+                    Failure::Interrupted
+                } else {
+                    error.into()
+                }
+            }
+        };
+        failed_reply(job.id, &failure)
+    }
+}
+
+/// Returns the name of the node of a pid, in the external term format; `None` for another term.
+fn node_of(term: &[u8]) -> Option<&[u8]> {
+    match term {
+        [_, NEW_PID, rest @ ..] => rest.get(..rest.len().checked_sub(PID_NUMBERS)?),
+        _ => None,
+    }
+}
+
+fn unknown(dest: &Bound<'_, PyAny>) -> PyErr {
+    match dest.repr() {
+        Ok(repr) => not_registered(dest.py(), &format!("no process is registered as {repr}")),
+        Err(error) => error,
+    }
+}
+
+impl Host for ChildHost {
+    fn must_stop(&self) -> bool {
+        self.job.as_ref().is_some_and(|job| job.must_stop())
+    }
+
+    fn is_registered(&self, name: &str) -> bool {
+        let functions = &self.child.functions;
+        if lock(functions).1.contains(name) {
+            return true;
+        }
+        let end = self.ask(question::IS_REGISTERED, name.as_bytes());
+        let is_known = end.is_ok_and(|end| end.outcome == outcome::VALUE);
+        if is_known {
+            lock(functions).1.insert(name.to_owned());
+        }
+        is_known
+    }
+
+    fn registered(&self) -> Vec<String> {
+        let Ok(end) = self.ask(question::REGISTERED, b"") else {
+            return Vec::new();
+        };
+        let names = Python::attach(|py| {
+            let names = value(py, self.child, &end.term, &|| false).ok()?;
+            names.extract().ok()
+        });
+        names.unwrap_or_default()
+    }
+
+    fn call(
+        &self,
+        function: Function<'_>,
+        args: &Bound<'_, PyTuple>,
+        callback: &Arc<Callback>,
+    ) -> PyResult<()> {
+        let (number, name) = match function {
+            Function::Registered(name) => (function::REGISTERED, name),
+            Function::WaitDown => (function::WAIT_DOWN, ""),
+        };
+        let mut frame = FrameWriter::new(from_child::CALL);
+        frame.word(callback.id);
+        frame.word(self.job.as_ref().map_or(0, |job| job.id));
+        frame
+            .byte(self.is_main())
+            .byte(number)
+            .bytes(name.as_bytes());
+        self.add(&mut frame, args.to_list().as_any())?;
+        let calls = &self.child.calls;
+        lock(calls).insert(callback.id, Arc::clone(callback));
+        self.child.connection.send(&frame.finish()).map_err(|_| {
+            lock(calls).remove(&callback.id);
+            lost()
+        })
+    }
+
+    fn end_call(&self, callback: &Callback) {
+        lock(&self.child.calls).remove(&callback.id);
+        let mut frame = FrameWriter::new(from_child::END_CALL);
+        frame.word(callback.id);
+        // Fails if the VM has gone: the process is about to end.
+        let _: Result<(), _> = self.child.connection.send(&frame.finish());
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        if self.child.is_main_thread() {
+            Arc::new(MainWaker(self.child))
+        } else {
+            Arc::new(thread::current())
+        }
+    }
+
+    fn park(&self, py: Python<'_>, is_woken: &(dyn Fn() -> bool + Send + Sync)) {
+        if self.child.is_main_thread() {
+            while !is_woken() {
+                if let Some((kind, payload)) = next(py, self.child, Some(is_woken)) {
+                    take(self.child, kind, payload);
+                }
+            }
+            return;
+        }
+        py.detach(|| {
+            while !is_woken() {
+                thread::park();
+            }
+        });
+    }
+
+    fn send(&self, dest: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>) -> PyResult<()> {
+        let py = dest.py();
+        let destination = self.destination(dest)?;
+        let write = |id: u64| -> PyResult<Vec<u8>> {
+            let mut frame = FrameWriter::new(from_child::SEND);
+            frame.word(id).byte(self.is_main()).bytes(&destination);
+            self.add(&mut frame, message)?;
+            Ok(frame.finish())
+        };
+        // A message to a process of this VM needs no outcome. One to another node may find no room.
+        let own = self.job.as_ref().and_then(|job| node_of(&job.caller));
+        if own.is_some() && node_of(&destination) == own {
+            return self.child.connection.send(&write(0)?).map_err(|_| lost());
+        }
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match ask(py, self.child, self, write)?.outcome {
+                outcome::VALUE => return Ok(()),
+                outcome::OVERLOADED if Instant::now() < end && !self.must_stop() => {
+                    py.detach(|| thread::sleep(PAUSE));
+                }
+                outcome::OVERLOADED => {
+                    return Err(overloaded(
+                        py,
+                        "too many messages to this node wait already",
+                    ));
+                }
+                _ => return Err(unknown(dest)),
+            }
+        }
+    }
+
+    fn caller<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let Some(job) = &self.job else {
+            let text = "no call of an Erlang process runs in this thread";
+            return Err(PyRuntimeError::new_err(text));
+        };
+        value(py, self.child, &job.caller, &|| false).map_err(into_exception)
+    }
+
+    fn whereis<'py>(&self, name: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if !name.is_instance_of::<Term>() && !name.is_instance_of::<PyString>() {
+            return Err(PyTypeError::new_err("a name is a str or an atom"));
+        }
+        let end = self.ask(question::WHEREIS, &self.destination(name)?)?;
+        if end.outcome != outcome::VALUE {
+            return Ok(None);
+        }
+        let pid = value(name.py(), self.child, &end.term, &|| false);
+        pid.map(Some).map_err(into_exception)
+    }
+
+    fn atom<'py>(&self, py: Python<'py>, name: &str, create: bool) -> PyResult<Bound<'py, PyAny>> {
+        if name.chars().count() > 255 {
+            return Err(PyValueError::new_err("an atom has at most 255 characters"));
+        }
+        let end = self.ask(question::ATOM, name.as_bytes())?;
+        if end.outcome != outcome::VALUE {
+            let why = if create {
+                ", and a child process makes none"
+            } else {
+                ""
+            };
+            return Err(PyValueError::new_err(format!(
+                "there is no atom '{name}'{why}"
+            )));
+        }
+        let term = opaque_term(end.term.get(1..).unwrap_or_default());
+        Ok(Bound::new(py, term)?.into_any())
+    }
+
+    fn watch<'py>(&self, dest: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = dest.py();
+        let end = self.ask(question::WATCH, &self.destination(dest)?)?;
+        if end.outcome != outcome::VALUE {
+            return Err(unknown(dest));
+        }
+        let id = value(py, self.child, &end.term, &|| false).map_err(into_exception)?;
+        let id = id.extract()?;
+        // The end of the process may have come before this answer was read.
+        lock(&self.child.watches).entry(id).or_default();
+        let child = self.child;
+        Ok(Bound::new(py, Watch { child, id })?.into_any())
+    }
+
+    fn finish_task(&self, py: Python<'_>, outcome: TaskOutcome<'_>) {
+        let Some(job) = &self.job else { return };
+        self.child.jobs.begin(job);
+        let reply = self.task_reply(job, py, outcome);
+        self.child.jobs.end(job);
+        if self.child.jobs.end_task(job) {
+            // Fails if the VM has gone: the process is about to end.
+            let _: Result<(), _> = self.child.connection.send(&reply);
+        }
+    }
+
+    fn cancel_unwanted_tasks(&self, py: Python<'_>) {
+        drain(py, self.child);
+        cancel_unwanted(py, self.child);
+        // The control thread has told this loop of the frames that were taken here.
+        self.loop_runs(
+            self.child
+                .thread
+                .loop_waker()
+                .map(|waker| waker as Arc<dyn Wake>),
+        );
+    }
+
+    fn import_ends(&self) {}
+
+    fn import_ended(&self) {
+        let job = self.child.jobs.innermost();
+        if self.child.is_main_thread() && job.is_some_and(|job| job.must_stop()) {
+            let mut frame = FrameWriter::new(from_child::IMPORTING);
+            frame.byte(0);
+            // Fails if the VM has gone: the process is about to end.
+            let _: Result<(), _> = self.child.connection.send(&frame.finish());
+            self.child.connection.control_thread.wake();
+        }
+    }
+
+    fn is_worker(&self) -> bool {
+        self.child.is_main_thread()
+    }
+
+    fn loop_runs(&self, waker: Option<Arc<dyn Wake>>) {
+        if !self.child.is_main_thread() {
+            return;
+        }
+        if let Some(waker) = &waker
+            && has_frames(self.child)
+        {
+            waker.wake();
+        }
+        let is_running = waker.is_some();
+        *lock(&self.child.loop_waker) = waker;
+        if is_running {
+            self.child.connection.control_thread.wake();
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Cancels the tasks that must stop. Called by the main thread, attached, within a call of the lease.
+pub(crate) fn cancel_unwanted(py: Python<'_>, child: &'static Child) {
+    for job in child.jobs.tasks_to_cancel() {
+        asyncio::cancel_if(py, |host| {
+            let other = ChildHost::of(&**host).and_then(|host| host.job.as_ref());
+            other.is_some_and(|other| Arc::ptr_eq(other, &job))
+        });
+    }
+}
+
+/// Wakes the main thread from `park`.
+struct MainWaker(&'static Child);
+
+impl Wake for MainWaker {
+    fn wake(&self) {
+        self.0.connection.main.wake();
+    }
+}
+
+/// A monitor of a process, which the VM keeps until this object is dropped.
+#[pyclass(frozen, module = "erlang")]
+struct Watch {
+    child: &'static Child,
+    id: u64,
+}
+
+#[pymethods]
+impl Watch {
+    /// The number by which the VM knows the monitor.
+    #[getter]
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Returns `None` while the process lives, then a tuple of its exit reason.
+    fn reason<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
+        let term = lock(&self.child.watches).get(&self.id).cloned().flatten();
+        let Some(term) = term else { return Ok(None) };
+        let reason = value(py, self.child, &term, &|| false);
+        match reason {
+            Ok(reason) => Ok(Some(PyTuple::new(py, [reason])?)),
+            Err(_) => Ok(Some(PyTuple::new(py, ["noconnection"])?)),
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        lock(&self.child.watches).remove(&self.id);
+        let mut frame = FrameWriter::new(from_child::UNWATCH);
+        frame.word(self.id);
+        // Fails if the VM has gone: the process is about to end.
+        let _: Result<(), _> = self.child.connection.send(&frame.finish());
+    }
+}

@@ -1,0 +1,176 @@
+//! The jobs that the child has, and which of them must stop.
+//!
+//! The main thread begins and ends jobs; the control thread interrupts them. The lock is held for a few
+//! instructions. An exception is requested under the lock, for the innermost job of the stack, and a job
+//! leaves the stack under the lock: so no exception is requested for a job that has ended.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use py_engine::interrupt::{Thread, notify_interrupter};
+use py_engine::lock::lock;
+
+/// How many ticks of the control thread a task has to stop by its cancel, before an exception is raised
+/// in the event loop's callback.
+const CANCEL_TICKS: u32 = 5;
+
+/// A job, also after it has become a task.
+pub(crate) struct JobState {
+    pub(crate) id: u64,
+    /// The pid of the caller, in the external term format.
+    pub(crate) caller: Vec<u8>,
+    must_stop: AtomicBool,
+    /// The job in the middle of which this one runs.
+    parent: Option<Arc<JobState>>,
+    /// Whether the cancel of the task was requested.
+    pub(crate) is_cancelled: AtomicBool,
+}
+
+impl JobState {
+    pub(crate) fn new(id: u64, caller: Vec<u8>, parent: Option<Arc<JobState>>) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            caller,
+            must_stop: AtomicBool::new(false),
+            parent,
+            is_cancelled: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether this job, or one around it, must stop.
+    pub(crate) fn must_stop(&self) -> bool {
+        let parent = self.parent.as_ref();
+        self.must_stop.load(Ordering::SeqCst) || parent.is_some_and(|parent| parent.must_stop())
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Jobs(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    /// The jobs that the main thread is in the middle of, innermost last.
+    stack: Vec<Arc<JobState>>,
+    /// The jobs that go on as tasks.
+    tasks: Vec<Arc<JobState>>,
+    /// Interrupted jobs that the main thread has not read yet.
+    early: HashSet<u64>,
+    is_cleaning: bool,
+    cleaning_must_stop: bool,
+    /// Ticks since the oldest cancel that no task has obeyed.
+    ticks: u32,
+}
+
+impl Jobs {
+    /// Adds a job to the stack. Called by the main thread.
+    pub(crate) fn begin(&self, job: &Arc<JobState>) {
+        let mut state = self.state();
+        if state.early.remove(&job.id) {
+            job.must_stop.store(true, Ordering::SeqCst);
+        }
+        state.stack.push(Arc::clone(job));
+    }
+
+    /// Removes the job, and those within it, from the stack. No exception is requested for it from then
+    /// on. Called by the main thread.
+    pub(crate) fn end(&self, job: &Arc<JobState>) {
+        let mut state = self.state();
+        let at = state
+            .stack
+            .iter()
+            .rposition(|other| Arc::ptr_eq(other, job));
+        if let Some(at) = at {
+            state.stack.truncate(at);
+        }
+    }
+
+    /// Returns the innermost job of the stack.
+    pub(crate) fn innermost(&self) -> Option<Arc<JobState>> {
+        self.state().stack.last().cloned()
+    }
+
+    pub(crate) fn begin_task(&self, job: &Arc<JobState>) {
+        self.state().tasks.push(Arc::clone(job));
+    }
+
+    /// Removes a task; `true` if it was there, so that the calling thread has to reply.
+    pub(crate) fn end_task(&self, job: &Arc<JobState>) -> bool {
+        let mut state = self.state();
+        let before = state.tasks.len();
+        state.tasks.retain(|other| !Arc::ptr_eq(other, job));
+        state.ticks = 0;
+        state.tasks.len() < before
+    }
+
+    /// Removes all tasks.
+    pub(crate) fn take_tasks(&self) -> Vec<Arc<JobState>> {
+        std::mem::take(&mut self.state().tasks)
+    }
+
+    pub(crate) fn has_tasks(&self) -> bool {
+        !self.state().tasks.is_empty()
+    }
+
+    /// Returns the tasks that must stop and were not cancelled before, and marks them.
+    pub(crate) fn tasks_to_cancel(&self) -> Vec<Arc<JobState>> {
+        let state = self.state();
+        let wanted = |job: &&Arc<JobState>| {
+            job.must_stop() && !job.is_cancelled.swap(true, Ordering::SeqCst)
+        };
+        state.tasks.iter().filter(wanted).cloned().collect()
+    }
+
+    /// Begins or ends the clean-up after a job or a lease.
+    pub(crate) fn set_cleaning(&self, is_cleaning: bool) {
+        let mut state = self.state();
+        state.is_cleaning = is_cleaning;
+        state.cleaning_must_stop = false;
+    }
+
+    /// Marks a job, or for 0 the clean-up, as one that must stop. Called by the control thread.
+    pub(crate) fn interrupt(&self, id: u64) {
+        let mut state = self.state();
+        if id == 0 {
+            state.cleaning_must_stop = state.is_cleaning;
+            return;
+        }
+        let mut jobs = state.stack.iter().chain(&state.tasks);
+        match jobs.find(|job| job.id == id) {
+            Some(job) => job.must_stop.store(true, Ordering::SeqCst),
+            None => _ = state.early.insert(id),
+        }
+    }
+
+    /// Makes what must stop stop: requests an exception in the main thread, or wakes its event loop for
+    /// a task. Returns `true` if there is something that must stop. Called by the control thread, again
+    /// and again while it returns `true`.
+    pub(crate) fn stop(&self, main: &Thread) -> bool {
+        let mut state = self.state();
+        let innermost = state.stack.last().is_some_and(|job| job.must_stop());
+        if innermost || state.is_cleaning && state.cleaning_must_stop {
+            main.request();
+            notify_interrupter();
+            main.signal();
+            return true;
+        }
+        if !state.tasks.iter().any(|task| task.must_stop()) {
+            // Jobs that wait in the stack are interrupted when they go on.
+            return state.stack.iter().any(|job| job.must_stop());
+        }
+        state.ticks += 1;
+        if state.stack.is_empty() && state.ticks > CANCEL_TICKS {
+            main.request();
+            notify_interrupter();
+            main.signal();
+        }
+        if let Some(waker) = main.loop_waker() {
+            waker.wake();
+        }
+        true
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.0)
+    }
+}

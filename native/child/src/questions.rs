@@ -1,0 +1,127 @@
+//! Calls of Erlang, and questions that the VM answers at once, as the frames of their ends see them.
+//!
+//! Sent on the thread that runs the code, attached. An end comes to the thread that reads the socket,
+//! which passes it to the [`Callback`].
+
+use py_codec::etf::opaque_term;
+use py_codec::protocol::outcome;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyList, PyTuple};
+use std::any::Any;
+use std::sync::Arc;
+
+use py_engine::erlang::{erlang_error, next_id, not_registered};
+use py_engine::host::callback::{Answer, Callback, Event};
+use py_engine::host::{Function, Host};
+use py_engine::lock::lock;
+
+use crate::child::Child;
+use crate::values::value;
+
+/// The end of a call: one of [`outcome`], and a term.
+pub(crate) struct End {
+    pub(crate) outcome: u8,
+    pub(crate) term: Vec<u8>,
+}
+
+impl Answer for End {
+    fn value<'py>(
+        &self,
+        py: Python<'py>,
+        function: Function<'_>,
+        host: &dyn Host,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let child = Child::find().ok_or_else(lost)?;
+        let decode = |term: &[u8]| value(py, child, term, &|| host.must_stop());
+        match (self.outcome, function) {
+            (outcome::VALUE, _) => decode(&self.term).map_err(into_exception),
+            (outcome::UNKNOWN, Function::Registered(name)) => {
+                let text = format!("no Erlang function is registered as '{name}'");
+                Err(not_registered(py, &text))
+            }
+            (outcome::FAILED, _) => Err(self.error(py, child)?),
+            (outcome::LOST, _) => {
+                let whole = opaque_term(KILLED);
+                Err(erlang_error(
+                    py,
+                    ("exit", "killed", PyList::empty(py), whole),
+                ))
+            }
+            _ => Err(lost()),
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// `{exit, killed, []}`, without the version byte.
+const KILLED: &[u8] = b"\x68\x03\x77\x04exit\x77\x06killed\x6a";
+
+impl End {
+    /// Makes the exception for `{Class, Reason, Stacktrace}`. A term without a Python form becomes an
+    /// `erlang.Term`.
+    fn error(&self, py: Python<'_>, child: &Child) -> PyResult<PyErr> {
+        let whole = self.term.get(1..).unwrap_or_default();
+        let found = value(py, child, &self.term, &|| false).ok();
+        let parts =
+            found.and_then(|found| found.extract::<(Py<PyAny>, Py<PyAny>, Py<PyAny>)>().ok());
+        let whole = Bound::new(py, opaque_term(whole))?;
+        Ok(match parts {
+            Some((class, reason, stack)) => erlang_error(py, (class, reason, stack, whole)),
+            None => {
+                let class = class_of(&self.term);
+                erlang_error(py, (class, &whole, PyTuple::empty(py), &whole))
+            }
+        })
+    }
+}
+
+/// Returns the class of `{Class, Reason, Stacktrace}`, of which another element has no Python form.
+fn class_of(term: &[u8]) -> &'static str {
+    let names = ["error", "exit", "throw"];
+    let has = |name: &&&str| {
+        term.get(5..)
+            .is_some_and(|rest| rest.starts_with(name.as_bytes()))
+    };
+    names.iter().find(has).copied().unwrap_or("error")
+}
+
+pub(crate) fn into_exception(error: py_codec::Error) -> PyErr {
+    crate::values::exception(error.into())
+}
+
+pub(crate) fn lost() -> PyErr {
+    PyRuntimeError::new_err("the application erlang_python does not run")
+}
+
+/// Sends the frame that `write` makes for a new call, and waits for its end, without jobs in the middle.
+pub(crate) fn ask(
+    py: Python<'_>,
+    child: &Child,
+    host: &dyn Host,
+    write: impl FnOnce(u64) -> PyResult<Vec<u8>>,
+) -> PyResult<End> {
+    let id = next_id(py)?;
+    let callback = Callback::new(id, host.waker());
+    let frame = write(id)?;
+    lock(&child.calls).insert(id, Arc::clone(&callback));
+    if child.connection.send(&frame).is_err() {
+        lock(&child.calls).remove(&id);
+        return Err(lost());
+    }
+    loop {
+        match callback.take() {
+            Some(Event::Answer(answer)) => {
+                let end = answer.as_any().downcast_ref::<End>();
+                let end = end.map(|end| (end.outcome, end.term.clone()));
+                let (outcome, term) = end.ok_or_else(lost)?;
+                return Ok(End { outcome, term });
+            }
+            Some(Event::Job(job)) => job.refuse(),
+            None => host.park(py, &|| callback.is_woken()),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Values and exceptions in frames. Called attached, on the thread that runs the code; runs Python code
+//! only as the codec and the capture of an exception do.
+
+use py_codec::etf::{Decoder, Encoder};
+use py_codec::frame::FrameWriter;
+use py_codec::protocol::{from_child, status};
+use py_codec::{Error, Keys, Stop, Unconvertible, Why, Writer, Written, read, write};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+
+use py_engine::exception::{Exception, Frame, Syntax};
+use py_engine::interrupt::Interrupted;
+
+use crate::child::Child;
+
+/// The reason for which a job has no value.
+pub(crate) enum Failure {
+    Interrupted,
+    Unconvertible(Unconvertible),
+    Python(Box<Exception>),
+}
+
+impl From<PyErr> for Failure {
+    /// Captures an exception, and so runs its `__str__`.
+    fn from(error: PyErr) -> Self {
+        let captured = Python::attach(|py| Exception::capture(py, &error));
+        captured.map_or(Self::Interrupted, |exception| {
+            Self::Python(Box::new(exception))
+        })
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Unconvertible(unconvertible) => Self::Unconvertible(unconvertible),
+            Error::Interrupted => Self::Interrupted,
+            Error::Python(error) => error.into(),
+            Error::Malformed { what, .. } => Self::Unconvertible(Unconvertible {
+                why: Why::NotUnicode,
+                value: what.to_owned(),
+            }),
+        }
+    }
+}
+
+impl From<Stop> for Failure {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Refused => Self::Unconvertible(Unconvertible {
+                why: Why::TooLarge,
+                value: "term".to_owned(),
+            }),
+            Stop::Failed(error) => (*error).into(),
+        }
+    }
+}
+
+/// Returns the exception that code gets for a value that it cannot pass to Erlang.
+pub(crate) fn exception(stop: Stop) -> PyErr {
+    match stop {
+        Stop::Refused => PyValueError::new_err("cannot convert (TooLarge): term"),
+        Stop::Failed(error) => match *error {
+            Error::Python(error) => error,
+            Error::Interrupted => Interrupted::new_err(()),
+            Error::Unconvertible(_) => PyValueError::new_err(error.to_string()),
+            Error::Malformed { .. } => PyRuntimeError::new_err(error.to_string()),
+        },
+    }
+}
+
+/// Appends the byte `objects` and the term of `object` to a frame.
+pub(crate) fn add_value(
+    frame: &mut FrameWriter,
+    child: &Child,
+    object: &Bound<'_, PyAny>,
+    must_stop: &dyn Fn() -> bool,
+) -> Written {
+    frame.byte(0);
+    let at = frame.buffer().len() - 1;
+    let bytes = std::mem::take(frame.buffer());
+    let mut encoder = Encoder::after(bytes, usize::MAX, Some(&child.objects));
+    let written = write(object, &mut encoder, must_stop);
+    let has_objects = encoder.has_objects();
+    *frame.buffer() = encoder.into_bytes();
+    if let Some(flag) = frame.buffer().get_mut(at) {
+        *flag = u8::from(has_objects);
+    }
+    written
+}
+
+/// Returns the object of a term.
+pub(crate) fn value<'py>(
+    py: Python<'py>,
+    child: &Child,
+    term: &[u8],
+    must_stop: &dyn Fn() -> bool,
+) -> Result<Bound<'py, PyAny>, Error> {
+    let mut decoder = Decoder::new(term)?.with_objects(&child.objects);
+    let object = read(py, &mut decoder, must_stop)?;
+    decoder.finish()?;
+    Ok(object)
+}
+
+/// Returns the frame of a reply without a value.
+pub(crate) fn plain_reply(job: u64, status: u8) -> Vec<u8> {
+    let mut frame = FrameWriter::new(from_child::REPLY);
+    frame.word(job).byte(status).byte(0);
+    frame.finish()
+}
+
+/// Returns the frame of a reply with an error.
+pub(crate) fn failed_reply(job: u64, failure: &Failure) -> Vec<u8> {
+    let mut frame = FrameWriter::new(from_child::REPLY);
+    frame.word(job);
+    match failure {
+        Failure::Interrupted => {
+            frame.byte(status::INTERRUPTED).byte(0);
+        }
+        Failure::Unconvertible(unconvertible) => {
+            frame.byte(status::UNCONVERTIBLE).byte(0);
+            frame.byte(unconvertible.why as u8);
+            frame.rest(unconvertible.value.as_bytes());
+        }
+        Failure::Python(exception) => {
+            frame.byte(status::RAISED).byte(0);
+            let bytes = std::mem::take(frame.buffer());
+            let mut encoder = Encoder::after(bytes, usize::MAX, None);
+            // Cannot fail: the texts of an exception are bounded.
+            let _: Written = add_exception(&mut encoder, exception);
+            *frame.buffer() = encoder.into_bytes();
+        }
+    }
+    frame.finish()
+}
+
+fn add_exception(encoder: &mut Encoder<'_>, exception: &Exception) -> Written {
+    encoder.begin_tuple(2)?;
+    encoder.named_atom(exception.kind);
+    add_info(encoder, exception)?;
+    encoder.end_tuple(2)
+}
+
+fn add_info(encoder: &mut Encoder<'_>, exception: &Exception) -> Written {
+    encoder.begin_map(4)?;
+    let mut size = 4;
+    add_text(encoder, "class", &exception.class)?;
+    add_text(encoder, "message", &exception.message)?;
+    encoder.named_atom("traceback");
+    add_list(encoder, &exception.frames, add_frame)?;
+    encoder.named_atom("cause");
+    match &exception.cause {
+        None => encoder.none()?,
+        Some(cause) => {
+            add_info(encoder, &cause.exception)?;
+            encoder.named_atom("chain");
+            encoder.named_atom(if cause.explicit { "cause" } else { "context" });
+            size += 1;
+        }
+    }
+    if let Some(members) = &exception.exceptions {
+        encoder.named_atom("exceptions");
+        add_list(encoder, members, add_info)?;
+        size += 1;
+    }
+    if !exception.notes.is_empty() {
+        encoder.named_atom("notes");
+        let add = |encoder: &mut Encoder<'_>, note: &String| encoder.binary(note.as_bytes(), None);
+        add_list(encoder, &exception.notes, add)?;
+        size += 1;
+    }
+    if let Some(term) = &exception.origin
+        && let Some(external) = term.get().opaque().external()
+    {
+        encoder.named_atom("erlang");
+        encoder.external(external);
+        size += 1;
+    }
+    if let Some(syntax) = &exception.syntax {
+        encoder.named_atom("syntax");
+        add_syntax(encoder, syntax)?;
+        size += 1;
+    }
+    encoder.end_map(size, Keys::Distinct)
+}
+
+fn add_list<T>(
+    encoder: &mut Encoder<'_>,
+    items: &[T],
+    add: impl Fn(&mut Encoder<'_>, &T) -> Written,
+) -> Written {
+    encoder.begin_list(items.len())?;
+    for item in items {
+        add(encoder, item)?;
+    }
+    encoder.end_list(items.len())
+}
+
+fn add_text(encoder: &mut Encoder<'_>, key: &str, text: &str) -> Written {
+    encoder.named_atom(key);
+    encoder.binary(text.as_bytes(), None)
+}
+
+fn add_number(encoder: &mut Encoder<'_>, key: &str, number: u32) -> Written {
+    encoder.named_atom(key);
+    encoder.integer(i64::from(number))
+}
+
+fn add_frame(encoder: &mut Encoder<'_>, frame: &Frame) -> Written {
+    encoder.begin_map(3)?;
+    add_text(encoder, "file", &frame.file)?;
+    add_number(encoder, "line", frame.line)?;
+    add_text(encoder, "function", &frame.function)?;
+    if let Some(source) = &frame.source {
+        add_text(encoder, "source", source)?;
+    }
+    let size = 3 + usize::from(frame.source.is_some());
+    encoder.end_map(size, Keys::Distinct)
+}
+
+fn add_syntax(encoder: &mut Encoder<'_>, syntax: &Syntax) -> Written {
+    encoder.begin_map(6)?;
+    add_text(encoder, "message", &syntax.message)?;
+    add_text(encoder, "file", &syntax.file)?;
+    add_number(encoder, "line", syntax.line)?;
+    add_number(encoder, "offset", syntax.offset)?;
+    add_number(encoder, "end_offset", syntax.end_offset)?;
+    add_text(encoder, "text", &syntax.text)?;
+    encoder.end_map(6, Keys::Distinct)
+}
