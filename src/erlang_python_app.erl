@@ -16,7 +16,7 @@
               | {invalid_env, atom(), term()} | term()}.
 start(_Type, _Args) ->
     case check_env([python, num_workers, default_timeout, max_pending, interrupt_grace, import_grace,
-                    max_abandoned | ?PREPARE]) of
+                    max_abandoned, pools | ?PREPARE]) of
         ok -> start_python(py_options:resolve(maps:from_list([{Key, env(Key)} || Key <- ?PREPARE])));
         {error, Reason} -> {error, Reason}
     end.
@@ -52,11 +52,16 @@ env(Key) ->
 
 is_valid(Key, Value) when Key =:= python; Key =:= paths; Key =:= env; Key =:= preload; Key =:= preload_timeout ->
     py_options:is_valid(Key, Value);
+is_valid(pools, Pools) -> is_map(Pools) andalso are_pools(maps:to_list(Pools));
 is_valid(num_workers, undefined) -> true;
 is_valid(default_timeout, infinity) -> true;
 is_valid(Key, Value) ->
     {Min, Max} = bounds(Key),
     is_integer(Value) andalso Value >= Min andalso Value =< Max.
+
+%% Wrong options of a pool stop the start as `py_pool:start/2' returns them, after Python has started.
+are_pools(Pools) ->
+    lists:all(fun({Name, Options}) -> is_atom(Name) andalso is_map(Options) end, Pools).
 
 %% A worker is a thread, whose stack takes 256 MiB of address space, and one worker at a time runs
 %% Python code.

@@ -23,9 +23,10 @@ init([]) ->
     %% The children need no state of each other, and start without one, so a restart mends a broken
     %% child; ten crashes in ten seconds are a fault that restarts do not mend.
     Flags = #{strategy => one_for_one, intensity => 10, period => 10},
-    Pool = #{id => py_pool, start => {py_pool, start_link, []}},
+    Pool = (py_pools_sup:checked(default, py_pool_options:default()))#{id := py_pool},
+    Pools = #{id => py_pools_sup, start => {py_pools_sup, start_link, []}, type => supervisor},
     %% `py_callback' gives the processes that run callbacks 5 seconds to end.
     Callback = #{id => py_callback, start => {py_callback, start_link, []}, type => supervisor,
                  shutdown => 6000},
     Async = #{id => py_async, start => {py_async, start_link, []}},
-    {ok, {Flags, [Pool, Callback, Async]}}.
+    {ok, {Flags, [Pool, Callback, Async, Pools]}}.

@@ -19,6 +19,7 @@
 %%     <td>{@link async_call/3}, {@link async_gather/1}</td></tr>
 %% <tr><td>the items of an iterator</td><td>{@link stream/3}, {@link stream_start/3}</td></tr>
 %% <tr><td>Python to call Erlang</td><td>{@link register_function/2}</td></tr>
+%% <tr><td>Python on several cores, crashes contained</td><td>{@link py_pool:start/2}</td></tr>
 %% <tr><td>to stop a call of another process</td><td>{@link interrupt/1}</td></tr>
 %% <tr><td>an error as text</td><td>{@link format_error/1}</td></tr></table>
 %%
@@ -34,7 +35,7 @@
 %% `{not_started, erlang_python}' when the application does not run.
 -module(py).
 
--export([bind/0, bind/1, bind/2, unbind/0, unbind/1, is_bound/0, with_context/1]).
+-export([bind/0, bind/1, bind/2, unbind/0, unbind/1, is_bound/0, with_context/1, with_context/2]).
 -export([call/3, call/4, call/5, eval/1, eval/2, eval/3, exec/1, exec/2, exec/3]).
 -export([ctx_call/4, ctx_call/5, ctx_call/6, ctx_eval/2, ctx_eval/3, ctx_eval/4,
          ctx_exec/2, ctx_exec/3, ctx_exec/4]).
@@ -83,9 +84,13 @@
 -type locals() :: #{atom() | binary() => term()}.
 %% Variables for one call, visible in every nested scope of the code, and gone after it.
 
--type bind_options() :: #{wait => timeout()}.
+-type bind_options() :: #{wait => timeout(), pool => py_pool:name()}.
 %% `wait': how long to wait for a free worker, in milliseconds, first come first served.
-%% Default: 0, which fails at once.
+%% Default: 0, which fails at once. `pool': the pool of the worker; default: `default'.
+
+-type call_options() :: timeout() | #{timeout => timeout(), pool => py_pool:name()}.
+%% How long the call may take, in milliseconds, and the pool that it runs in, if the calling process has
+%% no binding there.
 
 -type result(T) :: {ok, T} | {error, error_reason()}.
 %% The result of a call.
@@ -94,14 +99,20 @@
 %% Any value; see `docs/guide/types.md' for its form.
 
 -type error_reason() :: timeout | interrupted | no_workers_available | overloaded | worker_crashed
+                      | {worker_exited, worker_exit()}
                       | {unconvertible, unconvertible()}
                       | {exception_type(), exception()}.
 %% `timeout': the call took longer than its timeout. `interrupted': a process has called
 %% {@link interrupt/1}, or the context of the call ended. `no_workers_available': every worker
 %% is leased. `overloaded': `max_pending' jobs, or 256 in this context, wait already.
-%% `worker_crashed': the worker died under the call, its binding or context has ended.
+%% `worker_crashed': the worker died under the call, its binding or context has ended. `{worker_exited, _}':
+%% the same of a child process.
 %% `{unconvertible, _}': a value has no form on the other side. `{exception_type(), _}': Python code
 %% has raised an exception.
+
+-type worker_exit() :: #{signal := pos_integer()} | #{status := non_neg_integer() | unknown}
+                     | #{killed := malformed}.
+%% How a child process has ended: by a signal, with a status, or because it broke the protocol.
 
 -type exception_type() :: atom().
 %% The nearest built-in class of the exception, which `except' would match: a
@@ -128,7 +139,8 @@
 %% The place of the error in the code; columns count from 1.
 
 -type unconvertible() :: #{reason := improper_list | too_deep | cycle | key_collision
-                                   | unhashable_key | not_unicode | too_large,
+                                   | unhashable_key | not_unicode | too_large
+                                   | foreign_object | unknown_atom,
                            value := binary()}.
 %% The reason why a value cannot cross, and the value or its type, for a person to read.
 
@@ -155,12 +167,12 @@ bind() ->
 bind(new) ->
     bind(new, #{});
 bind(Options) ->
-    Wait = wait(Options),
+    {Pool, Wait} = options(Options),
     case is_bound() of
         true ->
             ok;
         false ->
-            case py_pool:bind(implicit, Wait) of
+            case py_pool:bind(Pool, implicit, Wait) of
                 {ok, _Lease} -> ok;
                 {error, Reason} -> {error, Reason}
             end
@@ -169,7 +181,8 @@ bind(Options) ->
 %% @doc Returns a new context: a worker with a namespace of its own. A process may hold any number.
 -spec bind(new, bind_options()) -> {ok, context()} | {error, no_workers_available}.
 bind(new, Options) ->
-    case py_pool:lease(wait(Options)) of
+    {Pool, Wait} = options(Options),
+    case py_pool:lease(Pool, Wait) of
         %% The handle is made by the caller: in the heap of the pool it would never be garbage.
         {ok, Lease} -> {ok, py_nif:context(Lease)};
         {error, Reason} -> {error, Reason}
@@ -181,7 +194,7 @@ bind(_, _) ->
 -spec unbind() -> ok.
 unbind() ->
     case py_pool:binding(self()) of
-        {ok, Lease} -> py_pool:unbind(py_nif:lease_id(Lease));
+        {ok, Lease} -> py_pool:unbind(Lease);
         none -> ok
     end.
 
@@ -192,7 +205,7 @@ unbind() ->
 -spec unbind(context()) -> ok.
 unbind(Context) ->
     case py_nif:is_leased(Context) of
-        true -> py_pool:unbind(py_nif:lease_id(Context));
+        true -> py_pool:unbind(Context);
         false -> ok
     end.
 
@@ -211,18 +224,23 @@ is_bound() ->
 %% it was. A fun of one argument gets a new context. Raises `no_workers_available' when every worker
 %% is leased.
 -spec with_context(fun(() -> Result) | fun((context()) -> Result)) -> Result.
-with_context(Fun) when is_function(Fun, 0) ->
+with_context(Fun) ->
+    with_context(#{}, Fun).
+
+%% @doc Calls Fun as {@link with_context/1} does, with the options of {@link bind/2}.
+-spec with_context(bind_options(), fun(() -> Result) | fun((context()) -> Result)) -> Result.
+with_context(Options, Fun) when is_function(Fun, 0) ->
     case is_bound() of
         true ->
             Fun();
         false ->
-            ok = bound(bind()),
+            ok = bound(bind(Options)),
             try Fun() after unbind() end
     end;
-with_context(Fun) when is_function(Fun, 1) ->
-    {ok, Context} = bound(bind(new)),
+with_context(Options, Fun) when is_function(Fun, 1) ->
+    {ok, Context} = bound(bind(new, Options)),
     try Fun(Context) after unbind(Context) end;
-with_context(_) ->
+with_context(_, _) ->
     error(badarg).
 
 bound({error, Reason}) -> error(Reason);
@@ -246,7 +264,7 @@ call(Module, Function, Args, Kwargs) ->
 %% be dotted, as `path.join' of `os'. Timeout is in milliseconds; the default is that of the
 %% environment key `default_timeout', 30 seconds. When the time is over, the call returns
 %% `{error, timeout}' at once and the code is stopped, as by {@link interrupt/1}.
--spec call(name(), name(), args(), kwargs(), timeout()) -> result().
+-spec call(name(), name(), args(), kwargs(), call_options()) -> result().
 call(Module, Function, Args, Kwargs, Timeout) ->
     py_call:run(py_call:job(Module, Function, Args, Kwargs), Timeout).
 
@@ -261,7 +279,7 @@ eval(Code, Locals) ->
     py_call:run({eval, py_call:code(Code), Locals}, ?DEFAULT).
 
 %% @doc Returns the value of a Python expression.
--spec eval(code(), locals(), timeout()) -> result().
+-spec eval(code(), locals(), call_options()) -> result().
 eval(Code, Locals, Timeout) ->
     py_call:run({eval, py_call:code(Code), Locals}, Timeout).
 
@@ -276,7 +294,7 @@ exec(Code, Locals) ->
     py_call:run({exec, py_call:code(Code), Locals}, ?DEFAULT).
 
 %% @doc Returns `ok' when the Python statements have run. Their assignments stay in the namespace.
--spec exec(code(), locals(), timeout()) -> ok | {error, error_reason()}.
+-spec exec(code(), locals(), call_options()) -> ok | {error, error_reason()}.
 exec(Code, Locals, Timeout) ->
     py_call:run({exec, py_call:code(Code), Locals}, Timeout).
 
@@ -294,7 +312,7 @@ ctx_call(Context, Module, Function, Args, Kwargs) ->
 
 %% @doc Calls a function as {@link call/5} does, in a context. Raises `context_not_bound' when it
 %% has ended.
--spec ctx_call(context(), name(), name(), args(), kwargs(), timeout()) -> result().
+-spec ctx_call(context(), name(), name(), args(), kwargs(), call_options()) -> result().
 ctx_call(Context, Module, Function, Args, Kwargs, Timeout) ->
     py_call:run_in(Context, py_call:job(Module, Function, Args, Kwargs), Timeout).
 
@@ -310,7 +328,7 @@ ctx_eval(Context, Code, Locals) ->
 
 %% @doc Evaluates as {@link eval/3} does, in a context. Raises `context_not_bound' when it has
 %% ended.
--spec ctx_eval(context(), code(), locals(), timeout()) -> result().
+-spec ctx_eval(context(), code(), locals(), call_options()) -> result().
 ctx_eval(Context, Code, Locals, Timeout) ->
     py_call:run_in(Context, {eval, py_call:code(Code), Locals}, Timeout).
 
@@ -325,7 +343,7 @@ ctx_exec(Context, Code, Locals) ->
     py_call:run_in(Context, {exec, py_call:code(Code), Locals}, ?DEFAULT).
 
 %% @doc Executes as {@link exec/3} does, in a context. Raises `context_not_bound' when it has ended.
--spec ctx_exec(context(), code(), locals(), timeout()) -> ok | {error, error_reason()}.
+-spec ctx_exec(context(), code(), locals(), call_options()) -> ok | {error, error_reason()}.
 ctx_exec(Context, Code, Locals, Timeout) ->
     py_call:run_in(Context, {exec, py_call:code(Code), Locals}, Timeout).
 
@@ -586,6 +604,11 @@ python_info() ->
 format_error(Error) ->
     py_error:format(Error).
 
-wait(#{wait := Wait} = Options) when map_size(Options) =:= 1, ?IS_TIMEOUT(Wait) -> Wait;
-wait(Options) when Options =:= #{} -> 0;
-wait(_) -> error(badarg).
+%% Returns the pool and the time to wait.
+options(#{} = Options) ->
+    case {maps:without([pool, wait], Options), maps:get(pool, Options, default), maps:get(wait, Options, 0)} of
+        {Rest, Pool, Wait} when Rest =:= #{}, is_atom(Pool), ?IS_TIMEOUT(Wait) -> {Pool, Wait};
+        _ -> error(badarg)
+    end;
+options(_) ->
+    error(badarg).

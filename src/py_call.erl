@@ -9,12 +9,15 @@
 -export([job/4, run/2, run_in/3, submit/3, start/1, start_in/2, start_at/2, within/1, failed/1,
          await/2, settled/1, result/1, discard/2, deadline/2, remaining/1, name/1, code/1]).
 
--export_type([pending/0]).
+-export_type([pending/0, options/0]).
 
 -include("py_call.hrl").
+-include("py_pool.hrl").
 
 -type pending() :: {py_pending, Owner :: pid(), reference(),
                       py_nif:ticket() | {error, py:error_reason()}}.
+
+-type options() :: #{pool => py_pool:name(), timeout => timeout()}.
 
 -type target() :: py_nif:target().
 
@@ -28,7 +31,14 @@ job(Module, Function, Args, Kwargs) ->
 %% A process that lost its binding to a crash is a process without one. A call that was accepted in
 %% the binding is not run outside of it: the result is `{error, interrupted}' if the binding ends
 %% before the call.
--spec run(py_nif:job(), timeout() | ?DEFAULT) -> term().
+-spec run(py_nif:job(), timeout() | options() | ?DEFAULT) -> term().
+run(Job, #{} = Options) ->
+    {Pool, Timeout} = options(Options),
+    case py_pool:binding(self()) of
+        {ok, Lease} when Pool =/= any -> run_named(Pool, Lease, Job, Timeout);
+        none when Pool =/= any, Pool =/= default -> run_unbound(Pool, Job, Timeout, undefined);
+        _ -> run(Job, Timeout)
+    end;
 run(Job, Timeout) ->
     case py_pool:binding(self()) of
         {ok, Lease} ->
@@ -36,21 +46,51 @@ run(Job, Timeout) ->
                 submit(Lease, Job, Timeout)
             catch
                 %% The binding had ended before: the call was not accepted.
-                error:context_not_bound -> run_unbound(Job, Timeout, undefined)
+                error:context_not_bound -> run_unbound(default, Job, Timeout, undefined)
             end;
         none ->
-            run_unbound(Job, Timeout, py_callback:current())
+            run_unbound(default, Job, Timeout, py_callback:current())
+    end.
+
+%% A binding to a worker of the pool that is named is used; one to another pool is not.
+run_named(Name, Lease, Job, Timeout) ->
+    case py_pool:find(Name) of
+        {ok, #pool{server = Server}} ->
+            case py_nif:lease_manager(Lease) of
+                Server -> run(Job, Timeout);
+                _ -> run_unbound(Name, Job, Timeout, undefined)
+            end;
+        none ->
+            run_unbound(Name, Job, Timeout, undefined)
+    end.
+
+%% Returns the pool and the timeout that the options name.
+options(Options) ->
+    case maps:without([pool, timeout], Options) of
+        Rest when Rest =:= #{} ->
+            case maps:get(pool, Options, any) of
+                Pool when is_atom(Pool) -> {Pool, maps:get(timeout, Options, ?DEFAULT)};
+                _ -> error(badarg)
+            end;
+        _ ->
+            error(badarg)
     end.
 
 %% A process that answers a callback has its calls run by the thread that waits for the answer.
-run_unbound(Job, Timeout, undefined) ->
-    py_restart:run(fun(Pool, Left) -> submit(Pool, Job, Left) end, Timeout);
-run_unbound(Job, Timeout, {Callback, _Lease}) ->
+run_unbound(Name, Job, Timeout, undefined) ->
+    py_restart:run(Name, fun(Pool, Left) -> submit(Pool, Job, Left) end, Timeout);
+run_unbound(_Name, Job, Timeout, {Callback, _Lease}) ->
     submit(Callback, Job, Timeout).
 
 %% Raises `badarg' for a term that is no context. In a context that waits for the calling process,
 %% the job runs in the middle of the code that waits.
--spec run_in(py:context(), py_nif:job(), timeout() | ?DEFAULT) -> term().
+-spec run_in(py:context(), py_nif:job(), timeout() | options() | ?DEFAULT) -> term().
+run_in(Context, Job, #{} = Options) ->
+    %% A context has its pool.
+    case options(Options) of
+        {any, Timeout} -> run_in(Context, Job, Timeout);
+        _ -> error(badarg)
+    end;
 run_in(Context, Job, Timeout) ->
     submit(within(Context), Job, Timeout).
 
@@ -110,8 +150,19 @@ timeout(_) -> error(badarg).
 -spec result(term()) -> term().
 %% A big value is decoded by the caller: into its own heap, on a scheduler.
 result({external, Value}) -> {ok, binary_to_term(Value)};
+result({child, Value}) -> child_value(Value);
 result({raise, Reason}) -> error(Reason);
 result(Result) -> Result.
+
+%% @doc Returns the value that a child process has sent. It makes no atoms.
+-spec child_value(binary()) -> py:result().
+child_value(Value) ->
+    try
+        {ok, binary_to_term(Value, [safe])}
+    catch
+        error:badarg ->
+            {error, {unconvertible, #{reason => unknown_atom, value => <<"an atom, or a fun, of no module">>}}}
+    end.
 
 %% @doc Submits a job as `run/2' does, and returns at once.
 -spec start(py_nif:job()) -> pending().
@@ -128,7 +179,7 @@ start(Job) ->
     end.
 
 start_unbound(Job, undefined) ->
-    case py_restart:run(fun(Pool, _) -> start_in_pool(Pool, Job) end, ?DEFAULT) of
+    case py_restart:run(default, fun(Pool, _) -> start_in_pool(Pool, Job) end, ?DEFAULT) of
         {error, Reason} -> failed(Reason);
         Pending -> Pending
     end;

@@ -264,7 +264,8 @@ apply_function({Module, Function}, Args) -> Module:Function(Args);
 apply_function(Function, Args) -> Function(Args).
 
 args({ok, Args}) -> Args;
-args({external, Args}) -> binary_to_term(Args).
+args({external, Args}) -> binary_to_term(Args);
+args({child, Args}) -> binary_to_term(Args, [safe]).
 
 %% Called by `erlang.Monitor.wait', which reads the outcome from the monitor itself.
 wait_down([]) ->

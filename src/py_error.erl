@@ -26,6 +26,12 @@ format(busy) ->
     <<"a demand of the stream is open">>;
 format(worker_crashed) ->
     <<"the worker crashed under the call; its context has ended">>;
+format({worker_exited, #{signal := Signal}}) ->
+    <<"the child process of the call was ended by signal ", (integer_to_binary(Signal))/binary>>;
+format({worker_exited, #{status := Status}}) when is_integer(Status) ->
+    <<"the child process of the call has ended with status ", (integer_to_binary(Status))/binary>>;
+format({worker_exited, #{}}) ->
+    <<"the child process of the call has ended">>;
 format(context_not_bound) ->
     <<"the context has ended">>;
 format({Kind, Message}) when Kind =:= python_unavailable, is_binary(Message);
@@ -41,4 +47,6 @@ why(key_collision) -> <<"two keys become one">>;
 why(unhashable_key) -> <<"a key that Python cannot hash">>;
 why(not_unicode) -> <<"text with lone surrogates">>;
 why(too_large) -> <<"too large">>;
+why(foreign_object) -> <<"an object of another worker">>;
+why(unknown_atom) -> <<"an atom that does not exist">>;
 why(Other) -> py_traceback:text(Other).

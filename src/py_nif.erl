@@ -1,22 +1,25 @@
 %% @private
-%% The stubs of native/nif/src/nif.rs, in the same order. A NIF module cannot be upgraded, so all other
-%% code lives elsewhere. No `-on_load' loads the library: the one that fits is known when the
-%% application has asked the chosen Python.
+%% The stubs of native/nif/src/nif.rs and process/nifs.rs, in the same order. A NIF module cannot be
+%% upgraded, so all other code lives elsewhere. No `-on_load' loads the library: the one that fits is
+%% known when the application has asked the chosen Python.
 -module(py_nif).
 -on_load(keep/0).
 
 -export([load/1]).
--export([start_python/2, open_pool/5, close_pool/1, is_closed/1, start_worker/2, pool_info/1,
-         resources/0, lease/1, end_lease/1, lease_id/1, is_leased/1, is_idle/1, submitted/1,
+-export([start_python/2, open_pool/5, open_process_pool/4, resize_pool/2,
+         open_child/1, child_started/2, child_exited/2, kill_child/1, close_pool/1, is_closed/1, start_worker/2, pool_info/1,
+         resources/0, lease/1, end_lease/1, lease_id/1, lease_manager/1, is_leased/1, is_idle/1, submitted/1,
          end_idle/2, context/1, submit/4, cancel/1, is_pending/1, take/1, interrupt/1,
          serve_callbacks/1, add_function/1, remove_function/1, answer/2, sent/1, stream/2,
          stream_next/4, stream_close/1]).
 
--export_type([pool/0, lease/0, context/0, ticket/0, callback/0, stream/0, outgoing/0,
+-export_type([pool/0, group/0, child/0, lease/0, context/0, ticket/0, callback/0, stream/0, outgoing/0,
               target/0, job/0, source/0, outcome/0, refusal/0,
               load_error/0]).
 
 -type pool() :: reference().
+-type group() :: reference().
+-type child() :: reference().
 -type lease() :: reference().
 -type context() :: reference().
 -type ticket() :: reference().
@@ -97,6 +100,10 @@ end_lease(_Lease) ->
 lease_id(_Target) ->
     erlang:nif_error(not_loaded).
 
+-spec lease_manager(lease() | context()) -> pid().
+lease_manager(_Target) ->
+    erlang:nif_error(not_loaded).
+
 -spec is_leased(lease() | context()) -> boolean().
 is_leased(_Target) ->
     erlang:nif_error(not_loaded).
@@ -170,4 +177,31 @@ stream_next(_Stream, _Count, _Callers, _Current) ->
 
 -spec stream_close(stream()) -> ok | sending.
 stream_close(_Stream) ->
+    erlang:nif_error(not_loaded).
+
+-spec open_process_pool(Size :: pos_integer(), MaxPending :: pos_integer(),
+                        {InterruptGrace :: non_neg_integer(), ImportGrace :: non_neg_integer()},
+                        {MaxJobs :: non_neg_integer(), MaxRss :: non_neg_integer()}) ->
+    {ok, {pool(), group()}} | {error, binary()}.
+open_process_pool(_Size, _MaxPending, _Graces, _Bounds) ->
+    erlang:nif_error(not_loaded).
+
+-spec resize_pool(pool(), Size :: non_neg_integer()) -> ok.
+resize_pool(_Pool, _Size) ->
+    erlang:nif_error(not_loaded).
+
+-spec open_child(group()) -> {ok, {child(), Id :: pos_integer(), Address :: binary()}} | {error, binary()}.
+open_child(_Group) ->
+    erlang:nif_error(not_loaded).
+
+-spec child_started(child(), Pid :: pos_integer()) -> ok | {error, binary()}.
+child_started(_Child, _Pid) ->
+    erlang:nif_error(not_loaded).
+
+-spec child_exited(child(), Status :: non_neg_integer()) -> ok.
+child_exited(_Child, _Status) ->
+    erlang:nif_error(not_loaded).
+
+-spec kill_child(child()) -> ok.
+kill_child(_Child) ->
     erlang:nif_error(not_loaded).

@@ -5,7 +5,7 @@
 
 use rustler::{Atom, Encoder, Env, Term};
 
-use py_engine::exception::{Exception, Frame, Syntax};
+use py_engine::exception::{Exception, Frame, KINDS, Syntax};
 
 use crate::atoms;
 use crate::term::OfBeam;
@@ -17,6 +17,15 @@ pub(crate) fn encode<'a>(env: Env<'a>, exception: &Exception) -> Term<'a> {
     // `from_str` fails for a name that is too long for an atom, which no class of the set has.
     let kind = Atom::from_str(env, exception.kind).unwrap_or_else(|_| atoms::error());
     (kind, info(env, exception)).encode(env)
+}
+
+/// Makes the atoms of all types, a fixed set: the errors of child processes are decoded without making
+/// any. Called when a pool of child processes is opened.
+pub(crate) fn make_kinds(env: Env<'_>) {
+    for kind in KINDS {
+        // Fails for a name that is too long, which no class of the set has.
+        let _: Result<Atom, _> = Atom::from_str(env, kind);
+    }
 }
 
 fn info<'a>(env: Env<'a>, exception: &Exception) -> Term<'a> {

@@ -15,6 +15,7 @@
 //! - [`stream`]: a stream and its demand.
 //! - [`watch`]: the threads that run Python, as the watchdog and `py:interrupt/1` see them.
 //! - [`host`]: how a job runs on a thread, and the functions that its code calls in Erlang.
+//! - [`process`]: pools of child processes, their workers, and the thread that reads from them.
 //! - [`worker`]: the threads: workers, releaser, watchdog.
 //! - [`start`]: starts Python and the threads that serve it.
 //! - [`nif`]: every NIF, in the order of `src/py_nif.erl`.
@@ -32,6 +33,7 @@ mod job;
 mod live_counts;
 mod nif;
 mod pool;
+mod process;
 mod start;
 mod stream;
 mod term;

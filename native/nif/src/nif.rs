@@ -1,4 +1,4 @@
-//! Every NIF, in the order of `src/py_nif.erl`. A NIF runs on a scheduler thread, and neither
+//! Every NIF but those of child processes (`process/nifs.rs`), in the order of `src/py_nif.erl`. A NIF runs on a scheduler thread, and neither
 //! attaches, blocks nor sends; only `start_python` blocks, on a dirty scheduler.
 
 use rustler::schedule::consume_timeslice;
@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::host::Outgoing;
-use crate::job::{CallbackHandle, Cancel, Job, Outcome, ReplyTo};
+use crate::job::{CallbackHandle, Cancel, Job, ReplyTo};
 use crate::pool::{
-    Context, End, LeaseHandle, Pool, PoolHandle, SubmissionHandle, Target, lease_of,
+    Context, End, Lease, LeaseHandle, Pool, PoolHandle, SubmissionHandle, Target, lease_of,
 };
 use crate::stream::Stream;
 use crate::term::small_map;
 use crate::vm::VM;
 use crate::watch::{self, Limits};
-use crate::{atoms, host, start, worker};
+use crate::{atoms, host, process, start, worker};
 
 /// The result of a NIF that may refuse: `Err` becomes `{error, Reason}`, and no message is sent.
 type Refusable<T> = Result<T, Refusal>;
@@ -132,6 +132,12 @@ fn lease_id(target: Term<'_>) -> NifResult<u64> {
     Ok(lease_of(target)?.id)
 }
 
+/// Returns the server of the pool of a lease.
+#[rustler::nif]
+fn lease_manager(target: Term<'_>) -> NifResult<LocalPid> {
+    Ok(lease_of(target)?.pool().manager)
+}
+
 #[rustler::nif]
 fn is_leased(target: Term<'_>) -> NifResult<bool> {
     Ok(!lease_of(target)?.is_ended())
@@ -207,12 +213,12 @@ fn take(call: ResourceArc<SubmissionHandle>) -> bool {
 #[rustler::nif]
 fn interrupt(target: Term<'_>) -> NifResult<bool> {
     if let Ok(caller) = target.decode::<LocalPid>() {
-        return Ok(watch::interrupt(|job, _| job.caller == caller));
+        let matches = |job: &Job, _: Option<&Lease>| job.caller == caller;
+        return Ok(watch::interrupt(matches) || process::interrupt(matches));
     }
     let id = lease_of(target)?.id;
-    Ok(watch::interrupt(|_, lease| {
-        lease.is_some_and(|lease| lease.id == id)
-    }))
+    let matches = |_: &Job, lease: Option<&Lease>| lease.is_some_and(|lease| lease.id == id);
+    Ok(watch::interrupt(matches) || process::interrupt(matches))
 }
 
 /// Makes the calling process, `py_callback`, the one that serves Python code, with these functions.
@@ -239,8 +245,7 @@ fn remove_function(name: &str) -> Atom {
 #[rustler::nif]
 fn answer(env: Env<'_>, callback: ResourceArc<CallbackHandle>, outcome: Term<'_>) -> Atom {
     let start = Instant::now();
-    let outcome = Outcome::answered(outcome);
-    callback.0.callback.answer(Box::new(outcome));
+    callback.0.answer(outcome);
     charge(env, start);
     atoms::ok()
 }

@@ -3,6 +3,7 @@
 
 use once_cell::sync::OnceCell;
 use rustler::OwnedEnv;
+use std::any::Any;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,6 +15,7 @@ pub(crate) static VM: Vm = Vm {
     started: OnceCell::new(),
     counts: LiveCounts::new(),
     watchdog: Notify::new(),
+    process_io: OnceCell::new(),
     next_id: AtomicU64::new(1),
     spare_envs: Mutex::new(Vec::new()),
 };
@@ -24,6 +26,8 @@ pub(crate) struct Vm {
     pub(crate) counts: LiveCounts,
     /// Wakes the watchdog: a running job must stop, a thread may be replaced, or a lease has ended.
     pub(crate) watchdog: Notify,
+    /// The thread `py_process_io`, once a pool of child processes was opened.
+    pub(crate) process_io: OnceCell<Box<dyn ProcessIo>>,
     next_id: AtomicU64,
     /// Empty environments for reuse, see `job/env_pool.rs`. Locked for a push or a pop.
     pub(crate) spare_envs: Mutex<Vec<OwnedEnv>>,
@@ -32,6 +36,22 @@ pub(crate) struct Vm {
 /// Has the watchdog look at every thread and pool. Called on any thread; never blocks.
 pub(crate) fn notify_watchdog() {
     VM.watchdog.notify();
+    wake_process_io();
+}
+
+/// Has the thread of the child processes look at every job. Called on any thread; never blocks.
+pub(crate) fn wake_process_io() {
+    if let Some(io) = VM.process_io.get() {
+        io.wake();
+    }
+}
+
+/// The thread of the child processes, as the modules below it know it.
+pub(crate) trait ProcessIo: Send + Sync {
+    /// Wakes the thread. Never blocks.
+    fn wake(&self);
+    /// Returns `self`, for the thread's own module.
+    fn as_any(&self) -> &dyn Any;
 }
 
 /// Returns a number that was never returned before: a context of a pool that has closed must not

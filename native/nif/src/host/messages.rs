@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
 use rustler::sys::{self, enif_binary_to_term};
-use rustler::{Encoder, LocalPid, OwnedEnv, ResourceArc, Term};
+use rustler::{Encoder, Env, LocalPid, OwnedEnv, ResourceArc, Term};
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Arc;
@@ -108,7 +108,7 @@ fn make_atom(name: &str, create: bool) -> Option<ErlangTerm> {
 const SAFE: u32 = 0x2000_0000;
 
 /// The destination of a message.
-enum Destination {
+pub(crate) enum Destination {
     Local(LocalPid),
     /// A process of another node, or a name that only a process can resolve.
     Far(ErlangTerm),
@@ -116,6 +116,28 @@ enum Destination {
 }
 
 impl Destination {
+    /// Finds the destination that a child process names: a pid, a name, or a pair of name and node; names
+    /// are atoms or binaries.
+    pub(crate) fn of_term(dest: Term<'_>) -> Self {
+        if let Ok(pid) = dest.decode::<LocalPid>() {
+            return Self::Local(pid);
+        }
+        if let Ok((name, node)) = dest.decode::<(Term<'_>, Term<'_>)>() {
+            let pair = ErlangTerm::make(|env| {
+                let pair = (name_atom(env, name)?, name_atom(env, node)?);
+                Some(pair.encode(env))
+            });
+            return pair.map_or(Self::Unknown, Self::Far);
+        }
+        if dest.is_pid() {
+            let far = ErlangTerm::make(|env| Some(dest.in_env(env)));
+            return far.map_or(Self::Unknown, Self::Far);
+        }
+        let name = ErlangTerm::make(|env| name_atom(env, dest));
+        let pid = name.as_ref().and_then(local);
+        pid.map_or(Self::Unknown, Self::Local)
+    }
+
     fn find(dest: &Bound<'_, PyAny>) -> PyResult<Self> {
         if let Ok(term) = dest.cast::<ErlangTerm>() {
             let term = term.get();
@@ -155,6 +177,20 @@ fn atom_of(name: &Bound<'_, PyAny>) -> PyResult<Option<ErlangTerm>> {
         Ok(name) => Ok(make_atom(&name, false)),
         Err(_) => Err(PyTypeError::new_err("a name is a str or an atom")),
     }
+}
+
+/// Returns the atom that a term names; `None` if there is no such atom.
+fn name_atom<'a>(env: Env<'a>, name: Term<'_>) -> Option<Term<'a>> {
+    if name.is_atom() {
+        return Some(name.in_env(env));
+    }
+    let text = name.decode::<&str>().ok()?;
+    existing_atom(env, text)
+}
+
+/// Returns an atom in `env`; `None` if it does not exist.
+pub(crate) fn existing_atom<'a>(env: Env<'a>, name: &str) -> Option<Term<'a>> {
+    Some(make_atom(name, false)?.to_term(env))
 }
 
 /// Returns the local process that is registered by an atom.

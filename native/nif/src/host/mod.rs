@@ -24,9 +24,12 @@ use crate::job::Job;
 
 pub(crate) use current::{Current, WorkerParts};
 pub(crate) use job_host::{JobHost, cancel_unwanted, refuse_tasks};
+pub(crate) use messages::{Destination, existing_atom};
 pub(crate) use outgoing::Outgoing;
 pub(crate) use run::{Exit, clear_indicator};
-pub(crate) use server::{add_function, remove_function, serve};
+pub(crate) use server::{
+    add_function, generation, is_registered, pid as server, registered, remove_function, serve,
+};
 
 /// Runs a job in the middle of the code that waits for a callback on the calling thread. `Err` if
 /// the thread has to end.

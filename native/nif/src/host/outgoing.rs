@@ -57,6 +57,14 @@ impl Outgoing {
         Some(ResourceArc::new(Self { node }))
     }
 
+    /// Counts a message to the node of `dest`; `None` if there is no room. Never blocks.
+    pub(crate) fn try_enter(dest: &ErlangTerm) -> Option<ResourceArc<Self>> {
+        let node = dest.with(node_of);
+        let has_room = count(&node);
+        let node = Mutex::new(Some(node));
+        has_room.then(|| ResourceArc::new(Self { node }))
+    }
+
     /// Ends the count of the message: it is sent or lost. Idempotent.
     pub(crate) fn leave(&self) {
         let mut node = lock(&self.node);

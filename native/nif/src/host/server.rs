@@ -4,12 +4,14 @@
 use rustler::LocalPid;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use py_engine::lock::lock;
 
 pub(super) static SERVER: Server = Server {
     process: Mutex::new(None),
     outgoing: Mutex::new(BTreeMap::new()),
+    generation: AtomicU64::new(0),
 };
 
 pub(super) struct Server {
@@ -18,6 +20,14 @@ pub(super) struct Server {
     /// The number of messages that wait for each node, by its name in the external term format; see
     /// [`super::outgoing`]. No number is 0.
     pub(super) outgoing: Mutex<BTreeMap<Vec<u8>, usize>>,
+    /// How often a function was removed, or the process has changed. A child process keeps the names that
+    /// it has asked for until this changes.
+    generation: AtomicU64,
+}
+
+/// Returns the generation of the registered functions.
+pub(crate) fn generation() -> u64 {
+    SERVER.generation.load(Ordering::SeqCst)
 }
 
 struct Process {
@@ -29,6 +39,7 @@ struct Process {
 /// Makes `pid` the process that serves Python code. Called on a scheduler thread.
 pub(crate) fn serve(pid: LocalPid, functions: HashSet<String>) {
     *lock(&SERVER.process) = Some(Process { pid, functions });
+    SERVER.generation.fetch_add(1, Ordering::SeqCst);
 }
 
 /// Adds a function. Called on a scheduler thread.
@@ -43,20 +54,21 @@ pub(crate) fn remove_function(name: &str) {
     if let Some(process) = &mut *lock(&SERVER.process) {
         process.functions.remove(name);
     }
+    SERVER.generation.fetch_add(1, Ordering::SeqCst);
 }
 
 /// Returns the process that serves Python code; `None` before the first start of the application.
-pub(super) fn pid() -> Option<LocalPid> {
+pub(crate) fn pid() -> Option<LocalPid> {
     lock(&SERVER.process).as_ref().map(|process| process.pid)
 }
 
-pub(super) fn is_registered(name: &str) -> bool {
+pub(crate) fn is_registered(name: &str) -> bool {
     lock(&SERVER.process)
         .as_ref()
         .is_some_and(|process| process.functions.contains(name))
 }
 
-pub(super) fn registered() -> Vec<String> {
+pub(crate) fn registered() -> Vec<String> {
     let process = lock(&SERVER.process);
     let functions = process.as_ref().map(|process| &process.functions);
     functions.into_iter().flatten().cloned().collect()

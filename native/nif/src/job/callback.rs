@@ -29,13 +29,27 @@ use crate::vm::VM;
 /// A function that runs a job in the middle of the code that waits on the calling thread.
 pub(crate) type RunNested = fn(Python<'_>, &Arc<Job>) -> Result<(), Ended>;
 
+/// The code that waits for the answer of a callback: on a thread of the VM, or in a child process.
+/// Called on scheduler threads and by destructors: nothing blocks, attaches or sends a message.
+pub(crate) trait Waiter: Send + Sync {
+    /// Queues a job that runs in the middle of the code, and returns its key. `Err` if the code does not
+    /// wait any more, or its queue is full.
+    fn submit(&self, job: Arc<Job>) -> Result<u64, Refused>;
+    /// Takes a cancelled job out of the queue, if it is there.
+    fn withdraw(&self, key: u64);
+    /// Passes the answer: `{ok, Value}`, `{Class, Reason, Stacktrace}` or `not_registered`. Only the first
+    /// counts.
+    fn answer(&self, answer: Term<'_>);
+    /// Says that no answer will come, unless one has.
+    fn lose(&self);
+}
+
 pub(crate) struct CallbackQueue {
-    pub(crate) callback: Arc<Callback>,
+    waiter: Box<dyn Waiter>,
     /// The job whose code has called; `None` if the code belongs to no job.
     pub(crate) job: Option<Arc<Job>>,
     /// The counter of the jobs that are submitted to the callback.
     pub(crate) pending: Arc<Pending>,
-    run: RunNested,
     _counted: CountGuard,
 }
 
@@ -46,22 +60,34 @@ impl CallbackQueue {
         pending: Arc<Pending>,
         run: RunNested,
     ) -> Arc<Self> {
+        let callback = Arc::clone(callback);
+        Self::over(Box::new(WaitingThread { callback, run }), job, pending)
+    }
+
+    /// Makes the queue of any code that waits.
+    pub(crate) fn over(
+        waiter: Box<dyn Waiter>,
+        job: Option<Arc<Job>>,
+        pending: Arc<Pending>,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            callback: Arc::clone(callback),
+            waiter,
             job,
             pending,
-            run,
             _counted: VM.counts.callbacks.enter(),
         })
+    }
+
+    /// Passes the answer on. Called on a scheduler thread.
+    pub(crate) fn answer(&self, answer: Term<'_>) {
+        self.waiter.answer(answer);
     }
 
     /// Queues a job for the thread that waits, wakes it, and returns the key of the job. Called on
     /// a scheduler thread.
     pub(crate) fn submit(&self, job: Arc<Job>) -> Result<u64, Error> {
         let ticket = Arc::clone(&job.ticket);
-        let run = self.run;
-        let submitted = self.callback.submit(Arc::new(Nested { job, run }));
-        submitted.map_err(|refused| {
+        self.waiter.submit(job).map_err(|refused| {
             ticket.cancel();
             match refused {
                 Refused::Ended => Error::ContextNotBound,
@@ -73,11 +99,36 @@ impl CallbackQueue {
     /// Takes out a job that was cancelled. If the thread that waits has taken the job before, it
     /// finds the cancel in the ticket.
     pub(crate) fn withdraw(&self, key: u64) {
+        self.waiter.withdraw(key);
+    }
+}
+
+/// A thread of the VM that waits, and the function that runs a job on it.
+struct WaitingThread {
+    callback: Arc<Callback>,
+    run: RunNested,
+}
+
+impl Waiter for WaitingThread {
+    fn submit(&self, job: Arc<Job>) -> Result<u64, Refused> {
+        let run = self.run;
+        self.callback.submit(Arc::new(Nested { job, run }))
+    }
+
+    fn withdraw(&self, key: u64) {
         // The job may hold the last handle of a context, which is dropped without the callback's
         // lock.
         if let Some(job) = self.callback.withdraw(key) {
             job.withdrawn();
         }
+    }
+
+    fn answer(&self, answer: Term<'_>) {
+        self.callback.answer(Box::new(Outcome::answered(answer)));
+    }
+
+    fn lose(&self) {
+        self.callback.answer(Box::new(Outcome::Lost));
     }
 }
 
@@ -184,6 +235,6 @@ impl Resource for CallbackHandle {}
 
 impl Drop for CallbackHandle {
     fn drop(&mut self) {
-        self.0.callback.answer(Box::new(Outcome::Lost));
+        self.0.waiter.lose();
     }
 }

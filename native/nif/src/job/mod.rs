@@ -25,7 +25,7 @@ use crate::error::{Error, Why};
 use crate::live_counts::CountGuard;
 use crate::vm::VM;
 
-pub(crate) use callback::{CallbackHandle, CallbackQueue, Outcome};
+pub(crate) use callback::{CallbackHandle, CallbackQueue, Outcome, Waiter};
 use env_pool::PooledEnv;
 pub(crate) use in_flight::{CANCEL_GRACE, InFlight};
 pub(crate) use reply::ReplyBuffer;

@@ -9,6 +9,7 @@
 //! attaches, and locks are held for a look. Only `leave` and `notify_ended` send, and `leave` may
 //! yield.
 
+use std::panic::RefUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
@@ -37,7 +38,7 @@ pub(crate) struct Lease {
     /// The key of the lease in the pool's queue. Set once, after the push.
     pub(super) key: OnceLock<u64>,
     /// The worker that serves the lease. Set once, by the worker.
-    worker: OnceLock<Arc<WorkerHandle>>,
+    worker: OnceLock<LeaseWorker>,
     usage: Usage,
     /// The tasks in flight in the event loop.
     in_flight: InFlight,
@@ -50,6 +51,19 @@ pub(crate) struct Lease {
     closing: Mutex<Vec<u64>>,
     has_closing: AtomicBool,
     _counted: CountGuard,
+}
+
+/// The worker that serves a lease.
+pub(crate) enum LeaseWorker {
+    Thread(Arc<WorkerHandle>),
+    Process(Arc<dyn ServeLease>),
+}
+
+/// A child process that serves a lease.
+pub(crate) trait ServeLease: Send + Sync + RefUnwindSafe {
+    /// Has the process look for jobs of its lease, iterators to close, and the end of the lease. Called
+    /// on any thread, also by destructors; never blocks, and sends no message.
+    fn call(&self);
 }
 
 impl Lease {
@@ -134,9 +148,9 @@ impl Lease {
 
     /// Publishes the worker that serves the lease: it is called from now on. The worker looks for
     /// work after this call, which ends with a fence.
-    pub(crate) fn serve_by(&self, worker: &Arc<WorkerHandle>) {
+    pub(crate) fn serve_by(&self, worker: LeaseWorker) {
         // A lease is served once, so no worker was set before.
-        let _: Result<(), _> = self.worker.set(Arc::clone(worker));
+        let _: Result<(), _> = self.worker.set(worker);
         // A thread that added work before the `set` may have found no worker to call.
         fence(Ordering::SeqCst);
     }
@@ -145,8 +159,10 @@ impl Lease {
     /// after something was added for the worker.
     fn call_worker(&self) {
         fence(Ordering::SeqCst);
-        if let Some(worker) = self.worker.get() {
-            gil::call(worker);
+        match self.worker.get() {
+            Some(LeaseWorker::Thread(worker)) => gil::call(worker),
+            Some(LeaseWorker::Process(worker)) => worker.call(),
+            None => {}
         }
         if self.is_in_loop.load(Ordering::SeqCst) {
             self.wake_loop();

@@ -8,8 +8,9 @@
 //! into a queue. Only `refuse_excess` sends, so it is not called on a scheduler thread.
 
 use std::collections::HashMap;
+use std::panic::RefUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 use rustler::LocalPid;
 
@@ -29,7 +30,7 @@ mod target;
 mod usage;
 
 pub(crate) use handles::{Context, LeaseHandle, PoolHandle};
-pub(crate) use lease::Lease;
+pub(crate) use lease::{Lease, LeaseWorker, ServeLease};
 use queue::Queue;
 pub(crate) use submission::{JobQueue, Submission, SubmissionHandle};
 pub(crate) use target::{Target, lease_of};
@@ -40,6 +41,13 @@ pub(crate) enum Work {
     Job(Arc<Job>),
     /// A lease, to be served until it ends.
     Lease(Arc<Lease>),
+}
+
+/// The child processes of a pool, which serve its queue.
+pub(crate) trait Processes: Send + Sync + RefUnwindSafe {
+    /// Has a process that is free take from the queue. Called on any thread after a push, or when the
+    /// pool has closed; never blocks, and sends no message.
+    fn call_one(&self, pool: &Arc<Pool>);
 }
 
 pub(crate) struct Pool {
@@ -54,6 +62,8 @@ pub(crate) struct Pool {
     pub(crate) pending: Arc<Pending>,
     queue: Queue<Work>,
     idle_workers: IdleWorkers,
+    /// Set once, before the first job, for a pool of child processes; threads serve any other.
+    processes: OnceLock<Arc<dyn Processes>>,
     /// The `py_pool` process that made this pool.
     pub(crate) manager: LocalPid,
     /// The leases that no worker has left yet, by id. Locked for one operation on the map, never
@@ -78,10 +88,27 @@ impl Pool {
             pending: Pending::new(max_pending),
             queue: Queue::new(capacity),
             idle_workers: IdleWorkers::default(),
+            processes: OnceLock::new(),
             manager,
             leases: Mutex::default(),
             unreported_ends: Mutex::default(),
         })
+    }
+
+    /// Has child processes serve the queue. Called once, before the first job.
+    pub(crate) fn serve_by(&self, processes: Arc<dyn Processes>) {
+        // Called once, so nothing was set before.
+        let _: Result<(), _> = self.processes.set(processes);
+    }
+
+    /// Sets the number of workers: that of the child processes that there are.
+    pub(crate) fn resize(&self, size: usize) {
+        self.size.store(size, Ordering::SeqCst);
+    }
+
+    /// Takes the next item of the queue. Called by `call_one`, which calls workers for the rest.
+    pub(crate) fn take(&self) -> Option<Work> {
+        self.queue.pop()
     }
 
     pub(crate) fn size(&self) -> usize {
@@ -245,7 +272,10 @@ impl Pool {
     }
 
     fn call_worker(self: &Arc<Self>) {
-        gil::call_one(self);
+        match self.processes.get() {
+            Some(processes) => processes.call_one(self),
+            None => gil::call_one(self),
+        }
     }
 
     fn leases(&self) -> MutexGuard<'_, HashMap<u64, Weak<Lease>>> {

@@ -5,6 +5,7 @@
 
 use pyo3::prelude::*;
 use rustler::{Env, Resource, ResourceArc, Term};
+use std::sync::Arc;
 
 use py_engine::released::release;
 
@@ -43,6 +44,40 @@ impl Drop for Object {
         if let Some(object) = self.object.take() {
             release(object);
         }
+    }
+}
+
+/// The child process that has an object.
+pub(crate) trait ObjectOwner: Send + Sync {
+    /// The id of the worker.
+    fn id(&self) -> u64;
+    /// Has the process drop an object. Called by a destructor: never blocks.
+    fn release(&self, number: u64);
+}
+
+/// A handle on an object of a child process, which knows it by a number.
+pub(crate) struct ProcessObject {
+    pub(crate) owner: Arc<dyn ObjectOwner>,
+    pub(crate) number: u64,
+    _counted: CountGuard,
+}
+
+#[rustler::resource_impl]
+impl Resource for ProcessObject {}
+
+impl ProcessObject {
+    pub(crate) fn hold(owner: Arc<dyn ObjectOwner>, number: u64) -> ResourceArc<Self> {
+        ResourceArc::new(Self {
+            owner,
+            number,
+            _counted: VM.counts.objects.enter(),
+        })
+    }
+}
+
+impl Drop for ProcessObject {
+    fn drop(&mut self) {
+        self.owner.release(self.number);
     }
 }
 

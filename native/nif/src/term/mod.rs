@@ -12,6 +12,7 @@ mod reader;
 mod writer;
 
 pub(crate) use choose_encoding::prefers_external;
+pub(crate) use handles::{Object, ObjectOwner, ProcessObject};
 pub(crate) use make::small_map;
 pub(crate) use opaque::{ErlangTerm, OfBeam};
 pub(crate) use reader::TermReader;

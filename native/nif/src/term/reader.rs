@@ -9,7 +9,7 @@ use rustler::{Atom, Binary, Env, MapIterator, ResourceArc, Term};
 use std::{ptr, slice};
 
 use super::atom_cache;
-use super::handles::Object;
+use super::handles::{Object, ProcessObject};
 use super::held_binary::HeldBinary;
 use super::opaque::{ErlangTerm, OfBeam};
 use crate::atoms;
@@ -129,6 +129,10 @@ impl<'a> Reader for TermReader<'a> {
     fn other<'py>(&mut self, py: Python<'py>) -> Fallible<Bound<'py, PyAny>> {
         match self.term().decode::<ResourceArc<Object>>() {
             Ok(object) => Ok(object.bind(py)),
+            Err(_) if self.term().decode::<ResourceArc<ProcessObject>>().is_ok() => {
+                let value = "an object of a child process";
+                Err(Error::unconvertible(Why::ForeignObject, value).into())
+            }
             Err(_) => Ok(ErlangTerm::wrap(py, self.term())?),
         }
     }

@@ -44,6 +44,11 @@ impl<'a> TermWriter<'a> {
         }
     }
 
+    /// Adds a term of the environment.
+    pub(crate) fn term(&mut self, term: Term<'a>) -> Written {
+        self.add(term.as_c_arg())
+    }
+
     #[inline]
     #[allow(
         clippy::unnecessary_wraps,

@@ -15,8 +15,9 @@ mod watched_thread;
 
 pub(crate) use escalation::Limits;
 pub(crate) use registry::{
-    abandoned, end_watching_cleaning, engine_threads, interrupt, is_watching_cleaning, limits,
-    pools, register, releaser_is_missing, set_releaser_is_missing, threads, unregister, watch_pool,
+    abandoned, add_pool, end_watching_cleaning, engine_threads, interrupt, is_watching_cleaning,
+    limits, pools, register, releaser_is_missing, set_releaser_is_missing, threads, unregister,
+    watch_pool,
 };
 pub(crate) use vm_exit::{expect_left_threads, install as install_exit_handler};
 pub(crate) use watched_thread::{Role, Task, WatchedThread};

@@ -138,6 +138,11 @@ pub(crate) fn end_watching_cleaning() {
 /// a scheduler thread.
 pub(crate) fn watch_pool(pool: &Arc<Pool>, limits: Limits) {
     *lock(&REGISTRY.limits) = limits;
+    add_pool(pool);
+}
+
+/// Has the watchdog refuse what no worker of the pool will take. Called on a scheduler thread.
+pub(crate) fn add_pool(pool: &Arc<Pool>) {
     let mut pools = lock(&REGISTRY.pools);
     pools.retain(|pool| pool.strong_count() > 0);
     pools.push(Arc::downgrade(pool));

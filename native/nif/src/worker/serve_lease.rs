@@ -18,7 +18,7 @@ use super::Worker;
 use crate::error::Error;
 use crate::host::{Exit, JobHost, cancel_unwanted, refuse_tasks};
 use crate::job::Job;
-use crate::pool::{Lease, Pool};
+use crate::pool::{Lease, LeaseWorker, Pool};
 use crate::watch::Task;
 
 impl Worker {
@@ -30,7 +30,8 @@ impl Worker {
         namespace: &Rc<Namespace<'py>>,
     ) -> Result<(), Exit> {
         self.turn.borrow().leave_queue(&self.pool);
-        lease.serve_by(self.turn.borrow().worker());
+        let worker = Arc::clone(self.turn.borrow().worker());
+        lease.serve_by(LeaseWorker::Thread(worker));
         while !lease.is_ended() {
             for id in lease.take_iterators_to_close() {
                 self.clean(py, Some(lease), || {

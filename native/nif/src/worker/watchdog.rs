@@ -75,7 +75,8 @@ fn round(now: Instant, limits: Limits) -> Option<Instant> {
     again
 }
 
-/// Refuses the items that were queued in a closed pool after its last worker had left.
+/// Refuses the items that were queued in a pool that has no worker: after the last one of a closed pool
+/// had left, or while no child process starts.
 fn refuse_in_unserved_pools() {
     let threads = threads();
     let is_served = |pool: &Arc<Pool>| {
@@ -84,7 +85,7 @@ fn refuse_in_unserved_pools() {
         threads.iter().any(serves)
     };
     for pool in watch::pools() {
-        if pool.is_closed() && !is_served(&pool) {
+        if (pool.is_closed() || pool.size() == 0) && !is_served(&pool) {
             pool.refuse_excess(&mut ReplyBuffer::new());
         }
     }

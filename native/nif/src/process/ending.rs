@@ -1,0 +1,144 @@
+//! Ends: of code that must stop, which is interrupted, and whose child is killed after a while; and of a
+//! child that has gone. Called by the thread of the children, which sends.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use py_codec::frame::FrameWriter;
+use py_codec::protocol::to_child;
+
+use super::io::{END_GRACE, Note, notify};
+use super::state::{Phase, State};
+use super::worker::ProcessWorker;
+use crate::atoms;
+use crate::error::{Error, Exited};
+use crate::host;
+use crate::job::ReplyBuffer;
+
+/// Interrupts what must stop, and kills what has not stopped in time. Returns when to look again.
+pub(super) fn check(
+    worker: &Arc<ProcessWorker>,
+    now: Instant,
+    replies: &mut ReplyBuffer,
+) -> Option<Instant> {
+    let limits = worker.limits;
+    let group = worker.group.upgrade();
+    let is_closed = group.is_none_or(|group| group.is_closed());
+    let mut state = worker.state();
+    let mut again = None;
+    let mut later = |at: Instant| again = [again, Some(at)].into_iter().flatten().min();
+    if let Some(since) = state.dying_since {
+        let end = since + END_GRACE;
+        if end > now {
+            later(end);
+        } else if state.phase == Phase::Dying || state.data.is_none() {
+            drop(state);
+            finish_dead(worker, replies);
+            return None;
+        } else {
+            worker.kill(&mut state, None);
+        }
+    }
+    let has_ended = is_closed || state.lease.as_ref().is_some_and(|lease| lease.is_ended());
+    let grace = if state.is_importing {
+        limits.import_grace
+    } else {
+        limits.grace
+    };
+    let (mut stopping, mut must_die) = (Vec::new(), false);
+    for (number, sent) in &mut state.jobs {
+        if has_ended {
+            sent.job.ticket.interrupt();
+        }
+        if !sent.job.must_stop() {
+            continue;
+        }
+        let since = *sent.stops_since.get_or_insert_with(|| {
+            stopping.push(*number);
+            now
+        });
+        if since + grace <= now {
+            must_die = true;
+        } else {
+            later(since + grace);
+        }
+    }
+    for number in stopping {
+        interrupt(worker, &state, number);
+    }
+    if let Some(since) = state.cleaning_since.filter(|_| state.cleaning > 0) {
+        match state.cleaning_stops_at {
+            None if since + limits.grace <= now => {
+                interrupt(worker, &state, 0);
+                state.cleaning_stops_at = Some(now + limits.grace);
+                later(now + limits.grace);
+            }
+            None => later(since + limits.grace),
+            Some(end) if end <= now => must_die = true,
+            Some(end) => later(end),
+        }
+    }
+    if must_die {
+        // Signal 9 is what the others in the child are told.
+        worker.kill(&mut state, None);
+    }
+    again
+}
+
+fn interrupt(worker: &ProcessWorker, state: &State, job: u64) {
+    let mut frame = FrameWriter::new(to_child::INTERRUPT);
+    frame.word(job);
+    worker.send_control(state, &frame.finish());
+}
+
+/// Ends what a child that has gone had: replies to its jobs, and ends its lease and its calls. Idempotent.
+pub(super) fn finish_dead(worker: &Arc<ProcessWorker>, replies: &mut ReplyBuffer) {
+    let mut state = worker.state();
+    if state.phase == Phase::Gone {
+        return;
+    }
+    state.phase = Phase::Gone;
+    let group = worker.group.upgrade();
+    let is_closed = group.is_none_or(|group| group.is_closed());
+    let exited = state.killed.or(state.exited).unwrap_or(Exited::Unknown);
+    let jobs = std::mem::take(&mut state.jobs);
+    let mut calls = std::mem::take(&mut state.calls);
+    let watches = std::mem::take(&mut state.watches);
+    // The descriptors close when the last use of each has ended.
+    (state.data, state.control, state.process) = (None, None, None);
+    let lease = state.lease.take();
+    drop(state);
+    for call in calls.values_mut() {
+        while let Some(job) = call.queue.pop() {
+            replies.refuse(&job, Error::ContextNotBound);
+        }
+    }
+    if let Some(server) = host::server() {
+        let ids = calls
+            .values()
+            .map(|call| call.id)
+            .chain(watches.iter().copied());
+        for id in ids {
+            replies.notify(&server, (atoms::py_callback(), id, atoms::ended()));
+        }
+    }
+    // The lease first, so that a caller that has its reply finds no context, and a free worker.
+    if let Some(lease) = lease {
+        for _ in jobs.values().filter(|sent| sent.call == 0) {
+            lease.finish_job();
+        }
+        lease.end();
+        lease.leave(replies, || Error::ContextNotBound);
+    }
+    for sent in jobs.into_values() {
+        // The ticket says that the caller of an interrupted job gets `interrupted`.
+        let error = if is_closed || sent.job.must_stop() {
+            Error::Interrupted
+        } else {
+            Error::WorkerExited(exited)
+        };
+        replies.refuse(&sent.job, error);
+    }
+    notify(worker, replies, Note::Exited(exited));
+    worker.io.forget(worker.id);
+}

@@ -1,0 +1,156 @@
+//! The child processes of one pool: which are free, and who serves the next item of the queue.
+//!
+//! Called on scheduler threads, and by the thread of the children; the lock is held for a few
+//! instructions, and no other is taken under it.
+
+use std::fs;
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use py_engine::lock::lock;
+
+use super::state::Phase;
+use super::worker::ProcessWorker;
+use crate::pool::{Pool, Processes};
+
+pub(crate) struct Group {
+    pool: Weak<Pool>,
+    pub(super) limits: GroupLimits,
+    state: Mutex<State>,
+}
+
+/// What the children of a pool may take.
+#[derive(Clone, Copy)]
+pub(crate) struct GroupLimits {
+    /// How many children serve at once; there are more, as spares.
+    pub(crate) size: usize,
+    /// How long code may go on that has to stop, before its child is killed.
+    pub(crate) grace: Duration,
+    /// The same for an import that has begun.
+    pub(crate) import_grace: Duration,
+    /// Leases, and jobs without one, after which a child is replaced; 0 for no bound.
+    pub(crate) max_jobs: u64,
+    /// Bytes of resident memory above which a child is replaced after a lease; 0 for no bound.
+    pub(crate) max_rss: u64,
+}
+
+#[derive(Default)]
+struct State {
+    ready: Vec<Arc<ProcessWorker>>,
+    /// How many children serve.
+    busy: usize,
+}
+
+impl Group {
+    pub(super) fn new(pool: &Arc<Pool>, limits: GroupLimits) -> Arc<Self> {
+        let pool = Arc::downgrade(pool);
+        let state = Mutex::default();
+        Arc::new(Self {
+            pool,
+            limits,
+            state,
+        })
+    }
+
+    pub(super) fn pool(&self) -> Option<Arc<Pool>> {
+        self.pool.upgrade()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.pool().is_none_or(|pool| pool.is_closed())
+    }
+
+    /// Adds a child that is ready, for the first time or again.
+    pub(super) fn add(&self, worker: &Arc<ProcessWorker>) {
+        lock(&self.state).ready.push(Arc::clone(worker));
+        self.call_next();
+    }
+
+    /// Ends the service of a child, which is ready again, or retires. Called by the thread of the
+    /// children; returns `true` if the child has to be replaced.
+    pub(super) fn release(&self, worker: &Arc<ProcessWorker>) -> bool {
+        let mut state = worker.state();
+        if state.is_killed || state.phase != Phase::Serving && state.phase != Phase::Ending {
+            // The end of the process goes on where its sockets close.
+            return false;
+        }
+        state.main = None;
+        let GroupLimits {
+            max_jobs, max_rss, ..
+        } = self.limits;
+        let is_worn = max_jobs > 0 && state.served >= max_jobs
+            || max_rss > 0 && state.pid.is_some_and(|pid| resident(pid) > max_rss);
+        let retires = is_worn || self.is_closed();
+        state.phase = if retires {
+            Phase::Retired
+        } else {
+            Phase::Ready
+        };
+        drop(state);
+        if !retires {
+            lock(&self.state).ready.push(Arc::clone(worker));
+        }
+        self.leave();
+        retires
+    }
+
+    /// Counts a child as one that does not serve any more.
+    pub(super) fn leave(&self) {
+        lock(&self.state).busy -= 1;
+        self.call_next();
+    }
+
+    /// Removes a child that has gone; `true` if it was ready.
+    pub(super) fn remove(&self, worker: &Arc<ProcessWorker>) -> bool {
+        let mut state = lock(&self.state);
+        let before = state.ready.len();
+        state.ready.retain(|other| !Arc::ptr_eq(other, worker));
+        state.ready.len() < before
+    }
+
+    /// Takes every child that is ready, to end it. Called when the pool has closed.
+    pub(super) fn take_ready(&self) -> Vec<Arc<ProcessWorker>> {
+        std::mem::take(&mut lock(&self.state).ready)
+    }
+
+    fn call_next(&self) {
+        if let Some(pool) = self.pool() {
+            self.call_one(&pool);
+        }
+    }
+
+    /// Takes a child that is ready, if another may serve, and an item of the queue.
+    fn next(&self, pool: &Pool) -> Option<(Arc<ProcessWorker>, crate::pool::Work)> {
+        let mut state = lock(&self.state);
+        if pool.is_closed() || state.busy >= self.limits.size || state.ready.is_empty() {
+            return None;
+        }
+        let work = pool.take()?;
+        let worker = state.ready.pop()?;
+        state.busy += 1;
+        Some((worker, work))
+    }
+}
+
+impl Processes for Group {
+    fn call_one(&self, pool: &Arc<Pool>) {
+        while let Some((worker, work)) = self.next(pool) {
+            worker.serve(work);
+        }
+    }
+}
+
+/// Returns the bytes of memory that a process has; 0 if it has gone.
+pub(super) fn resident(pid: u32) -> u64 {
+    // The second number is that of resident pages: `man 5 proc`.
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
+    let pages = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse::<u64>().ok());
+    // SAFETY: takes no pointer.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    pages
+        .unwrap_or(0)
+        .saturating_mul(u64::try_from(page).unwrap_or(4096))
+}

@@ -1,0 +1,109 @@
+//! Pools of child processes: a worker is a child of the VM, and its jobs are frames on a socket.
+//!
+//! A submitting scheduler writes the frame of a job itself, if the child has nothing else to do, and the
+//! thread `py_process_io` reads the replies: no Erlang process stands on the path. The child is started by
+//! `py_children` through a port, so that the VM reaps it. See `docs/internals/processes.md`.
+//!
+//! Layout: `poller`, `socket`, `terms`, `request` know one thing each; `group` has the workers of a pool,
+//! `worker` is one, with its `state`; `call` is a call of Erlang; `frames` and `reply` handle what a child
+//! says, `ending` what does not stop, and `io` is the thread; `nifs` has the NIFs. The functions here are called by NIFs, on scheduler threads.
+
+mod call;
+mod ending;
+mod frames;
+mod group;
+mod io;
+mod nifs;
+mod poller;
+mod reply;
+mod request;
+mod socket;
+mod state;
+mod terms;
+mod worker;
+
+use rustler::{Resource, ResourceArc};
+use std::io::Result;
+use std::sync::Arc;
+
+use crate::error::Exited;
+use crate::job::Job;
+use crate::pool::{Lease, Pool};
+use crate::vm::wake_process_io;
+use group::{Group, GroupLimits};
+use state::After;
+use worker::ProcessWorker;
+
+/// Has child processes serve a pool.
+pub(crate) fn open(pool: &Arc<Pool>, limits: GroupLimits) -> Result<Arc<Group>> {
+    let io = io::start()?;
+    let group = Group::new(pool, limits);
+    pool.serve_by(Arc::clone(&group) as _);
+    io.watch(&group);
+    Ok(group)
+}
+
+/// The handle of `py_children` on the children of a pool.
+pub(crate) struct GroupHandle(pub(crate) Arc<Group>);
+
+#[rustler::resource_impl]
+impl Resource for GroupHandle {}
+
+/// The handle of `py_children` on a child. Its drop kills the child, if it is there.
+pub(crate) struct ChildHandle {
+    worker: Arc<ProcessWorker>,
+}
+
+#[rustler::resource_impl]
+impl Resource for ChildHandle {}
+
+impl Drop for ChildHandle {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+impl ChildHandle {
+    /// Makes a child, and returns the address at which it has to connect.
+    pub(crate) fn open(group: &Arc<Group>) -> Result<(ResourceArc<Self>, String)> {
+        let (worker, address) = io::start()?.open(group)?;
+        Ok((ResourceArc::new(Self { worker }), address))
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.worker.id
+    }
+
+    /// Accepts the sockets of the process.
+    pub(crate) fn accept_from(&self, pid: u32) -> Result<()> {
+        self.worker.io.accept_from(&self.worker, pid)
+    }
+
+    /// Passes the exit status of the process on.
+    pub(crate) fn exited(&self, exited: Exited) {
+        let after = After::Exited(Arc::clone(&self.worker), exited);
+        self.worker.io.finish(vec![after]);
+    }
+
+    pub(crate) fn kill(&self) {
+        self.worker.kill(&mut self.worker.state(), None);
+        // No port may be left that tells the end of the process.
+        wake_process_io();
+    }
+}
+
+/// Interrupts the jobs of the first child that has one which `matches` accepts; `true` if a caller will
+/// get `interrupted`.
+pub(crate) fn interrupt(matches: impl Fn(&Job, Option<&Lease>) -> bool) -> bool {
+    let found = io::workers().iter().any(|worker| {
+        let state = worker.state();
+        let lease = state.lease.as_deref();
+        let jobs = state.jobs.values().filter(|sent| matches(&sent.job, lease));
+        // `count` visits every job: a process may have several under way.
+        jobs.filter(|sent| sent.job.ticket.interrupt()).count() > 0
+    });
+    if found {
+        wake_process_io();
+    }
+    found
+}

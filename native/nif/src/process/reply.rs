@@ -1,0 +1,188 @@
+//! The end of a job, as the child says it: settles the job, and sends the reply. Called by the thread of
+//! the children; blocks on nothing. `None` is a frame that breaks the protocol.
+
+use rustler::{Encoder, Env, NewBinary, Term};
+use std::sync::Arc;
+
+use py_codec::etf::is_whole;
+use py_codec::frame::Fields;
+use py_codec::protocol::status;
+
+use super::frames::{again, owner};
+use super::request::stream_of;
+use super::state::After;
+use super::terms::decode;
+use super::worker::ProcessWorker;
+use crate::atoms;
+use crate::convert::Answer;
+use crate::error::{Error, Exited, Why};
+use crate::job::{Job, ReplyBuffer};
+use crate::pool::Lease;
+
+/// Most bytes of a text that a child says.
+pub(super) const MAX_TEXT: usize = 1 << 16;
+
+/// The end of a job, or its first part.
+pub(super) fn reply(
+    worker: &Arc<ProcessWorker>,
+    mut fields: Fields<'_>,
+    replies: &mut ReplyBuffer,
+) -> Option<()> {
+    let (number, status) = (fields.word()?, fields.byte()?);
+    let has_objects = fields.byte()? != 0;
+    let body = fields.rest();
+    let mut state = worker.state();
+    let is_main = state.main == Some(number);
+    if status == status::DEFERRED {
+        (is_main && state.lease.is_some()).then(|| state.main = None)?;
+        drop(state);
+        again(worker);
+        return Some(());
+    }
+    let sent = state.jobs.remove(&number)?;
+    if is_main {
+        state.main = None;
+        state.is_importing = false;
+    }
+    let lease = if status == status::CRASHED {
+        // A panic may have left the child with half a change.
+        worker.kill(&mut state, None);
+        state.lease.take()
+    } else {
+        state.lease.clone()
+    };
+    drop(state);
+    let job = &sent.job;
+    let is_outermost = sent.call == 0;
+    let has_crashed = status == status::CRASHED;
+    if has_crashed && let Some(lease) = &lease {
+        if is_outermost {
+            lease.finish_job();
+        }
+        crash(worker, lease, replies);
+    }
+    // Nothing else may use the buffer until the message is sent.
+    let mut is_whole = true;
+    let message = replies.write(job, |env| {
+        let made = result(worker, env, job, status, has_objects, body);
+        is_whole = !matches!(made, Err(Error::WorkerExited(_)));
+        made
+    });
+    if let Some(stream) = stream_of(job) {
+        match status {
+            status::ITEMS => {}
+            status::END => _ = stream.finish(),
+            _ => _ = stream.fail(),
+        }
+    }
+    if is_outermost
+        && !has_crashed
+        && let Some(lease) = &lease
+    {
+        lease.finish_job();
+    }
+    if let Some(message) = message {
+        replies.send_reply(job, message);
+    }
+    if job.demand().is_some_and(|demand| demand.frees_lease())
+        && let Some(lease) = &lease
+    {
+        lease.end();
+    }
+    if !is_outermost {
+        let mut after = Vec::new();
+        let mut state = worker.state();
+        if let Some(call) = state.calls.get_mut(&sent.call) {
+            call.is_busy = false;
+        }
+        worker.step_call(&mut state, sent.call, &mut after);
+        drop(state);
+        worker.io.finish(after);
+    }
+    if is_outermost {
+        if lease.is_some() {
+            again(worker);
+        } else {
+            let released = After::Release(Arc::clone(worker));
+            worker.io.finish(vec![released]);
+        }
+    }
+    is_whole.then_some(())
+}
+
+/// Ends the lease of a child in which code has panicked, before the reply: a caller that has its reply
+/// finds no context.
+fn crash(worker: &ProcessWorker, lease: &Arc<Lease>, replies: &mut ReplyBuffer) {
+    let jobs = std::mem::take(&mut worker.state().jobs);
+    for sent in jobs.into_values() {
+        if sent.call == 0 {
+            lease.finish_job();
+        }
+        replies.refuse(&sent.job, Error::WorkerCrashed);
+    }
+    lease.end();
+    lease.leave(replies, || Error::WorkerCrashed);
+}
+
+/// Returns what a reply says, as a term of the message.
+fn result<'a>(
+    worker: &Arc<ProcessWorker>,
+    env: Env<'a>,
+    job: &Job,
+    status: u8,
+    has_objects: bool,
+    body: &[u8],
+) -> Result<Answer<'a>, Error> {
+    let malformed = || Error::WorkerExited(Exited::Malformed);
+    let term = |tag: rustler::Atom| {
+        let (term, has_garbage) = decode(env, body, &owner(worker)).ok_or_else(malformed)?;
+        let answer = Answer {
+            has_garbage,
+            ..Answer::compact((tag, term).encode(env))
+        };
+        Ok(answer)
+    };
+    match status {
+        status::DONE => Ok(Answer::compact(atoms::ok().encode(env))),
+        status::VALUE if has_objects || job.demand().is_some() => term(atoms::ok()),
+        status::VALUE => {
+            if !is_whole(body) {
+                return Err(malformed());
+            }
+            // The caller decodes: into its own heap, and refusing what would make an atom.
+            let mut binary = NewBinary::new(env, body.len());
+            binary.as_mut_slice().copy_from_slice(body);
+            let binary: Term<'a> = binary.into();
+            Ok(Answer::compact((atoms::child(), binary).encode(env)))
+        }
+        status::ITEMS if job.demand().is_some() => term(atoms::items()),
+        status::END if job.demand().is_some() => Ok(Answer::compact(atoms::done().encode(env))),
+        status::RAISED => term(atoms::error()),
+        status::UNCONVERTIBLE => {
+            let (why, text) = body.split_first().ok_or_else(malformed)?;
+            let text = String::from_utf8_lossy(text.get(..MAX_TEXT).unwrap_or(text));
+            Err(Error::unconvertible(
+                why_of(*why).ok_or_else(malformed)?,
+                text,
+            ))
+        }
+        status::INTERRUPTED => Err(Error::Interrupted),
+        status::CRASHED => Err(Error::WorkerCrashed),
+        status::REFUSED => Err(Error::ContextNotBound),
+        _ => Err(malformed()),
+    }
+}
+
+fn why_of(number: u8) -> Option<Why> {
+    let all = [
+        Why::ImproperList,
+        Why::TooDeep,
+        Why::Cycle,
+        Why::KeyCollision,
+        Why::UnhashableKey,
+        Why::NotUnicode,
+        Why::TooLarge,
+        Why::ForeignObject,
+    ];
+    all.into_iter().find(|why| *why as u8 == number)
+}

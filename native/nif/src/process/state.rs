@@ -1,0 +1,125 @@
+//! The state of a worker: what its child has to do, and what the VM knows of it. Locked by
+//! [`ProcessWorker`](super::worker::ProcessWorker) for an operation on it.
+
+use std::collections::{HashMap, HashSet};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use py_engine::host::fifo::Fifo;
+
+use super::socket::Socket;
+use super::worker::ProcessWorker;
+use crate::error::{Error, Exited};
+use crate::job::Job;
+use crate::pool::Lease;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    Starting,
+    Ready,
+    Serving,
+    Ending,
+    Retired,
+    Dying,
+    Gone,
+}
+
+pub(super) struct State {
+    pub(super) phase: Phase,
+    pub(super) data: Option<Arc<Socket>>,
+    pub(super) control: Option<Arc<Socket>>,
+    /// The process, by which it is killed; `None` before it is known.
+    pub(super) process: Option<OwnedFd>,
+    /// The pid that the sockets must belong to.
+    pub(super) pid: Option<u32>,
+    /// The jobs that the child has, by their numbers.
+    pub(super) jobs: HashMap<u64, Sent>,
+    pub(super) lease: Option<Arc<Lease>>,
+    /// The job that the main thread of the child runs; those in the middle of it are not counted.
+    pub(super) main: Option<u64>,
+    /// Whether the child has a namespace for the lease.
+    pub(super) has_namespace: bool,
+    /// Requests to clean up that have no answer yet, and since when.
+    pub(super) cleaning: usize,
+    pub(super) cleaning_since: Option<Instant>,
+    pub(super) cleaning_stops_at: Option<Instant>,
+    /// The calls of Erlang that have no end yet: the id of `py_callback`, and the queue.
+    pub(super) calls: HashMap<u64, Call>,
+    /// The ids of the monitors of the child.
+    pub(super) watches: HashSet<u64>,
+    /// Whether the code that must stop is in the middle of an import.
+    pub(super) is_importing: bool,
+    /// How many leases and jobs without one the child has served.
+    pub(super) served: u64,
+    pub(super) exited: Option<Exited>,
+    /// The VM has killed the child: it serves nothing any more.
+    pub(super) is_killed: bool,
+    /// Why, if its exit status does not say it.
+    pub(super) killed: Option<Exited>,
+    pub(super) dying_since: Option<Instant>,
+    pub(super) last_job: u64,
+}
+
+impl State {
+    /// The state of a child that was not started yet.
+    pub(super) fn new() -> Self {
+        Self {
+            phase: Phase::Starting,
+            data: None,
+            control: None,
+            process: None,
+            pid: None,
+            jobs: HashMap::new(),
+            lease: None,
+            main: None,
+            has_namespace: false,
+            cleaning: 0,
+            cleaning_since: None,
+            cleaning_stops_at: None,
+            calls: HashMap::new(),
+            watches: HashSet::new(),
+            is_importing: false,
+            served: 0,
+            exited: None,
+            is_killed: false,
+            killed: None,
+            dying_since: None,
+            last_job: 0,
+        }
+    }
+}
+
+/// A job that the child has.
+pub(super) struct Sent {
+    pub(super) job: Arc<Job>,
+    /// The call in the middle of which the job runs, or 0.
+    pub(super) call: u64,
+    /// When the job was interrupted.
+    pub(super) stops_since: Option<Instant>,
+}
+
+/// A call of Erlang that waits in the child.
+pub(super) struct Call {
+    /// The id by which `py_callback` knows the call.
+    pub(super) id: u64,
+    /// The code waits on the main thread of the child.
+    pub(super) is_main: bool,
+    /// The jobs that wait for the one that runs in the middle of the call.
+    pub(super) queue: Fifo<Arc<Job>>,
+    /// A job runs in the middle of the call.
+    pub(super) is_busy: bool,
+    /// The answer, which waits for the jobs that came before it.
+    pub(super) answer: Option<Vec<u8>>,
+}
+
+/// What is left to do when the lock of the state is not held. `Refuse`, `Leave` and `Exited` send messages, so
+/// only the thread of the children does them.
+pub(super) enum After {
+    Settle(Arc<Job>),
+    Refuse(Arc<Job>, Error),
+    Leave(Arc<Lease>),
+    Release(Arc<ProcessWorker>),
+    /// The exit status of a child has come.
+    Exited(Arc<ProcessWorker>, Exited),
+}

@@ -1,0 +1,296 @@
+//! Terms of the BEAM in frames: the external term format, with objects of the child by their numbers.
+//!
+//! `encode` runs on the scheduler that submits, `decode` on the thread that reads from the children; both
+//! are bounded in depth. What a child says is hostile: `decode` makes no atoms.
+
+use rustler::sys::{self, enif_binary_to_term};
+use rustler::{Atom, Binary, Encoder, Env, ListIterator, MapIterator, ResourceArc, Term, TermType};
+use std::mem::MaybeUninit;
+use std::sync::Arc;
+
+use py_codec::etf::{Part, Parts};
+use py_codec::protocol::OBJECT;
+use py_codec::{Keys, MAX_DEPTH, Writer};
+
+use crate::atoms;
+use crate::error::{Error, Why};
+use crate::host::existing_atom;
+use crate::term::{Object, ObjectOwner, ProcessObject, TermWriter};
+
+/// The version byte of the external term format, and tags of it.
+const VERSION: u8 = 131;
+const SMALL_INTEGER: u8 = 97;
+const INTEGER: u8 = 98;
+const NEW_FLOAT: u8 = 70;
+const SMALL_ATOM: u8 = 115;
+const BINARY: u8 = 109;
+const NIL: u8 = 106;
+const LIST: u8 = 108;
+const SMALL_TUPLE: u8 = 104;
+const LARGE_TUPLE: u8 = 105;
+const MAP: u8 = 116;
+
+/// `ERL_NIF_BIN2TERM_SAFE`: refuses what would make an atom.
+const SAFE: u32 = 0x2000_0000;
+
+/// Appends a whole term, for the worker with the id `owner`.
+pub(super) fn encode(term: Term<'_>, owner: u64, bytes: &mut Vec<u8>) -> Result<(), Error> {
+    bytes.push(VERSION);
+    Encoding { owner, bytes }.term(term, 0)
+}
+
+struct Encoding<'b> {
+    owner: u64,
+    bytes: &'b mut Vec<u8>,
+}
+
+impl Encoding<'_> {
+    fn term(&mut self, term: Term<'_>, depth: usize) -> Result<(), Error> {
+        if depth > MAX_DEPTH {
+            return Err(Error::unconvertible(Why::TooDeep, "term"));
+        }
+        match term.get_type() {
+            TermType::Binary => return self.binary(term),
+            TermType::List => return self.list(term, depth),
+            TermType::Tuple => return self.tuple(term, depth),
+            TermType::Map => return self.map(term, depth),
+            TermType::Ref => return self.reference(term),
+            TermType::Integer => self.integer(term),
+            TermType::Float => self.float(term),
+            TermType::Atom => self.atom(term),
+            _ => self.rare(term),
+        }
+        Ok(())
+    }
+
+    /// Appends a term as the BEAM encodes it.
+    fn rare(&mut self, term: Term<'_>) {
+        let external = term.to_binary();
+        self.bytes
+            .extend_from_slice(external.get(1..).unwrap_or_default());
+    }
+
+    fn head(&mut self, tag: u8, length: usize) -> Result<(), Error> {
+        let too_large = |_| Error::unconvertible(Why::TooLarge, "term");
+        let [a, b, c, d] = u32::try_from(length).map_err(too_large)?.to_be_bytes();
+        self.bytes.extend([tag, a, b, c, d]);
+        Ok(())
+    }
+
+    fn integer(&mut self, term: Term<'_>) {
+        match term.decode::<i32>() {
+            Ok(value) => match u8::try_from(value) {
+                Ok(small) => self.bytes.extend([SMALL_INTEGER, small]),
+                Err(_) => {
+                    let [a, b, c, d] = value.to_be_bytes();
+                    self.bytes.extend([INTEGER, a, b, c, d]);
+                }
+            },
+            Err(_) => self.rare(term),
+        }
+    }
+
+    fn float(&mut self, term: Term<'_>) {
+        match term.decode::<f64>() {
+            Ok(value) => {
+                self.bytes.push(NEW_FLOAT);
+                self.bytes.extend(value.to_be_bytes());
+            }
+            Err(_) => self.rare(term),
+        }
+    }
+
+    fn atom(&mut self, term: Term<'_>) {
+        let mut name = [0_u8; 256];
+        let latin1 = sys::ErlNifCharEncoding::ERL_NIF_LATIN1;
+        let env = term.get_env().as_c_arg();
+        // SAFETY: the buffer is as long as is said; the result is 0, or the length with the final zero.
+        let length = unsafe {
+            let buffer = name.as_mut_ptr().cast();
+            sys::enif_get_atom(env, term.as_c_arg(), buffer, 256, latin1)
+        };
+        let length = usize::try_from(length).unwrap_or(0);
+        match (length.checked_sub(1), name.get(..length.saturating_sub(1))) {
+            (Some(length), Some(name)) => {
+                let length = u8::try_from(length).unwrap_or(0);
+                self.bytes.extend([SMALL_ATOM, length]);
+                self.bytes.extend_from_slice(name);
+            }
+            // A name beyond Latin-1.
+            _ => self.rare(term),
+        }
+    }
+
+    fn binary(&mut self, term: Term<'_>) -> Result<(), Error> {
+        let Ok(binary) = Binary::from_term(term) else {
+            self.rare(term);
+            return Ok(());
+        };
+        self.head(BINARY, binary.len())?;
+        self.bytes.extend_from_slice(&binary);
+        Ok(())
+    }
+
+    fn list(&mut self, term: Term<'_>, depth: usize) -> Result<(), Error> {
+        let Ok(length) = term.list_length() else {
+            return Err(Error::unconvertible(Why::ImproperList, format!("{term:?}")));
+        };
+        if length == 0 {
+            self.bytes.push(NIL);
+            return Ok(());
+        }
+        self.head(LIST, length)?;
+        let items: ListIterator<'_> = term.decode().map_err(|_| too_large())?;
+        for item in items {
+            self.term(item, depth + 1)?;
+        }
+        self.bytes.push(NIL);
+        Ok(())
+    }
+
+    fn tuple(&mut self, term: Term<'_>, depth: usize) -> Result<(), Error> {
+        let elements = rustler::types::tuple::get_tuple(term).map_err(|_| too_large())?;
+        match u8::try_from(elements.len()) {
+            Ok(arity) => self.bytes.extend([SMALL_TUPLE, arity]),
+            Err(_) => self.head(LARGE_TUPLE, elements.len())?,
+        }
+        let mut elements = elements.as_slice();
+        // The memory of a binary cannot be shared with a child: a view becomes bytes.
+        if let [tag, bytes] = elements
+            && atoms::view() == *tag
+            && bytes.is_binary()
+        {
+            self.bytes.extend([SMALL_ATOM, 5]);
+            self.bytes.extend(b"bytes");
+            elements = elements.get(1..).unwrap_or_default();
+        }
+        for element in elements {
+            self.term(*element, depth + 1)?;
+        }
+        Ok(())
+    }
+
+    fn map(&mut self, term: Term<'_>, depth: usize) -> Result<(), Error> {
+        let entries = MapIterator::new(term).ok_or_else(too_large)?;
+        self.head(MAP, term.map_size().map_err(|_| too_large())?)?;
+        for (key, value) in entries {
+            self.term(key, depth + 1)?;
+            self.term(value, depth + 1)?;
+        }
+        Ok(())
+    }
+
+    /// Appends an object of the child by its number. Another object is refused; a reference is one.
+    fn reference(&mut self, term: Term<'_>) -> Result<(), Error> {
+        let foreign = || Error::unconvertible(Why::ForeignObject, "an object of another worker");
+        match term.decode::<ResourceArc<ProcessObject>>() {
+            Ok(object) if object.owner.id() == self.owner => {
+                self.bytes.push(OBJECT);
+                self.bytes.extend(object.number.to_be_bytes());
+                Ok(())
+            }
+            Ok(_) => Err(foreign()),
+            Err(_) if term.decode::<ResourceArc<Object>>().is_ok() => Err(foreign()),
+            Err(_) => {
+                self.rare(term);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn too_large() -> Error {
+    Error::unconvertible(Why::TooLarge, "term")
+}
+
+/// Returns the term that a child has sent; `None` if the bytes are no term, or one with an atom that does
+/// not exist.
+pub(super) fn decode<'a>(
+    env: Env<'a>,
+    bytes: &[u8],
+    owner: &Arc<dyn ObjectOwner>,
+) -> Option<(Term<'a>, bool)> {
+    let mut parts = Parts::new(bytes).ok()?;
+    let mut writer = TermWriter::new(env);
+    Decoding { env, owner }.term(&mut parts, &mut writer, 0)?;
+    parts.finish().ok()?;
+    let has_garbage = writer.has_garbage();
+    Some((writer.into_term(), has_garbage))
+}
+
+struct Decoding<'a, 'o> {
+    env: Env<'a>,
+    owner: &'o Arc<dyn ObjectOwner>,
+}
+
+impl<'a> Decoding<'a, '_> {
+    fn term(&self, parts: &mut Parts<'_>, writer: &mut TermWriter<'a>, depth: usize) -> Option<()> {
+        if depth > MAX_DEPTH {
+            return None;
+        }
+        let elements = |parts: &mut Parts<'_>, writer: &mut TermWriter<'a>, count: usize| {
+            (0..count).try_for_each(|_| self.term(parts, writer, depth + 1))
+        };
+        let written = match parts.take().ok()? {
+            Part::Integer(value) => writer.integer(value),
+            Part::Big(is_negative, magnitude) => writer.big_integer(is_negative, magnitude),
+            Part::Float(value) => writer.float(value),
+            Part::Atom(text, is_latin1) => writer.term(self.atom(text, is_latin1)?),
+            Part::Binary(bytes) => writer.binary(bytes, None),
+            Part::Bytes(bytes) => {
+                bytes
+                    .iter()
+                    .try_for_each(|byte| writer.integer(i64::from(*byte)).ok())?;
+                writer.end_list(bytes.len())
+            }
+            Part::Nil => writer.term(Term::list_new_empty(self.env)),
+            Part::List(length) => {
+                elements(parts, writer, length)?;
+                (parts.take().ok()? == Part::Nil).then_some(())?;
+                writer.end_list(length)
+            }
+            Part::Tuple(arity) => {
+                elements(parts, writer, arity)?;
+                writer.end_tuple(arity)
+            }
+            Part::Map(size) => {
+                elements(parts, writer, size.checked_mul(2)?)?;
+                writer.end_map(size, Keys::Unknown)
+            }
+            Part::Opaque(bytes) => writer.term(safe_term(self.env, bytes)?),
+            Part::Object(number) => {
+                let object = ProcessObject::hold(Arc::clone(self.owner), number);
+                writer.term(object.encode(self.env))
+            }
+        };
+        written.ok()
+    }
+
+    /// Returns an atom, which must exist.
+    fn atom(&self, text: &[u8], is_latin1: bool) -> Option<Term<'a>> {
+        if text.is_ascii() {
+            let found = Atom::existing_from_bytes(self.env, text).ok()?;
+            return Some(found.encode(self.env));
+        }
+        if is_latin1 {
+            let text: String = text.iter().map(|byte| char::from(*byte)).collect();
+            return existing_atom(self.env, &text);
+        }
+        existing_atom(self.env, std::str::from_utf8(text).ok()?)
+    }
+}
+
+/// Decodes one term without containers that the codec knows, such as a pid.
+fn safe_term<'a>(env: Env<'a>, bytes: &[u8]) -> Option<Term<'a>> {
+    let mut external = Vec::with_capacity(bytes.len() + 1);
+    external.push(VERSION);
+    external.extend_from_slice(bytes);
+    let mut term = MaybeUninit::uninit();
+    // SAFETY: `env` is a live environment, and `term` is written when the size is not 0.
+    let size = unsafe {
+        let (data, length) = (external.as_ptr(), external.len());
+        enif_binary_to_term(env.as_c_arg(), data, length, term.as_mut_ptr(), SAFE)
+    };
+    // SAFETY: `enif_binary_to_term` has not returned 0, so `term` is initialised, a term of `env`.
+    (size != 0).then(|| unsafe { Term::new(env, term.assume_init()) })
+}

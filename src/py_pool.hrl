@@ -1,0 +1,4 @@
+%% A pool that runs, as its callers know it.
+-record(pool, {native :: py_nif:pool(), level :: thread | process, server :: pid(),
+               %% The supervisor of the application, which tells one start of it from another.
+               supervisor :: pid() | undefined}).
