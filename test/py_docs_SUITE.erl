@@ -186,7 +186,7 @@ every_part_is_in_the_overview(_Config) ->
     Erlang = filelib:wildcard("py*.erl", filename:join(py_docs:root(), "src")),
     Crates = [filename:dirname(filename:dirname(File))
               || File <- filelib:wildcard("native/*/src/lib.rs", py_docs:root())],
-    3 = length(Crates),
+    4 = length(Crates),
     [] = [File || File <- Erlang ++ Crates, not py_docs:mentions(Page, [filename:rootname(File)])],
     {match, Steps} = re:run(Page, "`((?:nif|engine|codec)/src/[a-z_/]+\\.rs)`", [global, {capture, [1], list}]),
     Files = lists:usort(lists:append(Steps)),
@@ -219,7 +219,8 @@ cases(Suite) ->
 %% Compares the order, which is for the reader. One NIF too many or too few and the whole module
 %% would fail to load.
 nif_stubs_and_table_are_the_same(_Config) ->
-    {match, Natives} = re:run(py_docs:read("native/nif/src/nif.rs"),
+    Files = ["native/nif/src/nif.rs", "native/nif/src/process/nifs.rs"],
+    {match, Natives} = re:run([py_docs:read(File) || File <- Files],
                               "#\\[rustler::nif[^\\]]*\\]\\s*fn (\\w+)",
                               [global, {capture, [1], list}]),
     {match, Stubs} = re:run(py_docs:read("src/py_nif.erl"), "\n(\\w+)\\([^)]*\\) ->\n    erlang:nif_error",

@@ -1,12 +1,36 @@
 %% A hook of Common Test that prints the case that failed, and why. scripts/test installs it and
-%% prints its lines again at the end of a run.
+%% prints its lines again at the end of a run. At the level `process' it skips the cases that test what
+%% only threads of the VM have.
 -module(py_report).
 
--export([init/2, on_tc_fail/4]).
+-export([init/2, pre_init_per_testcase/4, on_tc_fail/4]).
 
 -spec init(Id :: term(), Options :: term()) -> {ok, State :: none}.
 init(_Id, _Options) ->
     {ok, none}.
+
+-spec pre_init_per_testcase(module(), atom(), Config :: [term()], none) -> {Config | {skip, iodata()}, none} when
+    Config :: [term()].
+pre_init_per_testcase(Suite, Case, Config, none) ->
+    case os:getenv("PY_TEST_LEVEL") =:= "process" andalso needs(Suite, Case) of
+        false -> {Config, none};
+        Reason -> {{skip, Reason}, none}
+    end.
+
+%% What a case needs that a pool of child processes does not have, or false.
+needs(py_types_SUITE, views) -> "the memory of the VM";
+needs(py_types_SUITE, big_binaries_arrive_whole) -> "the memory of the VM";
+needs(py_types_SUITE, objects_cross_contexts) -> "one interpreter for all contexts";
+needs(py_types_SUITE, opaque_objects_are_released) -> "one interpreter for all contexts";
+needs(py_callback_SUITE, errors_are_caught_in_python) -> "one interpreter for all contexts";
+needs(py_callback_SUITE, a_nested_call_in_a_thread_is_stopped) -> "interrupts of other threads than the worker";
+needs(py_message_SUITE, an_atom_is_made_when_asked) -> "atoms made by Python code";
+needs(py_message_SUITE, atoms_have_at_most_255_characters) -> "atoms made by Python code";
+needs(py_message_SUITE, terms_show_themselves) -> "the names that the VM prints for its own pids";
+needs(py_timeout_SUITE, no_message_comes_after_a_timeout) -> "one interpreter for all contexts";
+needs(py_timeout_SUITE, a_sleeping_worker_delays_nobody) -> "one interpreter for all contexts";
+needs(py_lease_SUITE, the_default_size_follows_the_schedulers) -> "the default number of threads";
+needs(_, _) -> false.
 
 -spec on_tc_fail(module(), Name :: term(), Reason :: term(), none) -> none.
 on_tc_fail(Suite, Name, Reason, none) ->

@@ -1,7 +1,7 @@
 %% Helpers that the suites share.
 -module(py_test).
 
--export([start/0, stop/0, start_with/1, wait_until/1, wait_available/1, wait_pending/1,
+-export([start/0, stop/0, start_with/1, start_error/1, wait_until/1, wait_available/1, wait_pending/1,
          blocked_context/0, open_gate/2, assert_empty_mailbox/0, in_process/1, stuck/1, stuck_call/1, stuck_call/2,
          time_out_stuck/1, free_stuck/1,
          begin_case/1, end_case/1, start_call/1, result/1, wait_for_mark/0, abandoned/0,
@@ -18,14 +18,30 @@ start() ->
 %% Starts the application anew, with these values of its environment.
 -spec start_with([{atom(), term()}]) -> ok.
 start_with(Env) ->
+    load(Env ++ level(proplists:get_value(num_workers, Env, 8))),
+    {ok, _} = application:ensure_all_started(erlang_python),
+    ok.
+
+%% Starts the application with an environment by which it does not start; returns the error.
+-spec start_error([{atom(), term()}]) -> {error, term()}.
+start_error(Env) ->
+    load(Env),
+    application:start(erlang_python).
+
+load(Env) ->
     stop(),
     _ = application:unload(erlang_python),
     ok = application:load(erlang_python),
     lists:foreach(fun({Key, Value}) ->
         ok = application:set_env(erlang_python, Key, Value)
-    end, Env),
-    {ok, _} = application:ensure_all_started(erlang_python),
-    ok.
+    end, Env).
+
+%% Suites run once more with PY_TEST_LEVEL=process: over a pool of child processes.
+level(Workers) ->
+    case os:getenv("PY_TEST_LEVEL") of
+        "process" -> [{pools, #{default => #{level => process, num_workers => Workers}}}];
+        _ -> []
+    end.
 
 -spec stop() -> ok.
 stop() ->

@@ -1,0 +1,644 @@
+%% Are crashes, limits and hostile code of child processes contained, and do pools start and stop
+%% without a trace?
+-module(py_process_SUITE).
+
+-export([all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([a_pool_starts_and_stops/1, wrong_options_are_errors/1, pools_of_the_environment_start/1,
+         wrong_pools_of_the_environment_stop_the_start/1, calls_name_a_pool/1, a_thread_pool_has_a_name/1,
+         a_segfault_ends_one_call_only/1, each_end_of_a_child_is_told/1, a_killed_child_is_replaced/1,
+         code_that_holds_the_gil_is_killed_in_time/1, a_queued_call_survives_no_crash/1,
+         a_finalizer_that_hangs_is_killed/1, spares_step_in/1, worn_children_are_replaced/1,
+         limits_hold/1, a_sandbox_holds/1, a_sandbox_that_no_kernel_has_is_an_error/1,
+         the_preload_runs_in_each_child/1, a_preload_that_fails_stops_the_start/1,
+         a_python_that_does_not_start_is_an_error/1, a_start_that_fails_later_is_tried_again/1,
+         objects_stay_in_their_child/1, dropped_objects_are_released/1, python_code_makes_no_atoms/1,
+         big_values_cross_both_ways/1, children_end_with_the_vm/1, a_hundred_pools_leave_nothing/1,
+         a_pool_that_stops_ends_its_calls/1, a_crashed_server_starts_again/1, monitors_end_with_the_child/1,
+         hostile_children_are_killed/1]).
+
+-define(POOL, workers).
+
+all() ->
+    [a_pool_starts_and_stops, wrong_options_are_errors, pools_of_the_environment_start,
+     wrong_pools_of_the_environment_stop_the_start, calls_name_a_pool, a_thread_pool_has_a_name,
+     a_segfault_ends_one_call_only, each_end_of_a_child_is_told, a_killed_child_is_replaced,
+     code_that_holds_the_gil_is_killed_in_time, a_queued_call_survives_no_crash,
+     a_finalizer_that_hangs_is_killed, spares_step_in, worn_children_are_replaced,
+     limits_hold, a_sandbox_holds, a_sandbox_that_no_kernel_has_is_an_error,
+     the_preload_runs_in_each_child, a_preload_that_fails_stops_the_start,
+     a_python_that_does_not_start_is_an_error, a_start_that_fails_later_is_tried_again,
+     objects_stay_in_their_child, dropped_objects_are_released, python_code_makes_no_atoms,
+     big_values_cross_both_ways, children_end_with_the_vm, a_hundred_pools_leave_nothing,
+     a_pool_that_stops_ends_its_calls, a_crashed_server_starts_again, monitors_end_with_the_child,
+     hostile_children_are_killed].
+
+init_per_suite(Config) ->
+    Config.
+
+end_per_suite(_Config) ->
+    py_test:stop().
+
+init_per_testcase(_Case, Config) ->
+    ct:timetrap({seconds, 100}),
+    ok = py_test:start_with([{interrupt_grace, 500}]),
+    Config.
+
+end_per_testcase(_Case, _Config) ->
+    py_test:stop().
+
+%%% Pools
+
+a_pool_starts_and_stops(_Config) ->
+    [default] = py_pool:list(),
+    ok = start(#{num_workers => 2}),
+    [default, ?POOL] = py_pool:list(),
+    #{level := process, num_workers := 2, available_workers := 2, checked_out := 0,
+      pending_requests := 0} = py_pool:get_stats(?POOL),
+    #{level := thread} = py_pool:get_stats(default),
+    {error, already_started} = py_pool:start(?POOL, #{}),
+    {error, already_started} = py_pool:start(default, #{}),
+    {ok, Context} = py:bind(new, #{pool => ?POOL}),
+    #{available_workers := 1, checked_out := 1} = py_pool:get_stats(?POOL),
+    ok = py:unbind(Context),
+    ok = py_pool:stop(?POOL),
+    {error, not_found} = py_pool:stop(?POOL),
+    {raised, badarg} = py_test:caught(fun() -> py_pool:get_stats(?POOL) end),
+    {raised, badarg} = py_test:caught(fun() -> py:bind(#{pool => ?POOL}) end),
+    {raised, badarg} = py_test:caught(fun() -> py_pool:stop(default) end),
+    [default] = py_pool:list().
+
+wrong_options_are_errors(_Config) ->
+    Wrong = [{num_workers, 0}, {num_workers, many}, {level, fast}, {unknown, 1}],
+    [{error, {invalid_option, Key, Value}} = py_pool:start(?POOL, #{Key => Value}) || {Key, Value} <- Wrong],
+    OfProcesses = [{python, 7}, {limits, #{memory => -1}}, {limits, #{disk => 1}}, {limits, []}, {spares, -1},
+                   {max_jobs, 0}, {max_rss, 0}, {preload, json}, {paths, "/tmp"}, {env, []},
+                   {sandbox, #{read => no}}, {sandbox, #{network => some}}, {sandbox, #{files => []}}],
+    [{error, {invalid_option, Key, Value}} = start(#{Key => Value}) || {Key, Value} <- OfProcesses],
+    %% What only processes can do is no option of threads.
+    [{error, {invalid_option, Key, Value}} = py_pool:start(?POOL, #{Key => Value})
+     || {Key, Value} <- [{python, "/usr/bin/python3"}, {limits, #{}}, {sandbox, #{}}, {spares, 1}]],
+    {raised, badarg} = py_test:caught(fun() -> py_pool:start("name", #{}) end),
+    {raised, badarg} = py_test:caught(fun() -> py_pool:start(?POOL, []) end),
+    Calls = [fun() -> py:eval(<<"1">>, #{}, #{pool => nowhere}) end,
+             fun() -> py:eval(<<"1">>, #{}, #{pool => "name"}) end,
+             fun() -> py:eval(<<"1">>, #{}, #{wait => 1}) end,
+             fun() -> py:bind(#{pool => nowhere}) end,
+             fun() -> py:bind(new, #{pool => 1}) end],
+    [{raised, badarg} = py_test:caught(Call) || Call <- Calls].
+
+pools_of_the_environment_start(_Config) ->
+    Pools = #{a => #{level => process, num_workers => 1}, b => #{num_workers => 2}},
+    ok = py_test:start_with([{pools, Pools}, {interrupt_grace, 500}]),
+    [default, a, b] = py_pool:list(),
+    {ok, 2} = py:eval(<<"1 + 1">>, #{}, #{pool => a}),
+    {ok, 2} = py:eval(<<"1 + 1">>, #{}, #{pool => b}),
+    #{level := thread, num_workers := 2} = py_pool:get_stats(b),
+    ok = py_test:start_with([{pools, #{default => #{level => process, num_workers => 2}}},
+                             {interrupt_grace, 500}]),
+    #{num_workers := 2} = py_pool:get_stats(),
+    #{level := process} = py_pool:get_stats(default),
+    {ok, 2} = py:eval(<<"1 + 1">>).
+
+wrong_pools_of_the_environment_stop_the_start(_Config) ->
+    [begin
+         {error, Reason} = py_test:start_error([{pools, Pools}]),
+         ok = py_test:contains(unicode:characters_to_binary(io_lib:format("~tp", [Reason])), Expected)
+     end || {Pools, Expected} <- [{[], <<"invalid_env">>}, {#{"a" => #{}}, <<"invalid_env">>},
+                                  {#{a => #{num_workers => 0}}, <<"invalid_option">>},
+                                  {#{a => #{level => process, preload => [<<"1 / 0">>]}},
+                                   <<"ZeroDivisionError">>}]].
+
+calls_name_a_pool(_Config) ->
+    ok = start(#{num_workers => 2}),
+    Vm = list_to_integer(os:getpid()),
+    {ok, Vm} = py:eval(<<"__import__('os').getpid()">>),
+    {ok, Child} = py:call(os, getpid, [], #{}, #{pool => ?POOL}),
+    true = Child =/= Vm,
+    ok = py:exec(<<"x = 1">>, #{}, #{pool => ?POOL, timeout => 5000}),
+    {error, {'NameError', _}} = py:eval(<<"x">>, #{}, #{pool => ?POOL}),
+    ok = py:bind(#{pool => ?POOL}),
+    ok = py:exec(<<"x = 5">>),
+    %% The binding is one to a worker of this pool.
+    {ok, 5} = py:eval(<<"x">>, #{}, #{pool => ?POOL}),
+    %% A call that names another pool does not run in the binding.
+    {ok, Vm} = py:eval(<<"__import__('os').getpid()">>, #{}, #{pool => default}),
+    ok = py:unbind(),
+    {ok, 7} = py:with_context(#{pool => ?POOL}, fun() -> ok = py:exec(<<"y = 7">>), py:eval(<<"y">>) end),
+    {ok, 8} = py:with_context(#{pool => ?POOL}, fun(C) -> py:ctx_eval(C, <<"8">>, #{}, #{timeout => 5000}) end),
+    ok = wait_available(2).
+
+a_thread_pool_has_a_name(_Config) ->
+    ok = py_pool:start(?POOL, #{num_workers => 1}),
+    Vm = list_to_integer(os:getpid()),
+    {ok, Vm} = py:eval(<<"__import__('os').getpid()">>, #{}, #{pool => ?POOL}),
+    {ok, Context} = py:bind(new, #{pool => ?POOL}),
+    {error, no_workers_available} = py:bind(new, #{pool => ?POOL}),
+    {error, no_workers_available} = py:eval(<<"1">>, #{}, #{pool => ?POOL}),
+    {ok, 1} = py:eval(<<"1">>),
+    ok = py:unbind(Context),
+    ok = wait_available(1).
+
+%%% Ends of children
+
+a_segfault_ends_one_call_only(_Config) ->
+    ok = start(#{num_workers => 2}),
+    {ok, A} = py:bind(new, #{pool => ?POOL}),
+    {ok, B} = py:bind(new, #{pool => ?POOL}),
+    ok = py:ctx_exec(B, <<"kept = 1">>),
+    {error, {worker_exited, #{signal := 11}} = Reason} = py:ctx_exec(A, segfault()),
+    <<"the child process of the call was ended by signal 11">> = py:format_error(Reason),
+    {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(A, <<"1">>) end),
+    {ok, 1} = py:ctx_eval(B, <<"kept">>),
+    {ok, 1} = py:eval(<<"1">>, #{}, #{pool => ?POOL}),
+    ok = py:unbind(B),
+    ok = wait_available(2).
+
+each_end_of_a_child_is_told(_Config) ->
+    ok = start(#{num_workers => 1}),
+    Ends = [{<<"import os; os._exit(7)">>, #{status => 7}}, {<<"import os; os.abort()">>, #{signal => 6}},
+            {<<"import os, signal; os.kill(os.getpid(), signal.SIGKILL)">>, #{signal => 9}},
+            {<<"import os, signal; os.kill(os.getpid(), signal.SIGTERM)">>, #{signal => 15}}],
+    [begin
+         {error, {worker_exited, End}} = py:exec(Code, #{}, #{pool => ?POOL}),
+         ok = wait_available(1)
+     end || {Code, End} <- Ends],
+    {ok, 1} = py:eval(<<"1">>, #{}, #{pool => ?POOL}).
+
+a_killed_child_is_replaced(_Config) ->
+    ok = start(#{num_workers => 1, spares => 0}),
+    {ok, Pid} = pid(),
+    %% It has nothing to do, and is killed from outside.
+    "" = os:cmd("kill -9 " ++ integer_to_list(Pid)),
+    ok = py_test:wait_until(fun() ->
+        case pid() of
+            {ok, Other} -> Other =/= Pid;
+            %% The call was sent before the VM knew of the end.
+            {error, {worker_exited, #{signal := 9}}} -> false
+        end
+    end),
+    ok = wait_available(1).
+
+code_that_holds_the_gil_is_killed_in_time(_Config) ->
+    ok = start(#{num_workers => 1}),
+    {ok, Context} = py:bind(new, #{pool => ?POOL}),
+    %% A loop in C, which looks for no interrupt.
+    {error, timeout} = py:ctx_eval(Context, <<"__import__('collections').deque(__import__('itertools').repeat(0), maxlen=0)">>, #{}, 200),
+    ok = py_test:wait_until(fun() -> py_test:caught(fun() -> py:ctx_eval(Context, <<"1">>) end) =:= {raised, context_not_bound} end),
+    ok = wait_available(1),
+    ok = py:bind(#{pool => ?POOL}),
+    Self = self(),
+    Caller = py_test:start_call(fun() ->
+        py:with_context(#{pool => ?POOL, wait => 10000}, fun(New) ->
+            Self ! {context, New},
+            py:ctx_eval(New, <<"__import__('collections').deque(__import__('itertools').repeat(0), maxlen=0)">>)
+        end)
+    end),
+    ok = py:unbind(),
+    Stuck = receive {context, Other} -> Other end,
+    ok = py_test:wait_until(fun() -> py:interrupt(Stuck) =:= ok end),
+    {error, interrupted} = py_test:result(Caller),
+    ok = wait_available(1).
+
+a_queued_call_survives_no_crash(_Config) ->
+    ok = start(#{num_workers => 1}),
+    {ok, Context} = py:bind(new, #{pool => ?POOL}),
+    {ok, Pid} = py:ctx_eval(Context, <<"__import__('os').getpid()">>),
+    Running = py:ctx_call_async(Context, time, sleep, [60]),
+    Queued = py:ctx_call_async(Context, builtins, len, [[]]),
+    "" = os:cmd("kill -11 " ++ integer_to_list(Pid)),
+    {error, {worker_exited, #{signal := 11}}} = py:await(Running),
+    {raised, context_not_bound} = py_test:caught(fun() -> py:await(Queued) end),
+    ok = wait_available(1).
+
+a_finalizer_that_hangs_is_killed(_Config) ->
+    ok = start(#{num_workers => 1}),
+    {ok, Context} = py:bind(new, #{pool => ?POOL}),
+    ok = py:ctx_exec(Context, <<"class Stuck:\n    def __del__(self):\n        __import__('collections').deque(__import__('itertools').repeat(0), maxlen=0)\ns = Stuck()">>),
+    ok = py:unbind(Context),
+    ok = wait_available(1),
+    {ok, 1} = py:eval(<<"1">>, #{}, #{pool => ?POOL, timeout => 60000}).
+
+spares_step_in(_Config) ->
+    ok = start(#{num_workers => 1, spares => 1, preload => [<<"import time; time.sleep(0.5)">>]}),
+    ok = py_test:wait_until(fun() -> length(children()) =:= 2 end),
+    {error, {worker_exited, _}} = py:exec(segfault(), #{}, #{pool => ?POOL}),
+    %% No start stands between: the spare has loaded what the others load.
+    {ok, 1} = py:eval(<<"1">>, #{}, #{pool => ?POOL, timeout => 400}),
+    ok = py_test:wait_until(fun() -> length(children()) =:= 2 end).
+
+worn_children_are_replaced(_Config) ->
+    ok = start(#{num_workers => 1, spares => 0, max_jobs => 2}),
+    Pids = [begin {ok, Pid} = pid(), Pid end || _ <- lists:seq(1, 6)],
+    true = length(lists:usort(Pids)) >= 3,
+    ok = py_pool:stop(?POOL),
+    ok = start(#{num_workers => 1, spares => 0, max_rss => 100 bsl 20}),
+    {ok, Small} = pid(),
+    {ok, Small} = pid(),
+    ok = py:exec(<<"import sys; sys.kept = bytearray(b'x' * (120 << 20))">>, #{}, #{pool => ?POOL}),
+    {ok, Other} = pid(),
+    true = Other =/= Small.
+
+%%% Limits and sandboxes
+
+limits_hold(_Config) ->
+    ok = start(#{num_workers => 1, spares => 0,
+                 limits => #{memory => 1 bsl 30, open_files => 64, file_size => 1000, cpu_seconds => 2}}),
+    Run = fun(Code) -> py:exec(Code, #{}, #{pool => ?POOL}) end,
+    {error, {'MemoryError', _}} = Run(<<"x = bytearray(2 << 30)">>),
+    {error, {'OSError', _}} = Run(<<"files = [open('/dev/null') for _ in range(100)]">>),
+    {error, {'OSError', _}} = Run(<<"
+import signal, tempfile
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with tempfile.TemporaryFile() as f:
+    f.write(b'x' * 2000)
+    f.flush()
+">>),
+    {error, {worker_exited, #{signal := 24}}} = Run(<<"while True: pass">>),
+    ok = wait_available(1),
+    ok = Run(<<"x = 1">>).
+
+a_sandbox_holds(Config) ->
+    Dir = proplists:get_value(priv_dir, Config),
+    [Read, Write] = [filename:join(Dir, Name) || Name <- ["read", "write"]],
+    [ok = filelib:ensure_path(Path) || Path <- [Read, Write]],
+    ok = file:write_file(filename:join(Read, "file"), "content"),
+    Outside = filename:join(Dir, "secret"),
+    ok = file:write_file(Outside, "secret"),
+    Options = #{num_workers => 1, spares => 0, sandbox => #{read => [Read], write => [Write]}},
+    case start(Options) of
+        ok -> try_to_get_out(Read, Write, Outside);
+        %% This kernel has not what it takes, and says so.
+        {error, {python_not_prepared, Message}} -> ok = py_test:contains(Message, <<"cannot enforce the sandbox">>)
+    end.
+
+try_to_get_out(Read, Write, Outside) ->
+    Locals = #{read => unicode:characters_to_binary(Read), write => unicode:characters_to_binary(Write),
+               outside => unicode:characters_to_binary(Outside)},
+    Run = fun(Code) -> py:exec(Code, Locals, #{pool => ?POOL}) end,
+    [ok = Run(Code) || Code <- [
+        <<"assert open(read + '/file').read() == 'content'">>,
+        <<"open(write + '/new', 'w').write('x'); import os; os.mkdir(write + '/d'); os.rename(write + '/new', write + '/d/n')">>,
+        <<"import asyncio, json, decimal, sqlite3, zoneinfo; asyncio.run(asyncio.sleep(0))">>,
+        <<"import threading; t = threading.Thread(target=print); t.start(); t.join()">>]],
+    Refused = [
+        <<"open(outside).read()">>,
+        <<"open(outside, 'w')">>,
+        <<"open(read + '/file', 'w')">>,
+        <<"open(read + '/new', 'w')">>,
+        <<"import os; os.symlink(outside, write + '/link'); open(write + '/link').read()">>,
+        <<"import os; os.link(outside, write + '/hard')">>,
+        <<"import os; os.rename(read + '/file', write + '/stolen')">>,
+        <<"import os; os.unlink(read + '/file')">>,
+        <<"import os; os.truncate(outside, 0)">>,
+        <<"import os; os.chmod(outside, 0o777)">>,
+        <<"import os; os.listdir('/')">>,
+        <<"open('/proc/self/mem', 'rb')">>,
+        <<"import os; open(f'/proc/{os.getppid()}/environ').read()">>,
+        <<"import os; open(write + '/../secret').read()">>,
+        <<"import socket; socket.socket()">>,
+        <<"import socket; socket.socket(socket.AF_UNIX)">>,
+        <<"import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM)">>,
+        <<"import subprocess; subprocess.run(['/bin/true'])">>,
+        <<"import os; fd = os.memfd_create('x'); os.write(fd, b'#!/bin/true'); os.execve(fd, ['x'], {})">>,
+        <<"import os; os.kill(os.getppid(), 0)">>,
+        <<"import resource, os; resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE)">>],
+    [case Run(Code) of
+         {error, {'PermissionError', _}} -> ok;
+         %% Landlock says so of a link or a move to a place with other rights.
+         {error, {'OSError', #{message := <<"[Errno 18]", _/binary>>}}} -> ok;
+         Other -> error({Code, Other})
+     end || Code <- Refused],
+    %% The same by C, past every check of Python.
+    ok = Run(<<"
+import ctypes, errno, os
+libc = ctypes.CDLL(None, use_errno=True)
+def refused(result):
+    assert result == -1 and ctypes.get_errno() in (errno.EACCES, errno.EPERM), (result, ctypes.get_errno())
+refused(libc.open(outside.encode(), 0))
+refused(libc.unshare(0x10000000))
+refused(libc.ptrace(16, os.getppid(), 0, 0))
+refused(libc.syscall(425, 8, 0))
+refused(libc.execve(b'/bin/true', None, None))
+refused(libc.socket(2, 1, 0))
+">>),
+    %% Also in a thread, and in what a fork in C leaves.
+    ok = Run(<<"
+import threading
+found = []
+def read():
+    try:
+        found.append(open(outside).read())
+    except PermissionError as error:
+        found.append(error)
+t = threading.Thread(target=read)
+t.start()
+t.join()
+assert isinstance(found[0], PermissionError), found
+">>),
+    {ok, <<"secret">>} = file:read_file(Outside),
+    {ok, <<"content">>} = file:read_file(filename:join(Read, "file")).
+
+a_sandbox_that_no_kernel_has_is_an_error(_Config) ->
+    {error, {python_not_prepared, Text}} = start(#{sandbox => #{network => loopback}}),
+    ok = py_test:contains(Text, <<"loopback">>),
+    {error, {python_not_prepared, Missing}} = start(#{sandbox => #{read => ["/no/such/place"]}}),
+    ok = py_test:contains(Missing, <<"/no/such/place">>).
+
+%%% Starts
+
+the_preload_runs_in_each_child(Config) ->
+    Dir = proplists:get_value(priv_dir, Config),
+    ok = file:write_file(filename:join(Dir, "py_of_path.py"), "value = 5\n"),
+    ok = start(#{num_workers => 2, spares => 0, paths => [Dir], env => #{"PY_OF_ENV" => <<"e">>},
+                 preload => [py_of_path, <<"import sys; sys.of_preload = __import__('py_of_path').value">>]}),
+    Ask = <<"(sys.of_preload, os.environ['PY_OF_ENV'], 'py_of_path' in sys.modules)">>,
+    Contexts = [begin {ok, C} = py:bind(new, #{pool => ?POOL}), C end || _ <- [1, 2]],
+    [begin
+         ok = py:ctx_exec(C, <<"import os, sys">>),
+         {ok, {5, <<"e">>, true}} = py:ctx_eval(C, Ask)
+     end || C <- Contexts],
+    false = os:getenv("PY_OF_ENV"),
+    [ok = py:unbind(C) || C <- Contexts].
+
+a_preload_that_fails_stops_the_start(_Config) ->
+    {error, {python_not_prepared, Text}} = start(#{preload => [<<"x = 1\n1 / 0">>]}),
+    [ok = py_test:contains(Text, Part) || Part <- [<<"item 1">>, <<"ZeroDivisionError">>, <<"line 2">>]],
+    {error, {python_not_prepared, Module}} = start(#{preload => [no_such_module]}),
+    ok = py_test:contains(Module, <<"ModuleNotFoundError">>),
+    {error, {python_not_prepared, _}} = start(#{preload => [<<"import os; os._exit(3)">>]}),
+    [default] = py_pool:list(),
+    ok = py_test:wait_until(fun() -> children() =:= [] end).
+
+a_python_that_does_not_start_is_an_error(_Config) ->
+    {error, {python_unavailable, _}} = start(#{python => "/no/such/python"}),
+    {error, {python_not_prepared, _}} = start(#{python => "/bin/true"}),
+    {error, {python_not_prepared, _}} = start(#{python => "/bin/cat"}),
+    {error, {python_not_prepared, Text}} = start(#{preload_timeout => 1, preload => [<<"while True: pass">>],
+                                                   limits => #{cpu_seconds => 2}}),
+    true = is_binary(Text),
+    [default] = py_pool:list(),
+    ok = py_test:wait_until(fun() -> children() =:= [] end).
+
+a_start_that_fails_later_is_tried_again(Config) ->
+    Flag = filename:join(proplists:get_value(priv_dir, Config), "broken"),
+    Preload = ["import os\nassert not os.path.exists('", Flag, "')"],
+    ok = start(#{num_workers => 1, spares => 0, preload => [unicode:characters_to_binary(Preload)]}),
+    ok = file:write_file(Flag, ""),
+    {error, {worker_exited, _}} = py:exec(segfault(), #{}, #{pool => ?POOL}),
+    ok = py_test:wait_until(fun() -> maps:get(num_workers, py_pool:get_stats(?POOL)) =:= 0 end),
+    {error, no_workers_available} = py:eval(<<"1">>, #{}, #{pool => ?POOL}),
+    {error, no_workers_available} = py:bind(new, #{pool => ?POOL}),
+    Waiting = py_test:start_call(fun() -> py:with_context(#{pool => ?POOL, wait => 60000}, fun() -> py:eval(<<"1">>) end) end),
+    ok = file:delete(Flag),
+    {ok, 1} = py_test:result(Waiting),
+    ok = wait_available(1).
+
+%%% Values
+
+objects_stay_in_their_child(_Config) ->
+    ok = start(#{num_workers => 2}),
+    {ok, A} = py:bind(new, #{pool => ?POOL}),
+    {ok, B} = py:bind(new, #{pool => ?POOL}),
+    {ok, Object} = py:ctx_eval(A, <<"{1: object()}[1]">>),
+    {ok, Same} = py:ctx_eval(A, <<"(o, [o])">>, #{o => Object}),
+    {ok, true} = py:ctx_eval(A, <<"s[0] is o and s[1][0] is o">>, #{o => Object, s => Same}),
+    Foreign = fun({error, {unconvertible, #{reason := foreign_object}} = Reason}) -> py:format_error(Reason) end,
+    <<"cannot convert: an object of another worker", _/binary>> = Foreign(py:ctx_eval(B, <<"o">>, #{o => Object})),
+    _ = Foreign(py:eval(<<"o">>, #{o => Object})),
+    {ok, OfVm} = py:eval(<<"object()">>),
+    _ = Foreign(py:ctx_eval(A, <<"o">>, #{o => OfVm})),
+    _ = Foreign(py:ctx_call(A, builtins, repr, [[#{k => OfVm}]])),
+    {ok, 1} = py:ctx_eval(A, <<"1">>),
+    %% The answer of a callback crosses, too.
+    ok = py:register_function(foreign, fun([]) -> OfVm end),
+    {error, {'Exception', #{erlang := {error, {unconvertible, _}, []}}}} =
+        py:ctx_eval(A, <<"__import__('erlang').foreign()">>),
+    ok = py:unregister_function(foreign),
+    [ok = py:unbind(C) || C <- [A, B]],
+    ok = wait_available(2).
+
+dropped_objects_are_released(_Config) ->
+    ok = start(#{num_workers => 1}),
+    {ok, Context} = py:bind(new, #{pool => ?POOL}),
+    ok = py:ctx_exec(Context, <<"ends = []\nclass Seen:\n    def __del__(self):\n        ends.append(1)">>),
+    ok = py_test:in_process(fun() ->
+        {ok, _} = py:ctx_eval(Context, <<"[Seen() for _ in range(10)]">>),
+        ok
+    end),
+    ok = py_test:wait_until(fun() -> py:ctx_eval(Context, <<"len(ends)">>) =:= {ok, 10} end),
+    ok = py:unbind(Context).
+
+python_code_makes_no_atoms(_Config) ->
+    ok = start(#{num_workers => 1}),
+    Name = <<"an_atom_that_no_module_has_", (integer_to_binary(erlang:unique_integer([positive])))/binary>>,
+    {error, {'ValueError', _}} = py:eval(<<"__import__('erlang').atom(name, create=True)">>, #{name => Name},
+                                         #{pool => ?POOL}),
+    {ok, default} = py:eval(<<"__import__('erlang').atom('default')">>, #{}, #{pool => ?POOL}),
+    {ok, _} = py:eval(<<"name">>, #{name => Name}, #{pool => ?POOL}),
+    {raised, badarg} = py_test:caught(fun() -> binary_to_existing_atom(Name) end).
+
+big_values_cross_both_ways(_Config) ->
+    ok = start(#{num_workers => 1}),
+    Big = binary:copy(<<"0123456789abcdef">>, 1 bsl 20),
+    {ok, Big} = py:eval(<<"b">>, #{b => {bytes, Big}}, #{pool => ?POOL}),
+    {ok, {<<"bytes">>, Size}} = py:eval(<<"(type(v).__name__, len(v))">>, #{v => {view, Big}}, #{pool => ?POOL}),
+    Size = byte_size(Big),
+    List = lists:seq(1, 100000),
+    {ok, List} = py:eval(<<"list(v)">>, #{v => List}, #{pool => ?POOL}),
+    Map = maps:from_list([{integer_to_binary(N), {N, [N / 2, none, true]}} || N <- lists:seq(1, 10000)]),
+    {ok, Map} = py:eval(<<"v">>, #{v => Map}, #{pool => ?POOL}),
+    Deep = lists:foldl(fun(_, Inner) -> [Inner] end, [], lists:seq(1, 990)),
+    {ok, Deep} = py:eval(<<"v">>, #{v => Deep}, #{pool => ?POOL}),
+    {error, {unconvertible, #{reason := too_deep}}} =
+        py:eval(<<"v">>, #{v => lists:foldl(fun(_, Inner) -> [Inner] end, [], lists:seq(1, 2000))}, #{pool => ?POOL}),
+    {error, {unconvertible, #{reason := improper_list}}} = py:eval(<<"v">>, #{v => [1 | 2]}, #{pool => ?POOL}),
+    {error, {unconvertible, #{reason := not_unicode}}} = py:eval(<<"'\\ud800'">>, #{}, #{pool => ?POOL}).
+
+%%% Traces
+
+children_end_with_the_vm(_Config) ->
+    Peer = py_peer:start(#{"ERLANG_PYTHON" => py_peer:interpreter()}),
+    true = unlink(Peer),
+    {VmPid, Pids} = py_peer:run(Peer, fun() ->
+        {ok, _} = application:ensure_all_started(erlang_python),
+        ok = py_pool:start(workers, #{level => process, num_workers => 2, spares => 0}),
+        Contexts = [element(2, py:bind(new, #{pool => workers})) || _ <- [1, 2]],
+        Found = [element(2, py:ctx_eval(C, <<"__import__('os').getpid()">>)) || C <- Contexts],
+        %% One computes with the GIL held.
+        _ = spawn(fun() -> py:ctx_eval(hd(Contexts), <<"__import__('collections').deque(__import__('itertools').repeat(0), maxlen=0)">>) end),
+        persistent_term:put(contexts, Contexts),
+        {os:getpid(), Found}
+    end),
+    "" = os:cmd("kill -9 " ++ VmPid),
+    ok = py_test:wait_until(fun() ->
+        [Pid || Pid <- Pids, filelib:is_dir("/proc/" ++ integer_to_list(Pid))] =:= []
+    end).
+
+a_hundred_pools_leave_nothing(_Config) ->
+    ok = start(#{num_workers => 1}),
+    {ok, 1} = py:eval(<<"1">>, #{}, #{pool => ?POOL}),
+    ok = py_pool:stop(?POOL),
+    ok = py_test:wait_until(fun() -> children() =:= [] end),
+    Before = traces(),
+    [begin
+         ok = start(#{num_workers => 1, spares => N rem 2}),
+         {ok, _} = py:eval(<<"object()">>, #{}, #{pool => ?POOL}),
+         {ok, Context} = py:bind(new, #{pool => ?POOL}),
+         N rem 3 =:= 0 andalso py:ctx_exec(Context, segfault()),
+         N rem 3 =:= 1 andalso py:ctx_call_async(Context, time, sleep, [100]),
+         ok = py_pool:stop(?POOL)
+     end || N <- lists:seq(1, 30)],
+    ok = py_test:wait_until(fun() ->
+        true = garbage_collect(),
+        After = traces(),
+        %% What was there before the first pool may have gone since.
+        Less = [element(N, After) =< element(N, Before) || N <- lists:seq(1, tuple_size(Before))],
+        lists:all(fun(IsLess) -> IsLess end, Less) orelse {Before, After}
+    end).
+
+a_pool_that_stops_ends_its_calls(_Config) ->
+    ok = start(#{num_workers => 1}),
+    {ok, Context} = py:bind(new, #{pool => ?POOL}),
+    Running = py:ctx_call_async(Context, time, sleep, [60]),
+    Waiting = py_test:start_call(fun() -> py:bind(new, #{pool => ?POOL, wait => 60000}) end),
+    ok = py_test:wait_until(fun() -> py:interrupt(Context) =:= ok end),
+    {error, interrupted} = py:await(Running),
+    Again = py:ctx_call_async(Context, time, sleep, [60]),
+    ok = py_pool:stop(?POOL),
+    {error, interrupted} = py:await(Again),
+    {error, no_workers_available} = py_test:result(Waiting),
+    {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(Context, <<"1">>) end),
+    ok = py:unbind(Context),
+    ok = py_test:wait_until(fun() -> children() =:= [] end).
+
+a_crashed_server_starts_again(_Config) ->
+    ok = start(#{num_workers => 1}),
+    {ok, Context} = py:bind(new, #{pool => ?POOL}),
+    Code = <<"import erlang, time; erlang.send(test, 'runs'); time.sleep(60)">>,
+    Running = py:ctx_call_async(Context, builtins, exec, [Code, #{test => self()}]),
+    receive <<"runs">> -> ok end,
+    [{?POOL, Pid, _, _}] = supervisor:which_children(py_pools_sup),
+    true = exit(Pid, kill),
+    {error, interrupted} = py:await(Running),
+    {ok, 1} = py:eval(<<"1">>, #{}, #{pool => ?POOL}),
+    [{?POOL, Other, _, _}] = supervisor:which_children(py_pools_sup),
+    true = Other =/= Pid,
+    ok = wait_available(1).
+
+monitors_end_with_the_child(_Config) ->
+    ok = start(#{num_workers => 1}),
+    {ok, Context} = py:bind(new, #{pool => ?POOL}),
+    Target = spawn(fun() -> receive stop -> exit(done) end end),
+    ok = py:ctx_exec(Context, <<"import erlang\nm = erlang.monitor(p)">>, #{p => Target}),
+    {ok, false} = py:ctx_eval(Context, <<"m.is_down">>),
+    {monitored_by, [_]} = process_info(Target, monitored_by),
+    {error, {worker_exited, _}} = py:ctx_exec(Context, segfault()),
+    ok = py_test:wait_until(fun() -> process_info(Target, monitored_by) =:= {monitored_by, []} end),
+    {ok, Other} = py:bind(new, #{pool => ?POOL}),
+    ok = py:ctx_exec(Other, <<"import erlang\nm = erlang.monitor(p)">>, #{p => Target}),
+    Target ! stop,
+    {ok, true} = py:ctx_eval(Other, <<"m.wait(20)">>),
+    {ok, <<"done">>} = py:ctx_eval(Other, <<"m.reason">>),
+    ok = py:unbind(Other).
+
+%% A child that breaks the protocol is killed, and its call told so; the VM and other pools go on.
+hostile_children_are_killed(Config) ->
+    ok = py_pool:start(others, #{level => process, num_workers => 1, spares => 0}),
+    {ok, Others} = py:eval(<<"__import__('os').getpid()">>, #{}, #{pool => others}),
+    Script = filename:join(proplists:get_value(priv_dir, Config), "hostile"),
+    ok = file:write_file(Script, ["#!", py_peer:interpreter(), "\n", hostile()]),
+    ok = file:change_mode(Script, 8#755),
+    Before = erlang:system_info(atom_count),
+    [begin
+         ok = start(#{num_workers => 1, spares => 0, python => Script, env => #{"MODE" => Mode}}),
+         {Mode, {error, Reason}} = {Mode, py:eval(<<"1">>, #{}, #{pool => ?POOL, timeout => 20000})},
+         true = lists:member(Reason, Expected) orelse error({Mode, Reason}),
+         ok = py_pool:stop(?POOL)
+     end || {Mode, Expected} <- [
+         {"garbage", killed()}, {"half", killed()}, {"huge", killed()}, {"kind", killed()},
+         {"other", killed()}, {"lease", killed()}, {"closed", killed()}, {"call", killed()},
+         {"term", killed()}, {"items", killed()}, {"status", killed()}, {"deep", killed()},
+         {"deferred", killed()}, {"ready", killed()}, {"control", killed()},
+         {"atom", [{unconvertible, #{reason => unknown_atom, value => <<"an atom, or a fun, of no module">>}}]}]],
+    {error, {python_not_prepared, _}} = start(#{num_workers => 1, python => Script, env => #{"MODE" => "version"}}),
+    %% The atoms of what the test itself has loaded.
+    true = erlang:system_info(atom_count) - Before < 50,
+    {ok, Others} = py:eval(<<"__import__('os').getpid()">>, #{}, #{pool => others}).
+
+killed() ->
+    [{worker_exited, #{killed => malformed}}, {worker_exited, #{signal => 9}}, {worker_exited, #{status => 0}}].
+
+%% The program of a child that says what no child says.
+hostile() ->
+    <<"
+import os, re, socket, struct, sys, time
+size = int.from_bytes(os.read(3, 4), 'big')
+config = b''
+while len(config) < size:
+    config += os.read(3, size - len(config))
+address = re.search(rb'erlang_python-[0-9]+-[0-9a-f]{32}', config)[0]
+data, control = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+data.connect(b'\\0' + address)
+control.connect(b'\\0' + address)
+word = lambda number: struct.pack('<Q', number)
+frame = lambda kind, payload: word(len(payload) << 8 | kind) + payload
+mode = os.environ['MODE']
+data.sendall(frame(1, word(99 if mode == 'version' else 1)))
+data.sendall(frame(2, b''))
+data.recv(1)
+reply = lambda status, term, job=1: frame(4, word(job) + bytes([status, 0]) + term)
+says = {
+    'garbage': os.urandom(5000) + b'\\xff' * 5000,
+    'half': reply(1, b'\\x83a\\x01')[:-1],
+    'huge': word(1 << 60),
+    'kind': frame(77, b''),
+    'other': reply(1, b'\\x83a\\x01', job=12345),
+    'lease': frame(10, word(0)),
+    'closed': frame(11, b''),
+    'call': frame(5, word(1) + word(777) + b'\\x01\\x00' + word(0) + b'\\x00\\x83j'),
+    'term': reply(1, b'\\x83l\\xff\\xff\\xff\\xffa'),
+    'items': reply(3, b'\\x83j'),
+    'status': reply(200, b''),
+    'deep': frame(4, word(1) + b'\\x01\\x01' + b'\\x83' + b'l\\0\\0\\0\\x01' * 2000 + b'j' * 2001),
+    'deferred': reply(2, b''),
+    'ready': frame(2, b''),
+    'atom': reply(1, b'\\x83w\\x20an_atom_that_hostile_code_makes_'),
+}
+if mode == 'control':
+    control.sendall(b'x')
+else:
+    data.sendall(says[mode])
+if mode == 'half':
+    sys.exit(0)
+time.sleep(60)
+">>.
+
+%%% Helpers
+
+start(Options) ->
+    py_pool:start(?POOL, Options#{level => process}).
+
+segfault() ->
+    <<"import ctypes, faulthandler; faulthandler.disable(); ctypes.string_at(0)">>.
+
+wait_available(Count) ->
+    py_test:wait_until(fun() ->
+        case py_pool:get_stats(?POOL) of
+            #{num_workers := Count, available_workers := Count, pending_requests := 0} -> true;
+            Stats -> Stats
+        end
+    end).
+
+pid() ->
+    py:eval(<<"__import__('os').getpid()">>, #{}, #{pool => ?POOL}).
+
+%% The processes of children of this VM, whose ports belong to a program of the VM.
+children() ->
+    Forker = string:trim(os:cmd("pgrep -P " ++ os:getpid() ++ " erl_child_setup")),
+    string:lexemes(os:cmd("pgrep -P " ++ Forker ++ " -f py_child[.]abi3"), "\n").
+
+%% What a pool could leave: children, descriptors, ports, processes, native objects.
+traces() ->
+    {ok, Files} = file:list_dir("/proc/self/fd"),
+    {length(children()), length(Files), length(erlang:ports()), length(erlang:processes()),
+     maps:get(resources, py_pool:get_stats()), length(ets:all())}.
