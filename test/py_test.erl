@@ -88,19 +88,34 @@ wait_pending(Count) ->
 
 %% Returns a context whose worker waits at a gate, in the call of another process, until the gate is
 %% opened.
--spec blocked_context() -> {py:context(), Gate :: reference(), Blocker :: pid()}.
+-spec blocked_context() -> {py:context(), Gate :: reference() | pid(), Blocker :: pid()}.
 blocked_context() ->
     {ok, Ctx} = py:bind(new),
-    ok = py:ctx_exec(Ctx, <<"import erlang, threading; gate = threading.Event(); ran = []">>),
-    {ok, Gate} = py:ctx_eval(Ctx, <<"gate">>),
+    ok = py:ctx_exec(Ctx, <<"import erlang, threading; ran = []">>),
+    {Gate, Code} = gate(Ctx, os:getenv("PY_TEST_LEVEL")),
     Self = self(),
-    Wait = <<"(erlang.send(test, 'at the gate'), gate.wait(30))[1]">>,
-    Blocker = spawn(fun() -> Self ! {self(), py:ctx_eval(Ctx, Wait, #{test => Self})} end),
+    Wait = <<"(erlang.send(test, 'at the gate'), ", Code/binary, ")[1]">>,
+    Blocker = spawn(fun() -> Self ! {self(), py:ctx_eval(Ctx, Wait, #{test => Self, gate => Gate})} end),
     %% A job that is pending may still be in the queue of the context, and take a place there.
     receive <<"at the gate">> -> ok after ?DEADLINE -> error(not_at_the_gate) end,
     {Ctx, Gate, Blocker}.
 
--spec open_gate(Gate :: reference(), Blocker :: pid()) -> ok.
+%% Returns a gate, and the code that waits for it. No other child process can open an event of one, so the
+%% gate of a child is a process.
+gate(_Ctx, "process") ->
+    ok = py:register_function(py_test_gate, fun([Gate]) ->
+        Monitor = monitor(process, Gate),
+        receive {'DOWN', Monitor, process, Gate, _} -> true end
+    end),
+    {spawn(fun() -> receive open -> ok end end), <<"erlang.call('py_test_gate', gate)">>};
+gate(Ctx, _) ->
+    {ok, Gate} = py:ctx_eval(Ctx, <<"threading.Event()">>),
+    {Gate, <<"gate.wait(30)">>}.
+
+-spec open_gate(Gate :: reference() | pid(), Blocker :: pid()) -> ok.
+open_gate(Gate, Blocker) when is_pid(Gate) ->
+    Gate ! open,
+    receive {Blocker, {ok, true}} -> ok after ?DEADLINE -> error(gate_is_shut) end;
 open_gate(Gate, Blocker) ->
     {ok, none} = py:eval(<<"gate.set()">>, #{gate => Gate}),
     receive {Blocker, {ok, true}} -> ok after ?DEADLINE -> error(gate_is_shut) end.
