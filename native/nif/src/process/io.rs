@@ -273,7 +273,9 @@ impl Io {
 
     fn run_tasks(&self, replies: &mut ReplyBuffer) {
         while self.has_tasks.swap(false, Ordering::SeqCst) {
-            for task in std::mem::take(&mut *lock(&self.tasks)) {
+            // A task may add others: the lock is not held in the loop.
+            let tasks = std::mem::take(&mut *lock(&self.tasks));
+            for task in tasks {
                 self.run_task(task, replies);
             }
         }
