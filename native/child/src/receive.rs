@@ -85,6 +85,14 @@ pub(crate) fn take(child: &'static Child, kind: u8, payload: Vec<u8>) {
 /// Passes the frame to the call that it is for; returns any other frame.
 pub(crate) fn pass_on(child: &'static Child, kind: u8, payload: Vec<u8>) -> Option<(u8, Vec<u8>)> {
     let mut fields = Fields::new(&payload);
+    if kind == to_child::DOWN {
+        let id = fields.word()?;
+        // Only a monitor that is still there: the control thread has the same frame.
+        if let Some(reason) = lock(&child.watches).get_mut(&id) {
+            *reason = Some(fields.rest().to_vec());
+        }
+        return None;
+    }
     if kind == to_child::ANSWER {
         let (id, outcome) = (fields.word()?, fields.byte()?);
         let callback = lock(&child.calls).remove(&id);

@@ -27,7 +27,7 @@ use crate::connection::Connection;
 use crate::control;
 use crate::execute::{self, Incoming, send};
 use crate::host::{ChildHost, cancel_unwanted};
-use crate::receive::{exit, has_frames, next};
+use crate::receive::{exit, has_frames, next, pass_on};
 use crate::values::plain_reply;
 
 /// Serves the VM until it has gone, or ends the child.
@@ -142,7 +142,7 @@ impl<'py> Server<'py> {
             }
             to_child::END_LEASE => self.end_lease(),
             to_child::EXIT => self.exit(),
-            _ => {}
+            _ => _ = pass_on(self.child, kind, payload.to_vec()),
         }
         Some(())
     }

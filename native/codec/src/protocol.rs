@@ -32,7 +32,7 @@ pub mod to_child {
     pub const INTERRUPT: u8 = 5;
     /// On `control`: Erlang has dropped its last handle of an object: `word` object.
     pub const RELEASE: u8 = 6;
-    /// On `control`: a monitored process has ended: `word` watch, `rest` term.
+    /// On both, so that it comes before the answers that follow: a monitored process has ended: `word` watch, `rest` term.
     pub const DOWN: u8 = 7;
     /// Ends the child once it is idle.
     pub const EXIT: u8 = 8;

@@ -97,10 +97,11 @@ impl ChildWatch {
         }
         let mut frame = FrameWriter::new(to_child::DOWN);
         frame.word(self.id).rest(&bytes);
-        let control = self.worker.state().control.clone();
-        if let Some(control) = control {
-            control.send(&frame.finish(), &self.worker.io.poller);
-        }
+        let frame = frame.finish();
+        let state = self.worker.state();
+        // By `data` before any answer that follows; by `control` also while the main thread computes.
+        self.worker.send_data(&state, &frame);
+        self.worker.send_control(&state, &frame);
     }
 }
 

@@ -320,6 +320,8 @@ fn watch(
     };
     let queue = CallbackQueue::over(Box::new(waiter), None, Pending::new(usize::MAX));
     worker.state().watches.insert(id);
+    // Told first: the end of the process may follow at once.
+    own.run(|env| tell(worker, call, is_main, outcome::VALUE, Some(id.encode(env))));
     let sent = replies.send_to(&server, |env| {
         let target = match &dest {
             Destination::Local(pid) => pid.encode(env),
@@ -332,7 +334,6 @@ fn watch(
     });
     // A message that was not sent has dropped the handle, and so has told the child.
     let (Ok(_) | Err(_)) = sent;
-    own.run(|env| tell(worker, call, is_main, outcome::VALUE, Some(id.encode(env))));
     Some(())
 }
 
