@@ -18,6 +18,7 @@ pre_init_per_testcase(Suite, Case, Config, none) ->
     end.
 
 %% What a case needs that a pool of child processes does not have, or false.
+needs(py_affinity_SUITE, a_function_from_an_unbound_call_keeps_its_globals) -> "one interpreter for all contexts";
 needs(py_types_SUITE, views) -> "the memory of the VM";
 needs(py_types_SUITE, big_binaries_arrive_whole) -> "the memory of the VM";
 needs(py_types_SUITE, objects_cross_contexts) -> "one interpreter for all contexts";
@@ -29,6 +30,7 @@ needs(py_message_SUITE, atoms_have_at_most_255_characters) -> "atoms made by Pyt
 needs(py_message_SUITE, terms_show_themselves) -> "the names that the VM prints for its own pids";
 needs(py_timeout_SUITE, no_message_comes_after_a_timeout) -> "one interpreter for all contexts";
 needs(py_timeout_SUITE, a_sleeping_worker_delays_nobody) -> "one interpreter for all contexts";
+needs(py_lease_SUITE, what_a_namespace_held_is_freed_at_once) -> "one interpreter for all contexts";
 needs(py_lease_SUITE, the_default_size_follows_the_schedulers) -> "the default number of threads";
 needs(_, _) -> false.
 
