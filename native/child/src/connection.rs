@@ -1,17 +1,16 @@
 //! The two sockets to the VM, see [`py_codec::protocol`]. The main thread reads `data`, the control thread
 //! `control`; any thread writes to `data`, one frame at a time.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::sync::Mutex;
 
 use py_codec::frame::FrameWriter;
 use py_codec::protocol::{VERSION, from_child};
-use py_engine::host::Wake;
 use py_engine::lock::lock;
+use py_engine::wake_fd::WakeFd;
 
 pub(crate) struct Connection {
     pub(crate) data: UnixStream,
@@ -19,9 +18,9 @@ pub(crate) struct Connection {
     /// Held while a frame is written, so that frames do not mix. A write may block, as the VM reads.
     writing: Mutex<()>,
     /// Wakes the main thread from its wait for `data`.
-    pub(crate) main: EventFd,
+    pub(crate) main: WakeFd,
     /// Wakes the control thread.
-    pub(crate) control_thread: EventFd,
+    pub(crate) control_thread: WakeFd,
 }
 
 impl Connection {
@@ -32,8 +31,8 @@ impl Connection {
             data: UnixStream::connect_addr(&address)?,
             control: UnixStream::connect_addr(&address)?,
             writing: Mutex::default(),
-            main: EventFd::new()?,
-            control_thread: EventFd::new()?,
+            main: WakeFd::new()?,
+            control_thread: WakeFd::new()?,
         };
         let mut hello = FrameWriter::new(from_child::HELLO);
         hello.word(VERSION);
@@ -45,40 +44,6 @@ impl Connection {
     pub(crate) fn send(&self, frame: &[u8]) -> io::Result<()> {
         let _writing = lock(&self.writing);
         (&self.data).write_all(frame)
-    }
-}
-
-/// Wakes a thread that polls. `wake` is called on any thread, and never blocks.
-pub(crate) struct EventFd(File);
-
-impl EventFd {
-    fn new() -> io::Result<Self> {
-        // SAFETY: takes no pointer; returns a descriptor, or -1.
-        let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if descriptor < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor is new, and this `File` is its only owner.
-        Ok(Self(unsafe { File::from_raw_fd(descriptor) }))
-    }
-
-    /// Resets the descriptor. Called by the thread that has polled it.
-    pub(crate) fn reset(&self) {
-        // Fails with `EAGAIN` if nothing has woken the thread.
-        let _: io::Result<usize> = (&self.0).read(&mut [0; 8]);
-    }
-}
-
-impl Wake for EventFd {
-    fn wake(&self) {
-        // Fails only if the counter is at its maximum: the descriptor is readable then.
-        let _: io::Result<usize> = (&self.0).write(&1_u64.to_ne_bytes());
-    }
-}
-
-impl AsRawFd for EventFd {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
     }
 }
 

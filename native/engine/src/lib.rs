@@ -8,6 +8,7 @@
 //! - [`lock`], [`notify`]: the one way to take a lock; wakes the watchdog, the interrupter, the releaser.
 //! - [`released`]: the objects that the releaser drops.
 //! - [`host`]: the questions that the engine asks its host; a [call of Erlang](host::callback).
+//! - [`wake_fd`]: a descriptor that wakes a thread which polls.
 //! - [`loop_waker`], `code_table`: wakes an event loop; compiled code by its source.
 //! - `interpreter`: the objects that are looked up in Python once.
 //! - [`python`]: classes, code objects, the state that Python and the system keep for a thread.
@@ -39,3 +40,4 @@ pub mod notify;
 pub mod python;
 pub mod released;
 pub mod start;
+pub mod wake_fd;
