@@ -4,11 +4,11 @@
 use py_codec::etf::{Decoder, Encoder};
 use py_codec::frame::FrameWriter;
 use py_codec::protocol::{from_child, status};
-use py_codec::{Error, Keys, Stop, Unconvertible, Why, Writer, Written, read, write};
+use py_codec::{Error, Stop, Unconvertible, Why, Written, read, write};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
-use py_engine::exception::{Exception, Frame, Syntax};
+use py_engine::exception::{Exception, write as write_exception};
 use py_engine::interrupt::Interrupted;
 
 use crate::child::Child;
@@ -127,104 +127,9 @@ pub(crate) fn failed_reply(job: u64, failure: &Failure) -> Vec<u8> {
             let bytes = std::mem::take(frame.buffer());
             let mut encoder = Encoder::after(bytes, usize::MAX, None);
             // Cannot fail: the texts of an exception are bounded.
-            let _: Written = add_exception(&mut encoder, exception);
+            let _: Written = write_exception(exception, &mut encoder);
             *frame.buffer() = encoder.into_bytes();
         }
     }
     frame.finish()
-}
-
-fn add_exception(encoder: &mut Encoder<'_>, exception: &Exception) -> Written {
-    encoder.begin_tuple(2)?;
-    encoder.named_atom(exception.kind);
-    add_info(encoder, exception)?;
-    encoder.end_tuple(2)
-}
-
-fn add_info(encoder: &mut Encoder<'_>, exception: &Exception) -> Written {
-    encoder.begin_map(4)?;
-    let mut size = 4;
-    add_text(encoder, "class", &exception.class)?;
-    add_text(encoder, "message", &exception.message)?;
-    encoder.named_atom("traceback");
-    add_list(encoder, &exception.frames, add_frame)?;
-    encoder.named_atom("cause");
-    match &exception.cause {
-        None => encoder.none()?,
-        Some(cause) => {
-            add_info(encoder, &cause.exception)?;
-            encoder.named_atom("chain");
-            encoder.named_atom(if cause.explicit { "cause" } else { "context" });
-            size += 1;
-        }
-    }
-    if let Some(members) = &exception.exceptions {
-        encoder.named_atom("exceptions");
-        add_list(encoder, members, add_info)?;
-        size += 1;
-    }
-    if !exception.notes.is_empty() {
-        encoder.named_atom("notes");
-        let add = |encoder: &mut Encoder<'_>, note: &String| encoder.binary(note.as_bytes(), None);
-        add_list(encoder, &exception.notes, add)?;
-        size += 1;
-    }
-    if let Some(term) = &exception.origin
-        && let Some(external) = term.get().opaque().external()
-    {
-        encoder.named_atom("erlang");
-        encoder.external(external);
-        size += 1;
-    }
-    if let Some(syntax) = &exception.syntax {
-        encoder.named_atom("syntax");
-        add_syntax(encoder, syntax)?;
-        size += 1;
-    }
-    encoder.end_map(size, Keys::Distinct)
-}
-
-fn add_list<T>(
-    encoder: &mut Encoder<'_>,
-    items: &[T],
-    add: impl Fn(&mut Encoder<'_>, &T) -> Written,
-) -> Written {
-    encoder.begin_list(items.len())?;
-    for item in items {
-        add(encoder, item)?;
-    }
-    encoder.end_list(items.len())
-}
-
-fn add_text(encoder: &mut Encoder<'_>, key: &str, text: &str) -> Written {
-    encoder.named_atom(key);
-    encoder.binary(text.as_bytes(), None)
-}
-
-fn add_number(encoder: &mut Encoder<'_>, key: &str, number: u32) -> Written {
-    encoder.named_atom(key);
-    encoder.integer(i64::from(number))
-}
-
-fn add_frame(encoder: &mut Encoder<'_>, frame: &Frame) -> Written {
-    encoder.begin_map(3)?;
-    add_text(encoder, "file", &frame.file)?;
-    add_number(encoder, "line", frame.line)?;
-    add_text(encoder, "function", &frame.function)?;
-    if let Some(source) = &frame.source {
-        add_text(encoder, "source", source)?;
-    }
-    let size = 3 + usize::from(frame.source.is_some());
-    encoder.end_map(size, Keys::Distinct)
-}
-
-fn add_syntax(encoder: &mut Encoder<'_>, syntax: &Syntax) -> Written {
-    encoder.begin_map(6)?;
-    add_text(encoder, "message", &syntax.message)?;
-    add_text(encoder, "file", &syntax.file)?;
-    add_number(encoder, "line", syntax.line)?;
-    add_number(encoder, "offset", syntax.offset)?;
-    add_number(encoder, "end_offset", syntax.end_offset)?;
-    add_text(encoder, "text", &syntax.text)?;
-    encoder.end_map(6, Keys::Distinct)
 }

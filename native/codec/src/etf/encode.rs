@@ -6,8 +6,8 @@ use pyo3::prelude::*;
 use super::Objects;
 use super::scan::skip_with_objects;
 use super::tags::{
-    BINARY, INTEGER, LARGE_BIG, LARGE_TUPLE, LIST, MAP, NEW_FLOAT, NIL, SMALL_ATOM_UTF8, SMALL_BIG,
-    SMALL_INTEGER, SMALL_TUPLE, VERSION,
+    BINARY, INTEGER, LARGE_BIG, LARGE_TUPLE, LIST, MAP, NEW_FLOAT, NIL, SMALL_ATOM,
+    SMALL_ATOM_UTF8, SMALL_BIG, SMALL_INTEGER, SMALL_TUPLE, VERSION,
 };
 use crate::error::{Error, Stop, Why};
 use crate::opaque::Term;
@@ -52,12 +52,19 @@ impl<'a> Encoder<'a> {
         self.has_objects
     }
 
-    /// Adds an atom with a name of at most 255 bytes.
-    pub fn named_atom(&mut self, name: &str) {
+    /// Adds an atom whose name is at most 255 bytes of Latin-1.
+    pub fn latin1_atom(&mut self, name: &[u8]) {
         let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
-        self.bytes.extend([SMALL_ATOM_UTF8, length]);
-        let name = name.as_bytes().get(..usize::from(length));
+        self.bytes.extend([SMALL_ATOM, length]);
+        let name = name.get(..usize::from(length));
         self.bytes.extend_from_slice(name.unwrap_or_default());
+    }
+
+    /// Adds an object by the number that its keeper knows it by.
+    pub fn object_number(&mut self, number: u64) {
+        self.has_objects = true;
+        self.bytes.push(OBJECT);
+        self.bytes.extend(number.to_be_bytes());
     }
 
     /// Adds a whole term in the external term format, without the version byte.
@@ -70,7 +77,7 @@ impl<'a> Encoder<'a> {
         self.bytes
     }
 
-    fn atom<const N: usize>(&mut self, name: &[u8; N]) {
+    fn constant<const N: usize>(&mut self, name: &[u8; N]) {
         const { assert!(N < 256) };
         self.bytes.extend([SMALL_ATOM_UTF8, N as u8]);
         self.bytes.extend(name);
@@ -123,16 +130,23 @@ impl<'a> Encoder<'a> {
 
 impl Writer for Encoder<'_> {
     fn none(&mut self) -> Written {
-        self.atom(b"none");
+        self.constant(b"none");
         Ok(())
     }
 
     fn boolean(&mut self, value: bool) -> Written {
         if value {
-            self.atom(b"true");
+            self.constant(b"true");
         } else {
-            self.atom(b"false");
+            self.constant(b"false");
         }
+        Ok(())
+    }
+
+    fn atom(&mut self, name: &'static str) -> Written {
+        let length = u8::try_from(name.len()).map_err(|_| Stop::Refused)?;
+        self.bytes.extend([SMALL_ATOM_UTF8, length]);
+        self.bytes.extend_from_slice(name.as_bytes());
         Ok(())
     }
 
@@ -170,11 +184,11 @@ impl Writer for Encoder<'_> {
             bytes[1..].copy_from_slice(&value.to_be_bytes());
             self.bytes.extend(bytes);
         } else if value.is_nan() {
-            self.atom(b"nan");
+            self.constant(b"nan");
         } else if value > 0.0 {
-            self.atom(b"infinity");
+            self.constant(b"infinity");
         } else {
-            self.atom(b"neg_infinity");
+            self.constant(b"neg_infinity");
         }
         Ok(())
     }
@@ -197,9 +211,7 @@ impl Writer for Encoder<'_> {
 
     fn object(&mut self, object: &Bound<'_, PyAny>) -> Written {
         let objects = self.objects.ok_or(Stop::Refused)?;
-        self.has_objects = true;
-        self.bytes.push(OBJECT);
-        self.bytes.extend(objects.keep(object).to_be_bytes());
+        self.object_number(objects.keep(object));
         Ok(())
     }
 

@@ -18,6 +18,7 @@ pub use decode::{Decoder, decode};
 pub use encode::Encoder;
 pub use opaque::opaque_term;
 pub use parts::{Part, Parts, is_whole};
+pub use tags::VERSION;
 
 /// Python objects without a form in Erlang, as a child process knows them: by numbers. No method runs
 /// Python code.

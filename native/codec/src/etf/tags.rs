@@ -1,6 +1,7 @@
 //! The first byte of each term in the external term format. Constants only.
 
-pub(super) const VERSION: u8 = 131;
+/// The first byte of a whole term.
+pub const VERSION: u8 = 131;
 pub(super) const COMPRESSED: u8 = 80;
 
 pub(super) const SMALL_INTEGER: u8 = 97;

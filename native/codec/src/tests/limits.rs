@@ -16,6 +16,9 @@ impl Writer for Nothing {
     fn boolean(&mut self, _: bool) -> Written {
         Ok(())
     }
+    fn atom(&mut self, _: &'static str) -> Written {
+        Ok(())
+    }
     fn integer(&mut self, _: i64) -> Written {
         Ok(())
     }

@@ -14,6 +14,8 @@ pub type Written = Result<(), Stop>;
 pub trait Writer {
     fn none(&mut self) -> Written;
     fn boolean(&mut self, value: bool) -> Written;
+    /// Adds an atom of a fixed set, such as a key of an exception. The walk of an object adds none.
+    fn atom(&mut self, name: &'static str) -> Written;
     fn integer(&mut self, value: i64) -> Written;
     /// Adds an integer that is no `i64`. The magnitude is little-endian, with no zero at the end.
     fn big_integer(&mut self, is_negative: bool, magnitude: &[u8]) -> Written;

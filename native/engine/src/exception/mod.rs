@@ -7,10 +7,12 @@ use pyo3::prelude::*;
 
 mod capture;
 mod traceback;
+mod write;
 
 pub use crate::python::exception_class::NAMES as KINDS;
 pub(crate) use capture::{Capture, MAX_NAME, check};
 pub use traceback::Frame;
+pub use write::write;
 
 /// An exception, with its causes and its members.
 #[derive(Debug)]

@@ -4,60 +4,60 @@
 //! are bounded in depth. What a child says is hostile: `decode` makes no atoms.
 
 use rustler::sys::{self, enif_binary_to_term};
-use rustler::{Atom, Binary, Encoder, Env, ListIterator, MapIterator, ResourceArc, Term, TermType};
+use rustler::{
+    Atom, Binary, Encoder as _, Env, ListIterator, MapIterator, ResourceArc, Term, TermType,
+};
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 
-use py_codec::etf::{Part, Parts};
-use py_codec::protocol::OBJECT;
-use py_codec::{Keys, MAX_DEPTH, Writer};
+use py_codec::etf::{Encoder, Part, Parts};
+use py_codec::{Keys, MAX_DEPTH, Writer, Written};
 
 use crate::atoms;
 use crate::error::{Error, Why};
 use crate::host::existing_atom;
 use crate::term::{Object, ObjectOwner, ProcessObject, TermWriter};
 
-/// The version byte of the external term format, and tags of it.
-const VERSION: u8 = 131;
-const SMALL_INTEGER: u8 = 97;
-const INTEGER: u8 = 98;
-const NEW_FLOAT: u8 = 70;
-const SMALL_ATOM: u8 = 115;
-const BINARY: u8 = 109;
-const NIL: u8 = 106;
-const LIST: u8 = 108;
-const SMALL_TUPLE: u8 = 104;
-const LARGE_TUPLE: u8 = 105;
-const MAP: u8 = 116;
-
 /// `ERL_NIF_BIN2TERM_SAFE`: refuses what would make an atom.
 const SAFE: u32 = 0x2000_0000;
 
 /// Appends a whole term, for the worker with the id `owner`.
 pub(super) fn encode(term: Term<'_>, owner: u64, bytes: &mut Vec<u8>) -> Result<(), Error> {
-    bytes.push(VERSION);
-    Encoding { owner, bytes }.term(term, 0)
+    let encoder = Encoder::after(std::mem::take(bytes), usize::MAX, None);
+    let mut encoding = Encoding { owner, encoder };
+    let encoded = encoding.term(term, 0);
+    *bytes = encoding.encoder.into_bytes();
+    encoded
 }
 
-struct Encoding<'b> {
+struct Encoding {
     owner: u64,
-    bytes: &'b mut Vec<u8>,
+    encoder: Encoder<'static>,
 }
 
-impl Encoding<'_> {
+impl Encoding {
     fn term(&mut self, term: Term<'_>, depth: usize) -> Result<(), Error> {
         if depth > MAX_DEPTH {
             return Err(Error::unconvertible(Why::TooDeep, "term"));
         }
         match term.get_type() {
-            TermType::Binary => return self.binary(term),
             TermType::List => return self.list(term, depth),
             TermType::Tuple => return self.tuple(term, depth),
             TermType::Map => return self.map(term, depth),
             TermType::Ref => return self.reference(term),
-            TermType::Integer => self.integer(term),
-            TermType::Float => self.float(term),
+            TermType::Integer => match term.decode() {
+                Ok(value) => written(self.encoder.integer(value))?,
+                Err(_) => self.rare(term),
+            },
+            TermType::Float => match term.decode() {
+                Ok(value) => written(self.encoder.float(value))?,
+                Err(_) => self.rare(term),
+            },
             TermType::Atom => self.atom(term),
+            TermType::Binary => match Binary::from_term(term) {
+                Ok(binary) => written(self.encoder.binary(&binary, None))?,
+                Err(_) => self.rare(term),
+            },
             _ => self.rare(term),
         }
         Ok(())
@@ -66,38 +66,7 @@ impl Encoding<'_> {
     /// Appends a term as the BEAM encodes it.
     fn rare(&mut self, term: Term<'_>) {
         let external = term.to_binary();
-        self.bytes
-            .extend_from_slice(external.get(1..).unwrap_or_default());
-    }
-
-    fn head(&mut self, tag: u8, length: usize) -> Result<(), Error> {
-        let too_large = |_| Error::unconvertible(Why::TooLarge, "term");
-        let [a, b, c, d] = u32::try_from(length).map_err(too_large)?.to_be_bytes();
-        self.bytes.extend([tag, a, b, c, d]);
-        Ok(())
-    }
-
-    fn integer(&mut self, term: Term<'_>) {
-        match term.decode::<i32>() {
-            Ok(value) => match u8::try_from(value) {
-                Ok(small) => self.bytes.extend([SMALL_INTEGER, small]),
-                Err(_) => {
-                    let [a, b, c, d] = value.to_be_bytes();
-                    self.bytes.extend([INTEGER, a, b, c, d]);
-                }
-            },
-            Err(_) => self.rare(term),
-        }
-    }
-
-    fn float(&mut self, term: Term<'_>) {
-        match term.decode::<f64>() {
-            Ok(value) => {
-                self.bytes.push(NEW_FLOAT);
-                self.bytes.extend(value.to_be_bytes());
-            }
-            Err(_) => self.rare(term),
-        }
+        self.encoder.external(external.get(1..).unwrap_or_default());
     }
 
     fn atom(&mut self, term: Term<'_>) {
@@ -109,75 +78,53 @@ impl Encoding<'_> {
             let buffer = name.as_mut_ptr().cast();
             sys::enif_get_atom(env, term.as_c_arg(), buffer, 256, latin1)
         };
-        let length = usize::try_from(length).unwrap_or(0);
-        match (length.checked_sub(1), name.get(..length.saturating_sub(1))) {
-            (Some(length), Some(name)) => {
-                let length = u8::try_from(length).unwrap_or(0);
-                self.bytes.extend([SMALL_ATOM, length]);
-                self.bytes.extend_from_slice(name);
-            }
+        let length = usize::try_from(length).ok();
+        let length = length.and_then(|length| length.checked_sub(1));
+        match length.and_then(|length| name.get(..length)) {
+            Some(name) => self.encoder.latin1_atom(name),
             // A name beyond Latin-1.
-            _ => self.rare(term),
+            None => self.rare(term),
         }
-    }
-
-    fn binary(&mut self, term: Term<'_>) -> Result<(), Error> {
-        let Ok(binary) = Binary::from_term(term) else {
-            self.rare(term);
-            return Ok(());
-        };
-        self.head(BINARY, binary.len())?;
-        self.bytes.extend_from_slice(&binary);
-        Ok(())
     }
 
     fn list(&mut self, term: Term<'_>, depth: usize) -> Result<(), Error> {
         let Ok(length) = term.list_length() else {
             return Err(Error::unconvertible(Why::ImproperList, format!("{term:?}")));
         };
-        if length == 0 {
-            self.bytes.push(NIL);
-            return Ok(());
-        }
-        self.head(LIST, length)?;
+        written(self.encoder.begin_list(length))?;
         let items: ListIterator<'_> = term.decode().map_err(|_| too_large())?;
         for item in items {
             self.term(item, depth + 1)?;
         }
-        self.bytes.push(NIL);
-        Ok(())
+        written(self.encoder.end_list(length))
     }
 
     fn tuple(&mut self, term: Term<'_>, depth: usize) -> Result<(), Error> {
         let elements = rustler::types::tuple::get_tuple(term).map_err(|_| too_large())?;
-        match u8::try_from(elements.len()) {
-            Ok(arity) => self.bytes.extend([SMALL_TUPLE, arity]),
-            Err(_) => self.head(LARGE_TUPLE, elements.len())?,
-        }
+        written(self.encoder.begin_tuple(elements.len()))?;
         let mut elements = elements.as_slice();
         // The memory of a binary cannot be shared with a child: a view becomes bytes.
         if let [tag, bytes] = elements
             && atoms::view() == *tag
             && bytes.is_binary()
         {
-            self.bytes.extend([SMALL_ATOM, 5]);
-            self.bytes.extend(b"bytes");
+            self.encoder.latin1_atom(b"bytes");
             elements = elements.get(1..).unwrap_or_default();
         }
-        for element in elements {
-            self.term(*element, depth + 1)?;
-        }
-        Ok(())
+        elements
+            .iter()
+            .try_for_each(|element| self.term(*element, depth + 1))
     }
 
     fn map(&mut self, term: Term<'_>, depth: usize) -> Result<(), Error> {
         let entries = MapIterator::new(term).ok_or_else(too_large)?;
-        self.head(MAP, term.map_size().map_err(|_| too_large())?)?;
+        let size = term.map_size().map_err(|_| too_large())?;
+        written(self.encoder.begin_map(size))?;
         for (key, value) in entries {
             self.term(key, depth + 1)?;
             self.term(value, depth + 1)?;
         }
-        Ok(())
+        written(self.encoder.end_map(size, Keys::Distinct))
     }
 
     /// Appends an object of the child by its number. Another object is refused; a reference is one.
@@ -185,8 +132,7 @@ impl Encoding<'_> {
         let foreign = || Error::unconvertible(Why::ForeignObject, "an object of another worker");
         match term.decode::<ResourceArc<ProcessObject>>() {
             Ok(object) if object.owner.id() == self.owner => {
-                self.bytes.push(OBJECT);
-                self.bytes.extend(object.number.to_be_bytes());
+                self.encoder.object_number(object.number);
                 Ok(())
             }
             Ok(_) => Err(foreign()),
@@ -197,6 +143,11 @@ impl Encoding<'_> {
             }
         }
     }
+}
+
+/// Returns the error for a part that the format has no room for.
+fn written(written: Written) -> Result<(), Error> {
+    written.map_err(|_| too_large())
 }
 
 fn too_large() -> Error {
@@ -283,7 +234,7 @@ impl<'a> Decoding<'a, '_> {
 /// Decodes one term without containers that the codec knows, such as a pid.
 fn safe_term<'a>(env: Env<'a>, bytes: &[u8]) -> Option<Term<'a>> {
     let mut external = Vec::with_capacity(bytes.len() + 1);
-    external.push(VERSION);
+    external.push(py_codec::etf::VERSION);
     external.extend_from_slice(bytes);
     let mut term = MaybeUninit::uninit();
     // SAFETY: `env` is a live environment, and `term` is written when the size is not 0.

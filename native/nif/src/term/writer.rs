@@ -4,7 +4,7 @@
 use py_codec::{Error, Keys, Stop, Term as ErlangTerm, Why, Writer, Written};
 use pyo3::prelude::*;
 use rustler::sys::{self, ErlNifTerm};
-use rustler::{Encoder, Env, NewBinary, Term};
+use rustler::{Atom, Encoder, Env, NewBinary, Term};
 
 use super::handles::{Object, SharedBytes};
 use super::make::{MAX_MAP_FROM_ARRAYS, make_list, make_map, make_tuple};
@@ -83,6 +83,12 @@ impl Writer for TermWriter<'_> {
 
     fn boolean(&mut self, value: bool) -> Written {
         self.add(value.encode(self.env).as_c_arg())
+    }
+
+    fn atom(&mut self, name: &'static str) -> Written {
+        let too_large = |_| Stop::from(Error::unconvertible(Why::TooLarge, "atom"));
+        let atom = Atom::from_str(self.env, name).map_err(too_large)?;
+        self.add(atom.encode(self.env).as_c_arg())
     }
 
     #[inline]
