@@ -180,15 +180,7 @@ impl<'py> Server<'py> {
             self.spare = Some(namespace);
             return;
         }
-        self.clean(|| {
-            // A nested job that is suspended on another stack refers to the namespace; if the namespace
-            // refers to that stack, neither would ever be freed.
-            if Rc::strong_count(&namespace) > 1 {
-                namespace.leave_empty()
-            } else {
-                namespace.leave()
-            }
-        });
+        self.clean(|| namespace.leave_unbound());
     }
 
     /// Ends the lease: closes its iterators, and empties its namespace.

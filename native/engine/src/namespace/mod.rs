@@ -171,6 +171,17 @@ impl<'py> Namespace<'py> {
         self.remove_from_thread(py, || garbage::collect_young(py, age))
     }
 
+    /// Leaves the namespace after a job without a lease. A nested job that is suspended on another stack
+    /// refers to the namespace; if the namespace refers to that stack, neither would ever be freed, so the
+    /// namespace is emptied then.
+    pub fn leave_unbound(self: Rc<Self>) -> Vec<String> {
+        if Rc::strong_count(&self) > 1 {
+            self.leave_empty()
+        } else {
+            self.leave()
+        }
+    }
+
     /// Empties the namespace on its own thread, so that connections close and models are freed at once,
     /// and leaves it like [`Namespace::leave`]. Called at the end of a context.
     pub fn leave_empty(self: Rc<Self>) -> Vec<String> {

@@ -132,16 +132,7 @@ impl Worker {
                     // The caller is answered before the clean-up, which may get stuck.
                     self.replies.refuse(job, Error::WorkerCrashed);
                 }
-                let leave = || {
-                    // A nested job that is suspended on another stack refers to the namespace; if
-                    // the namespace refers to that stack, neither would ever be freed.
-                    if Rc::strong_count(&namespace) > 1 {
-                        namespace.leave_empty()
-                    } else {
-                        namespace.leave()
-                    }
-                };
-                self.clean(py, None, leave).and(done)
+                self.clean(py, None, || namespace.leave_unbound()).and(done)
             }
             Err(error) => {
                 self.replies.refuse(job, error.into());
