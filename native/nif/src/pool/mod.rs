@@ -43,6 +43,19 @@ pub(crate) enum Work {
     Lease(Arc<Lease>),
 }
 
+impl Work {
+    /// Refuses what no worker will serve. Sends, so it is called on no scheduler thread.
+    pub(crate) fn refuse(self, replies: &mut ReplyBuffer) {
+        match self {
+            Self::Job(job) => replies.refuse(&job, Error::NoWorkersAvailable),
+            Self::Lease(lease) => {
+                lease.end();
+                lease.leave(replies, || Error::ContextNotBound);
+            }
+        }
+    }
+}
+
 /// The child processes of a pool, which serve its queue.
 pub(crate) trait Processes: Send + Sync + RefUnwindSafe {
     /// Has a process that is free take from the queue. Called on any thread after a push, or when the
@@ -249,13 +262,7 @@ impl Pool {
         };
         // One by one, since a lease that ends makes room for the next.
         while let Some(work) = self.queue.pop_if(is_excess) {
-            match work {
-                Work::Job(job) => replies.refuse(&job, Error::NoWorkersAvailable),
-                Work::Lease(lease) => {
-                    lease.end();
-                    lease.leave(replies, || Error::ContextNotBound);
-                }
-            }
+            work.refuse(replies);
         }
         // The next worker may have to leave a closed pool as well.
         self.call_worker();

@@ -2,18 +2,22 @@
 //! child that has gone. Called by the thread of the children, which sends.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use py_codec::frame::FrameWriter;
 use py_codec::protocol::to_child;
 
-use super::io::{END_GRACE, Note, notify};
-use super::state::{Phase, State};
+use super::notice::{Note, notify};
+use super::state::{Phase, State, Stop};
 use super::worker::ProcessWorker;
 use crate::atoms;
 use crate::error::{Error, Exited};
 use crate::host;
 use crate::job::ReplyBuffer;
+use crate::vm::wake_process_io;
+
+/// How long the exit status of a child may take, and a child that was told to end.
+const END_GRACE: Duration = Duration::from_secs(1);
 
 /// Interrupts what must stop, and kills what has not stopped in time. Returns when to look again.
 pub(super) fn check(
@@ -53,14 +57,19 @@ pub(super) fn check(
         if !sent.job.must_stop() {
             continue;
         }
-        let since = *sent.stops_since.get_or_insert_with(|| {
+        let stop = sent.stop.get_or_insert_with(|| {
             stopping.push(*number);
-            now
+            Stop {
+                since: now,
+                restarted: now,
+            }
         });
-        if since + grace <= now {
+        // What a child says of imports restarts the time, but not for ever.
+        let end = (stop.restarted + grace).min(stop.since + limits.import_grace + limits.grace);
+        if end <= now {
             must_die = true;
         } else {
-            later(since + grace);
+            later(end);
         }
     }
     for number in stopping {
@@ -89,6 +98,45 @@ fn interrupt(worker: &ProcessWorker, state: &State, job: u64) {
     let mut frame = FrameWriter::new(to_child::INTERRUPT);
     frame.word(job);
     worker.send_control(state, &frame.finish());
+}
+
+/// Tells a child to end, which has nothing to do; it is killed if it has not ended after a second.
+pub(super) fn retire(worker: &ProcessWorker) {
+    let mut state = worker.state();
+    state.phase = Phase::Retired;
+    state.dying_since = Some(Instant::now());
+    worker.send_data(&state, &FrameWriter::new(to_child::EXIT).finish());
+    wake_process_io();
+}
+
+/// Handles the loss of a child, or the cause for which it is killed. Its jobs are replied to when its exit
+/// status has come.
+pub(super) fn lost(worker: &Arc<ProcessWorker>, why: Option<Exited>, replies: &mut ReplyBuffer) {
+    let mut state = worker.state();
+    worker.kill(&mut state, why);
+    let sockets = [state.data.clone(), state.control.clone()];
+    for socket in sockets.into_iter().flatten() {
+        socket.close(&worker.io.poller);
+    }
+    if matches!(state.phase, Phase::Dying | Phase::Gone) {
+        return;
+    }
+    let was_serving = matches!(state.phase, Phase::Serving | Phase::Ending);
+    state.phase = Phase::Dying;
+    state.dying_since = Some(Instant::now());
+    let is_known = state.exited.is_some() || state.killed.is_some();
+    drop(state);
+    if let Some(group) = worker.group.upgrade() {
+        group.remove(worker);
+        if was_serving {
+            group.leave();
+        }
+    }
+    if is_known {
+        finish_dead(worker, replies);
+    } else {
+        wake_process_io();
+    }
 }
 
 /// Ends what a child that has gone had: replies to its jobs, and ends its lease and its calls. Idempotent.

@@ -3,15 +3,19 @@
 //! Called on scheduler threads, and by the thread of the children; the lock is held for a few
 //! instructions, and no other is taken under it.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use py_engine::lock::lock;
 
+use super::ending::retire;
+use super::notice::{Note, notify};
 use super::state::Phase;
 use super::worker::ProcessWorker;
-use crate::pool::{Pool, Processes};
+use crate::job::ReplyBuffer;
+use crate::pool::{Pool, Processes, Work};
 
 pub(crate) struct Group {
     pool: Weak<Pool>,
@@ -39,6 +43,8 @@ struct State {
     ready: Vec<Arc<ProcessWorker>>,
     /// How many children serve.
     busy: usize,
+    /// What a child that had gone was to serve. Comes before the pool's queue.
+    stranded: VecDeque<Work>,
 }
 
 impl Group {
@@ -96,21 +102,33 @@ impl Group {
 
     /// Counts a child as one that does not serve any more.
     pub(super) fn leave(&self) {
-        lock(&self.state).busy -= 1;
+        {
+            let mut state = lock(&self.state);
+            state.busy = state.busy.saturating_sub(1);
+        }
         self.call_next();
     }
 
-    /// Removes a child that has gone; `true` if it was ready.
-    pub(super) fn remove(&self, worker: &Arc<ProcessWorker>) -> bool {
-        let mut state = lock(&self.state);
-        let before = state.ready.len();
-        state.ready.retain(|other| !Arc::ptr_eq(other, worker));
-        state.ready.len() < before
+    /// Removes a child that has gone.
+    pub(super) fn remove(&self, worker: &Arc<ProcessWorker>) {
+        lock(&self.state)
+            .ready
+            .retain(|other| !Arc::ptr_eq(other, worker));
     }
 
-    /// Takes every child that is ready, to end it. Called when the pool has closed.
-    pub(super) fn take_ready(&self) -> Vec<Arc<ProcessWorker>> {
-        std::mem::take(&mut lock(&self.state).ready)
+    /// Ends the children that are ready, and refuses what none has served. Called by the thread of the
+    /// children when the pool has closed; sends.
+    pub(super) fn end(&self, replies: &mut ReplyBuffer) {
+        let State {
+            ready, stranded, ..
+        } = std::mem::take(&mut *lock(&self.state));
+        for worker in ready {
+            retire(&worker);
+            notify(&worker, replies, Note::Retired);
+        }
+        for work in stranded {
+            work.refuse(replies);
+        }
     }
 
     fn call_next(&self) {
@@ -120,12 +138,12 @@ impl Group {
     }
 
     /// Takes a child that is ready, if another may serve, and an item of the queue.
-    fn next(&self, pool: &Pool) -> Option<(Arc<ProcessWorker>, crate::pool::Work)> {
+    fn next(&self, pool: &Pool) -> Option<(Arc<ProcessWorker>, Work)> {
         let mut state = lock(&self.state);
         if pool.is_closed() || state.busy >= self.limits.size || state.ready.is_empty() {
             return None;
         }
-        let work = pool.take()?;
+        let work = state.stranded.pop_front().or_else(|| pool.take())?;
         let worker = state.ready.pop()?;
         state.busy += 1;
         Some((worker, work))
@@ -135,7 +153,11 @@ impl Group {
 impl Processes for Group {
     fn call_one(&self, pool: &Arc<Pool>) {
         while let Some((worker, work)) = self.next(pool) {
-            worker.serve(work);
+            if let Err(work) = worker.serve(work) {
+                let mut state = lock(&self.state);
+                state.busy = state.busy.saturating_sub(1);
+                state.stranded.push_back(work);
+            }
         }
     }
 }

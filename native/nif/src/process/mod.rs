@@ -4,22 +4,29 @@
 //! thread `py_process_io` reads the replies: no Erlang process stands on the path. The child is started by
 //! `py_children` through a port, so that the VM reaps it. See `docs/internals/processes.md`.
 //!
-//! Layout: `poller`, `socket`, `terms`, `request` know one thing each; `group` has the workers of a pool,
-//! `worker` is one, with its `state`; `call` is a call of Erlang; `frames` and `reply` handle what a child
-//! says, `ending` what does not stop, and `io` is the thread; `nifs` has the NIFs. The functions here are called by NIFs, on scheduler threads.
+//! Layout: `poller`, `token`, `socket`, `accept`, `terms` and `request` know one thing each; `group` has the
+//! workers of a pool, `worker` is one, with its `state` and the jobs that are `nested` in a call; `call` is a
+//! call of Erlang; `frames`, `questions` and `reply` handle what a child says, `ending` what does not stop,
+//! `notice` tells the manager of the pool, and `io` is the thread; `nifs` has the NIFs. The functions here are
+//! called by NIFs, on scheduler threads.
 
+mod accept;
 mod call;
 mod ending;
 mod frames;
 mod group;
 mod io;
+mod nested;
 mod nifs;
+mod notice;
 mod poller;
+mod questions;
 mod reply;
 mod request;
 mod socket;
 mod state;
 mod terms;
+mod token;
 mod worker;
 
 use rustler::{Resource, ResourceArc};
@@ -76,7 +83,8 @@ impl ChildHandle {
 
     /// Accepts the sockets of the process.
     pub(crate) fn accept_from(&self, pid: u32) -> Result<()> {
-        self.worker.io.accept_from(&self.worker, pid)
+        let io = self.worker.io;
+        io.listeners.accept_from(&self.worker, pid, &io.poller)
     }
 
     /// Passes the exit status of the process on.

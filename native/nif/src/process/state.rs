@@ -95,8 +95,15 @@ pub(super) struct Sent {
     pub(super) job: Arc<Job>,
     /// The call in the middle of which the job runs, or 0.
     pub(super) call: u64,
-    /// When the job was interrupted.
-    pub(super) stops_since: Option<Instant>,
+    /// Set once the job was interrupted.
+    pub(super) stop: Option<Stop>,
+}
+
+/// The time that a job has to stop in.
+pub(super) struct Stop {
+    pub(super) since: Instant,
+    /// The same, or the end of an import.
+    pub(super) restarted: Instant,
 }
 
 /// A call of Erlang that waits in the child.

@@ -14,7 +14,6 @@ use std::time::Instant;
 
 use py_codec::frame::{FrameWriter, Inbox};
 use py_codec::protocol::to_child;
-use py_engine::host::callback::Refused;
 use py_engine::lock::lock;
 
 use super::group::{Group, GroupLimits};
@@ -25,6 +24,7 @@ use crate::error::Exited;
 use crate::job::Job;
 use crate::pool::{Lease, LeaseWorker, ServeLease, Work};
 use crate::term::ObjectOwner;
+use crate::vm::wake_process_io;
 
 pub(super) struct ProcessWorker {
     pub(super) id: u64,
@@ -36,9 +36,6 @@ pub(super) struct ProcessWorker {
     /// What has come from the child. Used by the thread of the children only.
     pub(super) inbox: Mutex<Inbox>,
 }
-
-/// Most jobs that wait in one call, the same as in a context.
-const MAX_NESTED: usize = 256;
 
 // A panic leaves no state half changed: see `py_engine::lock`.
 impl RefUnwindSafe for ProcessWorker {}
@@ -60,13 +57,15 @@ impl ProcessWorker {
         lock(&self.state)
     }
 
-    /// Serves an item of the pool's queue. Called by the group, for a worker that was ready.
-    pub(super) fn serve(self: &Arc<Self>, work: Work) {
+    /// Serves an item of the pool's queue; returns it if the child has gone since it was ready. Called by
+    /// the group.
+    pub(super) fn serve(self: &Arc<Self>, work: Work) -> Result<(), Work> {
         let mut after = Vec::new();
         let mut state = self.state();
-        if state.phase == Phase::Ready {
-            state.phase = Phase::Serving;
+        if state.phase != Phase::Ready || state.is_killed {
+            return Err(work);
         }
+        state.phase = Phase::Serving;
         state.served += 1;
         match work {
             Work::Job(job) => {
@@ -79,11 +78,13 @@ impl ProcessWorker {
                 drop(state);
                 let this: Arc<dyn ServeLease> = Arc::clone(self) as Arc<dyn ServeLease>;
                 lease.serve_by(LeaseWorker::Process(this));
-                return self.call();
+                self.call();
+                return Ok(());
             }
         }
         drop(state);
         self.io.finish(after);
+        Ok(())
     }
 
     /// Has the child do the next thing of its lease. Called on any thread.
@@ -102,7 +103,7 @@ impl ProcessWorker {
                     self.end_lease(state, lease, after);
                 } else {
                     // The tasks are interrupted by the thread of the children.
-                    self.io.wake();
+                    wake_process_io();
                 }
                 return;
             }
@@ -156,7 +157,7 @@ impl ProcessWorker {
     }
 
     /// Sends a job, and returns its number.
-    fn send_job(
+    pub(super) fn send_job(
         &self,
         state: &mut State,
         job: &Arc<Job>,
@@ -180,7 +181,7 @@ impl ProcessWorker {
                 let sent = Sent {
                     job: Arc::clone(job),
                     call,
-                    stops_since: None,
+                    stop: None,
                 };
                 state.jobs.insert(place.job, sent);
                 let is_control = state.calls.get(&call).is_some_and(|call| !call.is_main);
@@ -193,7 +194,7 @@ impl ProcessWorker {
                 // finds this job, or the end is found here.
                 let has_ended = state.lease.as_ref().is_some_and(|lease| lease.is_ended());
                 if has_ended || self.group.upgrade().is_none_or(|group| group.is_closed()) {
-                    self.io.wake();
+                    wake_process_io();
                 }
                 Some(place.job)
             }
@@ -201,63 +202,6 @@ impl ProcessWorker {
                 after.push(After::Refuse(Arc::clone(job), error));
                 None
             }
-        }
-    }
-
-    /// Queues a job that runs in the middle of a call, and returns its key.
-    pub(super) fn submit_nested(&self, number: u64, job: Arc<Job>) -> Result<u64, Refused> {
-        let mut after = Vec::new();
-        let mut state = self.state();
-        let Some(call) = state
-            .calls
-            .get_mut(&number)
-            .filter(|call| call.answer.is_none())
-        else {
-            return Err(Refused::Ended);
-        };
-        if call.queue.len() >= MAX_NESTED {
-            return Err(Refused::Full);
-        }
-        let key = call.queue.push(job);
-        self.step_call(&mut state, number, &mut after);
-        drop(state);
-        self.io.finish(after);
-        Ok(key)
-    }
-
-    /// Takes a cancelled job out of the queue of a call, if it is there.
-    pub(super) fn withdraw_nested(&self, number: u64, key: u64) {
-        let mut state = self.state();
-        let call = state.calls.get_mut(&number);
-        let job = call.and_then(|call| call.queue.remove(key));
-        drop(state);
-        // The job may hold the last handle of a context, which is dropped without the lock.
-        if let Some(job) = job {
-            job.settle();
-        }
-    }
-
-    /// Sends the next job of a call, or its answer when no job is left.
-    pub(super) fn step_call(&self, state: &mut State, number: u64, after: &mut Vec<After>) {
-        let lease = state.lease.as_ref().map_or(0, |lease| lease.id);
-        while let Some(call) = state.calls.get_mut(&number).filter(|call| !call.is_busy) {
-            if let Some(job) = call.queue.pop() {
-                let is_sent = self.send_job(state, &job, lease, number, after).is_some();
-                if let Some(call) = state.calls.get_mut(&number) {
-                    call.is_busy = is_sent;
-                }
-                continue;
-            }
-            if let Some(frame) = call.answer.take() {
-                let is_main = call.is_main;
-                state.calls.remove(&number);
-                if is_main {
-                    self.send_data(state, &frame);
-                } else {
-                    self.send_control(state, &frame);
-                }
-            }
-            return;
         }
     }
 
