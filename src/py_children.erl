@@ -57,6 +57,10 @@ receive_one(Children0) ->
             #children{children = #{Id := Child}} = Children0,
             close(maps:remove(Id, Children0#children.children)),
             {error, {python_not_prepared, failure(Child, Exited)}};
+        {'EXIT', Pid, Reason} when is_pid(Pid) ->
+            %% The supervisor has ended, or was told to.
+            close(Children0#children.children),
+            exit(Reason);
         Message when element(1, Message) =:= py_child; is_port(element(1, Message));
                      element(1, Message) =:= timeout; element(1, Message) =:= 'EXIT' ->
             case handle(Message, Children0) of

@@ -41,7 +41,7 @@ init({Name, #{level := Level} = Options}) ->
     process_flag(trap_exit, true),
     case open(Level, Options) of
         {ok, Native, Children} ->
-            Name =:= default andalso forget_bindings(),
+            forget_bindings(),
             ok = py_pool:publish(Name, #pool{native = Native, level = Level, server = self(),
                                              supervisor = whereis(erlang_python_sup)}),
             {ok, #state{name = Name, native = Native, children = Children}};
@@ -50,7 +50,7 @@ init({Name, #{level := Level} = Options}) ->
             {stop, {shutdown, Reason}}
     end.
 
-%% The leases of an earlier pool have ended with it.
+%% The leases of a server that was killed have ended with it.
 forget_bindings() ->
     Ended = [Entry || {_, Lease} = Entry <- ets:tab2list(?TABLE), not py_nif:is_leased(Lease)],
     lists:foreach(fun(Entry) -> true = ets:delete_object(?TABLE, Entry) end, Ended).

@@ -45,8 +45,10 @@ names() ->
 
 -spec init([]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init([]) ->
+    ok = py_pool:retract_named(),
     {ok, Pools} = application:get_env(erlang_python, pools),
-    Specs = [checked(Name, py_pool_options:check(Given)) || {Name, Given} <- lists:sort(maps:to_list(Pools)), Name =/= default],
+    Specs = [checked(Name, py_pool_options:check(Given))
+             || {Name, Given} <- lists:sort(maps:to_list(Pools)), Name =/= default],
     {ok, {#{strategy => one_for_one, intensity => 10, period => 10}, Specs}}.
 
 %% @doc Returns the specification of a pool, for its supervisor. Fails for options that are wrong: the

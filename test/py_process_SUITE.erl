@@ -1,5 +1,4 @@
-%% Are crashes, limits and hostile code of child processes contained, and do pools start and stop
-%% without a trace?
+%% Are crashes of child processes contained, and do pools start and stop without a trace?
 -module(py_process_SUITE).
 
 -export([all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
@@ -8,13 +7,12 @@
          a_segfault_ends_one_call_only/1, each_end_of_a_child_is_told/1, a_killed_child_is_replaced/1,
          code_that_holds_the_gil_is_killed_in_time/1, a_queued_call_survives_no_crash/1,
          a_finalizer_that_hangs_is_killed/1, spares_step_in/1, worn_children_are_replaced/1,
-         limits_hold/1, a_sandbox_holds/1, a_sandbox_that_no_kernel_has_is_an_error/1,
          the_preload_runs_in_each_child/1, a_preload_that_fails_stops_the_start/1,
          a_python_that_does_not_start_is_an_error/1, a_start_that_fails_later_is_tried_again/1,
          objects_stay_in_their_child/1, dropped_objects_are_released/1, python_code_makes_no_atoms/1,
          big_values_cross_both_ways/1, children_end_with_the_vm/1, a_hundred_pools_leave_nothing/1,
          a_pool_that_stops_ends_its_calls/1, a_crashed_server_starts_again/1, monitors_end_with_the_child/1,
-         hostile_children_are_killed/1]).
+         a_killed_server_leaves_no_binding/1, a_killed_supervisor_leaves_no_pool/1]).
 
 -define(POOL, workers).
 
@@ -24,13 +22,12 @@ all() ->
      a_segfault_ends_one_call_only, each_end_of_a_child_is_told, a_killed_child_is_replaced,
      code_that_holds_the_gil_is_killed_in_time, a_queued_call_survives_no_crash,
      a_finalizer_that_hangs_is_killed, spares_step_in, worn_children_are_replaced,
-     limits_hold, a_sandbox_holds, a_sandbox_that_no_kernel_has_is_an_error,
      the_preload_runs_in_each_child, a_preload_that_fails_stops_the_start,
      a_python_that_does_not_start_is_an_error, a_start_that_fails_later_is_tried_again,
      objects_stay_in_their_child, dropped_objects_are_released, python_code_makes_no_atoms,
      big_values_cross_both_ways, children_end_with_the_vm, a_hundred_pools_leave_nothing,
      a_pool_that_stops_ends_its_calls, a_crashed_server_starts_again, monitors_end_with_the_child,
-     hostile_children_are_killed].
+     a_killed_server_leaves_no_binding, a_killed_supervisor_leaves_no_pool].
 
 init_per_suite(Config) ->
     Config.
@@ -238,112 +235,6 @@ worn_children_are_replaced(_Config) ->
     {ok, Other} = pid(),
     true = Other =/= Small.
 
-%%% Limits and sandboxes
-
-limits_hold(_Config) ->
-    ok = start(#{num_workers => 1, spares => 0,
-                 limits => #{memory => 1 bsl 30, open_files => 64, file_size => 1000, cpu_seconds => 2}}),
-    Run = fun(Code) -> py:exec(Code, #{}, #{pool => ?POOL}) end,
-    {error, {'MemoryError', _}} = Run(<<"x = bytearray(2 << 30)">>),
-    {error, {'OSError', _}} = Run(<<"files = [open('/dev/null') for _ in range(100)]">>),
-    {error, {'OSError', _}} = Run(<<"
-import signal, tempfile
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-with tempfile.TemporaryFile() as f:
-    f.write(b'x' * 2000)
-    f.flush()
-">>),
-    {error, {worker_exited, #{signal := 24}}} = Run(<<"while True: pass">>),
-    ok = wait_available(1),
-    ok = Run(<<"x = 1">>).
-
-a_sandbox_holds(Config) ->
-    Dir = proplists:get_value(priv_dir, Config),
-    [Read, Write] = [filename:join(Dir, Name) || Name <- ["read", "write"]],
-    [ok = filelib:ensure_path(Path) || Path <- [Read, Write]],
-    ok = file:write_file(filename:join(Read, "file"), "content"),
-    Outside = filename:join(Dir, "secret"),
-    ok = file:write_file(Outside, "secret"),
-    Options = #{num_workers => 1, spares => 0, sandbox => #{read => [Read], write => [Write]}},
-    case start(Options) of
-        ok -> try_to_get_out(Read, Write, Outside);
-        %% This kernel has not what it takes, and says so.
-        {error, {python_not_prepared, Message}} -> ok = py_test:contains(Message, <<"cannot enforce the sandbox">>)
-    end.
-
-try_to_get_out(Read, Write, Outside) ->
-    Locals = #{read => unicode:characters_to_binary(Read), write => unicode:characters_to_binary(Write),
-               outside => unicode:characters_to_binary(Outside)},
-    Run = fun(Code) -> py:exec(Code, Locals, #{pool => ?POOL}) end,
-    [ok = Run(Code) || Code <- [
-        <<"assert open(read + '/file').read() == 'content'">>,
-        <<"open(write + '/new', 'w').write('x'); import os; os.mkdir(write + '/d'); os.rename(write + '/new', write + '/d/n')">>,
-        <<"import asyncio, json, decimal, sqlite3, zoneinfo; asyncio.run(asyncio.sleep(0))">>,
-        <<"import threading; t = threading.Thread(target=print); t.start(); t.join()">>]],
-    Refused = [
-        <<"open(outside).read()">>,
-        <<"open(outside, 'w')">>,
-        <<"open(read + '/file', 'w')">>,
-        <<"open(read + '/new', 'w')">>,
-        <<"import os; os.symlink(outside, write + '/link'); open(write + '/link').read()">>,
-        <<"import os; os.link(outside, write + '/hard')">>,
-        <<"import os; os.rename(read + '/file', write + '/stolen')">>,
-        <<"import os; os.unlink(read + '/file')">>,
-        <<"import os; os.truncate(outside, 0)">>,
-        <<"import os; os.chmod(outside, 0o777)">>,
-        <<"import os; os.listdir('/')">>,
-        <<"open('/proc/self/mem', 'rb')">>,
-        <<"import os; open(f'/proc/{os.getppid()}/environ').read()">>,
-        <<"import os; open(write + '/../secret').read()">>,
-        <<"import socket; socket.socket()">>,
-        <<"import socket; socket.socket(socket.AF_UNIX)">>,
-        <<"import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM)">>,
-        <<"import subprocess; subprocess.run(['/bin/true'])">>,
-        <<"import os; fd = os.memfd_create('x'); os.write(fd, b'#!/bin/true'); os.execve(fd, ['x'], {})">>,
-        <<"import os; os.kill(os.getppid(), 0)">>,
-        <<"import resource, os; resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE)">>],
-    [case Run(Code) of
-         {error, {'PermissionError', _}} -> ok;
-         %% Landlock says so of a link or a move to a place with other rights.
-         {error, {'OSError', #{message := <<"[Errno 18]", _/binary>>}}} -> ok;
-         Other -> error({Code, Other})
-     end || Code <- Refused],
-    %% The same by C, past every check of Python.
-    ok = Run(<<"
-import ctypes, errno, os
-libc = ctypes.CDLL(None, use_errno=True)
-def refused(result):
-    assert result == -1 and ctypes.get_errno() in (errno.EACCES, errno.EPERM), (result, ctypes.get_errno())
-refused(libc.open(outside.encode(), 0))
-refused(libc.unshare(0x10000000))
-refused(libc.ptrace(16, os.getppid(), 0, 0))
-refused(libc.syscall(425, 8, 0))
-refused(libc.execve(b'/bin/true', None, None))
-refused(libc.socket(2, 1, 0))
-">>),
-    %% Also in a thread, and in what a fork in C leaves.
-    ok = Run(<<"
-import threading
-found = []
-def read():
-    try:
-        found.append(open(outside).read())
-    except PermissionError as error:
-        found.append(error)
-t = threading.Thread(target=read)
-t.start()
-t.join()
-assert isinstance(found[0], PermissionError), found
-">>),
-    {ok, <<"secret">>} = file:read_file(Outside),
-    {ok, <<"content">>} = file:read_file(filename:join(Read, "file")).
-
-a_sandbox_that_no_kernel_has_is_an_error(_Config) ->
-    {error, {python_not_prepared, Text}} = start(#{sandbox => #{network => loopback}}),
-    ok = py_test:contains(Text, <<"loopback">>),
-    {error, {python_not_prepared, Missing}} = start(#{sandbox => #{read => ["/no/such/place"]}}),
-    ok = py_test:contains(Missing, <<"/no/such/place">>).
-
 %%% Starts
 
 the_preload_runs_in_each_child(Config) ->
@@ -541,77 +432,27 @@ monitors_end_with_the_child(_Config) ->
     {ok, <<"done">>} = py:ctx_eval(Other, <<"m.reason">>),
     ok = py:unbind(Other).
 
-%% A child that breaks the protocol is killed, and its call told so; the VM and other pools go on.
-hostile_children_are_killed(Config) ->
-    ok = py_pool:start(others, #{level => process, num_workers => 1, spares => 0}),
-    {ok, Others} = py:eval(<<"__import__('os').getpid()">>, #{}, #{pool => others}),
-    Script = filename:join(proplists:get_value(priv_dir, Config), "hostile"),
-    ok = file:write_file(Script, ["#!", py_peer:interpreter(), "\n", hostile()]),
-    ok = file:change_mode(Script, 8#755),
-    Before = erlang:system_info(atom_count),
-    [begin
-         ok = start(#{num_workers => 1, spares => 0, python => Script, env => #{"MODE" => Mode}}),
-         {Mode, {error, Reason}} = {Mode, py:eval(<<"1">>, #{}, #{pool => ?POOL, timeout => 20000})},
-         true = lists:member(Reason, Expected) orelse error({Mode, Reason}),
-         ok = py_pool:stop(?POOL)
-     end || {Mode, Expected} <- [
-         {"garbage", killed()}, {"half", killed()}, {"huge", killed()}, {"kind", killed()},
-         {"other", killed()}, {"lease", killed()}, {"closed", killed()}, {"call", killed()},
-         {"term", killed()}, {"items", killed()}, {"status", killed()}, {"deep", killed()},
-         {"deferred", killed()}, {"ready", killed()}, {"control", killed()},
-         {"atom", [{unconvertible, #{reason => unknown_atom, value => <<"an atom, or a fun, of no module">>}}]}]],
-    {error, {python_not_prepared, _}} = start(#{num_workers => 1, python => Script, env => #{"MODE" => "version"}}),
-    %% The atoms of what the test itself has loaded.
-    true = erlang:system_info(atom_count) - Before < 50,
-    {ok, Others} = py:eval(<<"__import__('os').getpid()">>, #{}, #{pool => others}).
+a_killed_server_leaves_no_binding(_Config) ->
+    ok = start(#{num_workers => 1}),
+    ok = py:bind(#{pool => ?POOL}),
+    [{?POOL, Pid, _, _}] = supervisor:which_children(py_pools_sup),
+    true = exit(Pid, kill),
+    ok = wait_available(1),
+    ok = py_test:wait_until(fun() -> ets:lookup(py_bindings, self()) =:= [] end),
+    false = py:is_bound().
 
-killed() ->
-    [{worker_exited, #{killed => malformed}}, {worker_exited, #{signal => 9}}, {worker_exited, #{status => 0}}].
-
-%% The program of a child that says what no child says.
-hostile() ->
-    <<"
-import os, re, socket, struct, sys, time
-size = int.from_bytes(os.read(3, 4), 'big')
-config = b''
-while len(config) < size:
-    config += os.read(3, size - len(config))
-address = re.search(rb'erlang_python-[0-9]+-[0-9a-f]{32}', config)[0]
-data, control = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
-data.connect(b'\\0' + address)
-control.connect(b'\\0' + address)
-word = lambda number: struct.pack('<Q', number)
-frame = lambda kind, payload: word(len(payload) << 8 | kind) + payload
-mode = os.environ['MODE']
-data.sendall(frame(1, word(99 if mode == 'version' else 1)))
-data.sendall(frame(2, b''))
-data.recv(1)
-reply = lambda status, term, job=1: frame(4, word(job) + bytes([status, 0]) + term)
-says = {
-    'garbage': os.urandom(5000) + b'\\xff' * 5000,
-    'half': reply(1, b'\\x83a\\x01')[:-1],
-    'huge': word(1 << 60),
-    'kind': frame(77, b''),
-    'other': reply(1, b'\\x83a\\x01', job=12345),
-    'lease': frame(10, word(0)),
-    'closed': frame(11, b''),
-    'call': frame(5, word(1) + word(777) + b'\\x01\\x00' + word(0) + b'\\x00\\x83j'),
-    'term': reply(1, b'\\x83l\\xff\\xff\\xff\\xffa'),
-    'items': reply(3, b'\\x83j'),
-    'status': reply(200, b''),
-    'deep': frame(4, word(1) + b'\\x01\\x01' + b'\\x83' + b'l\\0\\0\\0\\x01' * 2000 + b'j' * 2001),
-    'deferred': reply(2, b''),
-    'ready': frame(2, b''),
-    'atom': reply(1, b'\\x83w\\x20an_atom_that_hostile_code_makes_'),
-}
-if mode == 'control':
-    control.sendall(b'x')
-else:
-    data.sendall(says[mode])
-if mode == 'half':
-    sys.exit(0)
-time.sleep(60)
-">>.
+a_killed_supervisor_leaves_no_pool(_Config) ->
+    ok = start(#{num_workers => 1}),
+    Supervisor = whereis(py_pools_sup),
+    true = exit(Supervisor, kill),
+    ok = py_test:wait_until(fun() ->
+        case whereis(py_pools_sup) of undefined -> false; Pid -> Pid =/= Supervisor end
+    end),
+    [default] = py_pool:list(),
+    {raised, badarg} = py_test:caught(fun() -> py_pool:get_stats(?POOL) end),
+    {raised, badarg} = py_test:caught(fun() -> py:eval(<<"1">>, #{}, #{pool => ?POOL}) end),
+    ok = start(#{num_workers => 1}),
+    {ok, 1} = py:eval(<<"1">>, #{}, #{pool => ?POOL}).
 
 %%% Helpers
 

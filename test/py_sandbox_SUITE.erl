@@ -1,0 +1,213 @@
+%% Do the limits and the sandbox of a child process hold, and does the VM live with children that break
+%% the protocol?
+-module(py_sandbox_SUITE).
+
+-export([all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([limits_hold/1, a_sandbox_holds/1, a_sandbox_that_no_kernel_has_is_an_error/1,
+         hostile_children_are_killed/1]).
+
+-define(POOL, workers).
+
+all() ->
+    [limits_hold, a_sandbox_holds, a_sandbox_that_no_kernel_has_is_an_error, hostile_children_are_killed].
+
+init_per_suite(Config) ->
+    Config.
+
+end_per_suite(_Config) ->
+    py_test:stop().
+
+init_per_testcase(_Case, Config) ->
+    ct:timetrap({seconds, 100}),
+    ok = py_test:start_with([{interrupt_grace, 500}]),
+    Config.
+
+end_per_testcase(_Case, _Config) ->
+    py_test:stop().
+
+limits_hold(_Config) ->
+    ok = start(#{num_workers => 1, spares => 0,
+                 limits => #{memory => 1 bsl 30, open_files => 64, file_size => 1000, cpu_seconds => 2}}),
+    Run = fun(Code) -> py:exec(Code, #{}, #{pool => ?POOL}) end,
+    {error, {'MemoryError', _}} = Run(<<"x = bytearray(2 << 30)">>),
+    {error, {'OSError', _}} = Run(<<"files = [open('/dev/null') for _ in range(100)]">>),
+    {error, {'OSError', _}} = Run(<<"
+import signal, tempfile
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with tempfile.TemporaryFile() as f:
+    f.write(b'x' * 2000)
+    f.flush()
+">>),
+    {error, {worker_exited, #{signal := 24}}} = Run(<<"while True: pass">>),
+    ok = py_test:wait_until(fun() -> maps:get(available_workers, py_pool:get_stats(?POOL)) =:= 1 end),
+    ok = Run(<<"x = 1">>).
+
+a_sandbox_holds(Config) ->
+    Dir = proplists:get_value(priv_dir, Config),
+    [Read, Write] = [filename:join(Dir, Name) || Name <- ["read", "write"]],
+    [ok = filelib:ensure_path(Path) || Path <- [Read, Write]],
+    ok = file:write_file(filename:join(Read, "file"), "content"),
+    Outside = filename:join(Dir, "secret"),
+    ok = file:write_file(Outside, "secret"),
+    Options = #{num_workers => 1, spares => 0, sandbox => #{read => [Read], write => [Write]}},
+    case start(Options) of
+        ok -> try_to_get_out(Read, Write, Outside);
+        %% This kernel has not what it takes, and says so.
+        {error, {python_not_prepared, Message}} -> ok = py_test:contains(Message, <<"cannot enforce the sandbox">>)
+    end.
+
+try_to_get_out(Read, Write, Outside) ->
+    Locals = #{read => unicode:characters_to_binary(Read), write => unicode:characters_to_binary(Write),
+               outside => unicode:characters_to_binary(Outside)},
+    Run = fun(Code) -> py:exec(Code, Locals, #{pool => ?POOL}) end,
+    [ok = Run(Code) || Code <- [
+        <<"assert open(read + '/file').read() == 'content'">>,
+        <<"open(write + '/new', 'w').write('x'); import os; os.mkdir(write + '/d'); os.rename(write + '/new', write + '/d/n')">>,
+        <<"import asyncio, json, decimal, sqlite3, zoneinfo; asyncio.run(asyncio.sleep(0))">>,
+        <<"import threading; t = threading.Thread(target=print); t.start(); t.join()">>]],
+    Refused = [
+        <<"open(outside).read()">>,
+        <<"open(outside, 'w')">>,
+        <<"open(read + '/file', 'w')">>,
+        <<"open(read + '/new', 'w')">>,
+        <<"import os; os.symlink(outside, write + '/link'); open(write + '/link').read()">>,
+        <<"import os; os.link(outside, write + '/hard')">>,
+        <<"import os; os.rename(read + '/file', write + '/stolen')">>,
+        <<"import os; os.unlink(read + '/file')">>,
+        <<"import os; os.truncate(outside, 0)">>,
+        <<"import os; os.chmod(outside, 0o777)">>,
+        <<"import os; os.listdir('/')">>,
+        <<"open('/proc/self/mem', 'rb')">>,
+        <<"import os; open(f'/proc/{os.getppid()}/environ').read()">>,
+        <<"import os; open(write + '/../secret').read()">>,
+        <<"import socket; socket.socket()">>,
+        <<"import socket; socket.socket(socket.AF_UNIX)">>,
+        <<"import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM)">>,
+        <<"import subprocess; subprocess.run(['/bin/true'])">>,
+        <<"import os; fd = os.memfd_create('x'); os.write(fd, b'#!/bin/true'); os.execve(fd, ['x'], {})">>,
+        <<"import os; os.kill(os.getppid(), 0)">>,
+        <<"import resource, os; resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE)">>],
+    [case Run(Code) of
+         {error, {'PermissionError', _}} -> ok;
+         %% Landlock says so of a link or a move to a place with other rights.
+         {error, {'OSError', #{message := <<"[Errno 18]", _/binary>>}}} -> ok;
+         Other -> error({Code, Other})
+     end || Code <- Refused],
+    %% The same by C, past every check of Python.
+    ok = Run(<<"
+import ctypes, errno, os
+libc = ctypes.CDLL(None, use_errno=True)
+def refused(result):
+    assert result == -1 and ctypes.get_errno() in (errno.EACCES, errno.EPERM), (result, ctypes.get_errno())
+refused(libc.open(outside.encode(), 0))
+refused(libc.unshare(0x10000000))
+refused(libc.ptrace(16, os.getppid(), 0, 0))
+refused(libc.syscall(425, 8, 0))
+refused(libc.execve(b'/bin/true', None, None))
+refused(libc.socket(2, 1, 0))
+">>),
+    %% Also in a thread, and in what a fork in C leaves.
+    ok = Run(<<"
+import threading
+found = []
+def read():
+    try:
+        found.append(open(outside).read())
+    except PermissionError as error:
+        found.append(error)
+t = threading.Thread(target=read)
+t.start()
+t.join()
+assert isinstance(found[0], PermissionError), found
+">>),
+    {ok, <<"secret">>} = file:read_file(Outside),
+    {ok, <<"content">>} = file:read_file(filename:join(Read, "file")).
+
+a_sandbox_that_no_kernel_has_is_an_error(_Config) ->
+    {error, {python_not_prepared, Text}} = start(#{sandbox => #{network => loopback}}),
+    ok = py_test:contains(Text, <<"loopback">>),
+    {error, {python_not_prepared, Missing}} = start(#{sandbox => #{read => ["/no/such/place"]}}),
+    ok = py_test:contains(Missing, <<"/no/such/place">>).
+
+%% A child that breaks the protocol is killed, and its call told so; the VM and other pools go on.
+hostile_children_are_killed(Config) ->
+    ok = py_pool:start(others, #{level => process, num_workers => 1, spares => 0}),
+    {ok, Others} = py:eval(<<"__import__('os').getpid()">>, #{}, #{pool => others}),
+    Script = filename:join(proplists:get_value(priv_dir, Config), "hostile"),
+    ok = file:write_file(Script, ["#!", py_peer:interpreter(), "\n", hostile()]),
+    ok = file:change_mode(Script, 8#755),
+    ok = py:register_function(sleep, fun(_) -> timer:sleep(infinity) end),
+    Before = erlang:system_info(atom_count),
+    [begin
+         ok = start(#{num_workers => 1, spares => 0, python => Script, env => #{"MODE" => Mode}}),
+         {Mode, {error, Reason}} = {Mode, py:eval(<<"1">>, #{}, #{pool => ?POOL, timeout => 20000})},
+         true = lists:member(Reason, Expected) orelse error({Mode, Reason}),
+         ok = py_pool:stop(?POOL)
+     end || {Mode, Expected} <- [
+         {"garbage", killed()}, {"half", killed()}, {"huge", killed()}, {"kind", killed()},
+         {"other", killed()}, {"lease", killed()}, {"closed", killed()}, {"call", killed()},
+         {"term", killed()}, {"items", killed()}, {"status", killed()}, {"deep", killed()},
+         {"deferred", killed()}, {"ready", killed()}, {"control", killed()},
+         {"calls", killed()}, {"watches", killed()},
+         {"atom", [{unconvertible, #{reason => unknown_atom, value => <<"an atom, or a fun, of no module">>}}]}]],
+    [{error, {python_not_prepared, _}} = start(#{num_workers => 1, python => Script, env => #{"MODE" => Mode}})
+     || Mode <- ["version", "alone"]],
+    ok = py:unregister_function(sleep),
+    %% The atoms of what the test itself has loaded.
+    true = erlang:system_info(atom_count) - Before < 50,
+    {ok, Others} = py:eval(<<"__import__('os').getpid()">>, #{}, #{pool => others}).
+
+killed() ->
+    [{worker_exited, #{killed => malformed}}, {worker_exited, #{signal => 9}}, {worker_exited, #{status => 0}}].
+
+%% The program of a child that says what no child says.
+hostile() ->
+    <<"
+import os, re, socket, struct, sys, time
+size = int.from_bytes(os.read(3, 4), 'big')
+config = b''
+while len(config) < size:
+    config += os.read(3, size - len(config))
+address = re.search(rb'erlang_python-[0-9]+-[0-9a-f]{32}', config)[0]
+data, control = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+data.connect(b'\\0' + address)
+mode = os.environ['MODE']
+if mode != 'alone':
+    control.connect(b'\\0' + address)
+word = lambda number: struct.pack('<Q', number)
+frame = lambda kind, payload: word(len(payload) << 8 | kind) + payload
+data.sendall(frame(1, word(99 if mode == 'version' else 1)))
+data.sendall(frame(2, b''))
+data.recv(1)
+reply = lambda status, term, job=1: frame(4, word(job) + bytes([status, 0]) + term)
+says = {
+    'garbage': os.urandom(5000) + b'\\xff' * 5000,
+    'half': reply(1, b'\\x83a\\x01')[:-1],
+    'huge': word(1 << 60),
+    'kind': frame(77, b''),
+    'other': reply(1, b'\\x83a\\x01', job=12345),
+    'lease': frame(10, word(0)),
+    'closed': frame(11, b''),
+    'call': frame(5, word(1) + word(777) + b'\\x01\\x00' + word(0) + b'\\x00\\x83j'),
+    'term': reply(1, b'\\x83l\\xff\\xff\\xff\\xffa'),
+    'items': reply(3, b'\\x83j'),
+    'status': reply(200, b''),
+    'deep': frame(4, word(1) + b'\\x01\\x01' + b'\\x83' + b'l\\0\\0\\0\\x01' * 2000 + b'j' * 2001),
+    'deferred': reply(2, b''),
+    'ready': frame(2, b''),
+    'calls': b''.join(frame(5, word(i) + word(0) + b'\\x01\\x00' + word(5) + b'sleep' + b'\\x00\\x83j')
+                      for i in range(1, 70000)),
+    'watches': frame(8, word(1) + b'\\x01\\x04' + b'\\x83m\\0\\0\\0\\x07py_pool') * 70000,
+    'atom': reply(1, b'\\x83w\\x20an_atom_that_hostile_code_makes_'),
+}
+if mode == 'control':
+    control.sendall(b'x')
+else:
+    data.sendall(says[mode])
+if mode == 'half':
+    sys.exit(0)
+time.sleep(60)
+">>.
+
+start(Options) ->
+    py_pool:start(?POOL, Options#{level => process}).
