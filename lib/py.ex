@@ -29,6 +29,7 @@ defmodule Py do
     * `locals:` variables for the code, a keyword list or a map, gone after the call
     * `kwargs:` keyword arguments of a function, a keyword list or a map
     * `context:` a `Py.Context`; by default the binding of the process, if it has one
+    * `pool:` the name of a pool of `:py_pool`, for a process without a binding there; not with `context:`
 
   An unknown option, or a value of another kind, raises `ArgumentError`.
 
@@ -116,8 +117,7 @@ defmodule Py do
     case options do
       %{context: context, timeout: timeout} -> :py.ctx_exec(context, code, locals, timeout)
       %{context: context} -> :py.ctx_exec(context, code, locals)
-      %{timeout: timeout} -> :py.exec(code, locals, timeout)
-      %{} -> :py.exec(code, locals)
+      %{} -> :py.exec(code, locals, Map.take(options, [:timeout, :pool]))
     end
   end
 
@@ -161,11 +161,8 @@ defmodule Py do
         %{context: context} ->
           :py.ctx_call(context, module, function, args, kwargs)
 
-        %{timeout: timeout} ->
-          :py.call(module, function, args, kwargs, timeout)
-
         %{} ->
-          :py.call(module, function, args, kwargs)
+          :py.call(module, function, args, kwargs, Map.take(options, [:timeout, :pool]))
       end
     )
   end
@@ -196,7 +193,8 @@ defmodule Py do
   @doc """
   Gives the calling process a worker of its own, until `unbind/0` or the end of the process.
 
-  Waits `wait:` milliseconds for a free worker, by default 0. A process that is bound keeps its worker.
+  Waits `wait:` milliseconds for a free worker, by default 0, in the pool `pool:`, by default `:default`.
+  A process that is bound in that pool keeps its worker.
 
       iex> Py.bind()
       :ok
@@ -207,11 +205,11 @@ defmodule Py do
       iex> Py.unbind()
       :ok
   """
-  @spec bind(wait: timeout()) :: :ok | {:error, :no_workers_available}
-  def bind(options \\ []), do: options |> Keyword.validate!([:wait]) |> Map.new() |> :py.bind()
+  @spec bind(wait: timeout(), pool: atom()) :: :ok | {:error, :no_workers_available}
+  def bind(options \\ []), do: options |> Keyword.validate!([:wait, :pool]) |> Map.new() |> :py.bind()
 
   @doc "Binds as `bind/1` does, and returns `:ok` or raises `Py.Error`."
-  @spec bind!(wait: timeout()) :: :ok
+  @spec bind!(wait: timeout(), pool: atom()) :: :ok
   def bind!(options \\ []), do: options |> bind() |> Py.Error.value!()
 
   @doc "Ends the binding of the calling process. Does nothing if it has none."
@@ -226,7 +224,8 @@ defmodule Py do
   Calls a function with a worker of its own, and returns its result. The worker goes back however it ends.
 
   A function of no argument runs in the binding of the process, which is used and left as it was; a
-  function of one argument gets a new `Py.Context`. Raises `Py.Error` when no worker is free.
+  function of one argument gets a new `Py.Context`. The options are those of `bind/1`. Raises `Py.Error`
+  when no worker is free.
 
       iex> Py.with_context(fn context ->
       ...>   Py.exec!("x = 20", context: context)
@@ -234,12 +233,15 @@ defmodule Py do
       ...> end)
       21
   """
-  @spec with_context((Py.Context.t() -> result) | function()) :: result when result: term()
-  def with_context(fun) when is_function(fun, 0) do
+  @spec with_context([wait: timeout(), pool: atom()], (Py.Context.t() -> result) | function()) :: result
+        when result: term()
+  def with_context(options \\ [], fun)
+
+  def with_context(options, fun) when is_function(fun, 0) do
     if bound?() do
       fun.()
     else
-      bind!()
+      bind!(options)
 
       try do
         fun.()
@@ -249,8 +251,8 @@ defmodule Py do
     end
   end
 
-  def with_context(fun) when is_function(fun, 1) do
-    context = Py.Context.new!()
+  def with_context(options, fun) when is_function(fun, 1) do
+    context = Py.Context.new!(options)
 
     try do
       fun.(context)
@@ -318,8 +320,9 @@ defmodule Py do
     do: :py.ctx_eval(context, code, locals, timeout)
 
   defp evaluate(code, locals, %{context: context}), do: :py.ctx_eval(context, code, locals)
-  defp evaluate(code, locals, %{timeout: timeout}), do: :py.eval(code, locals, timeout)
-  defp evaluate(code, locals, %{}), do: :py.eval(code, locals)
+
+  defp evaluate(code, locals, options),
+    do: :py.eval(code, locals, Map.take(options, [:timeout, :pool]))
 
   defp attribute(name) when is_atom(name), do: Atom.to_string(name)
   defp attribute(name) when is_binary(name), do: name

@@ -6,9 +6,8 @@
 
 -export([get_stats/0, get_stats/1, start/2, stop/1, list/0]).
 %% Internal.
--export([create_table/0, publish/2, retract/1, retract_named/0, native/0, find/0, find/1, binding/1, bind/3,
-         lease/2,
-         unbind/1]).
+-export([create_table/0, publish/2, retract/1, retract_named/0, native/0, find/0, find/1, binding/1,
+         bind/3, lease/2, unbind/1]).
 
 -export_type([stats/0, pool_stats/0, name/0, options/0, limits/0, start_error/0]).
 

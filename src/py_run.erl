@@ -13,10 +13,11 @@
 -export_type([options/0]).
 
 -type options() :: #{locals => py:locals(), offered => py:locals(), timeout => timeout(),
-                     context => py:context(), file => unicode:chardata(), line => pos_integer()}.
+                     context => py:context(), pool => py_pool:name(), file => unicode:chardata(), line => pos_integer()}.
 %% `locals': variables for the code, as those of {@link py:exec/2}. `offered': the same, but only
 %% for the names that the code itself looks up. `timeout': as that of {@link py:exec/3}. `context': runs
-%% there, and not in the binding of the calling process. `file' and `line': where the code begins, for
+%% there, and not in the binding of the calling process. `pool': as that of {@link py:exec/3}, not
+%% together with `context'. `file' and `line': where the code begins, for
 %% tracebacks; `<<"<erlang>">>' and 1, if nothing is said.
 
 -define(FILE_NAME, <<"<erlang>">>).
@@ -44,7 +45,7 @@ run(Code) ->
 -spec run(py:code(), options()) -> py:result().
 run(Code, Options) when is_map(Options) ->
     [] = [error(badarg) || Key <- maps:keys(Options),
-                           not lists:member(Key, [locals, offered, timeout, context, file, line])],
+                           not lists:member(Key, [locals, offered, timeout, context, pool, file, line])],
     Source = text(Code),
     File = text(maps:get(file, Options, ?FILE_NAME)),
     Line = maps:get(line, Options, 1),
@@ -56,14 +57,14 @@ run(Code, Options) when is_map(Options) ->
 run(_Code, _Options) ->
     error(badarg).
 
+eval(_Locals, #{context := _, pool := _}) ->
+    error(badarg);
 eval(Locals, #{context := Context, timeout := Timeout}) ->
     py:ctx_eval(Context, ?EXPRESSION, Locals, Timeout);
 eval(Locals, #{context := Context}) ->
     py:ctx_eval(Context, ?EXPRESSION, Locals);
-eval(Locals, #{timeout := Timeout}) ->
-    py:eval(?EXPRESSION, Locals, Timeout);
-eval(Locals, #{}) ->
-    py:eval(?EXPRESSION, Locals).
+eval(Locals, #{} = Options) ->
+    py:eval(?EXPRESSION, Locals, maps:with([timeout, pool], Options)).
 
 %% Returns UTF-8: any other binary would arrive as `bytes'.
 text(Chardata) ->

@@ -12,7 +12,7 @@ all() ->
      offered_variables_are_seen_only_by_code_that_reads_them, a_coroutine_is_awaited_with_its_locals,
      future_statements_hold_for_the_last_expression, a_traceback_begins_with_the_code,
      a_traceback_has_the_lines_of_the_file, a_syntax_error_names_file_and_line,
-     a_context_is_used, a_timeout_stops_the_code_and_ends_the_locals, bad_options_are_badarg].
+     a_context_is_used, a_pool_is_used, a_timeout_stops_the_code_and_ends_the_locals, bad_options_are_badarg].
 
 init_per_suite(Config) ->
     ok = py_test:start_with([{num_workers, ?WORKERS}]),
@@ -112,6 +112,22 @@ a_context_is_used(_Config) ->
     {error, {'NameError', _}} = py_run:run(<<"x">>),
     ok = py:unbind(Context),
     {raised, context_not_bound} = py_test:caught(fun() -> py_run:run(<<"x">>, #{context => Context}) end).
+
+a_pool_is_used(_Config) ->
+    ok = py_pool:start(?MODULE, #{level => process, num_workers => 1}),
+    Pid = <<"import os\nos.getpid()">>,
+    {ok, Vm} = py_run:run(Pid),
+    {ok, Child} = py_run:run(Pid, #{pool => ?MODULE, timeout => 10000}),
+    false = Vm =:= Child,
+    ok = py:bind(#{pool => ?MODULE}),
+    {ok, none} = py_run:run(<<"x = 1">>, #{pool => ?MODULE}),
+    {ok, {1, Child}} = py_run:run(<<"import os\nx, os.getpid()">>, #{pool => ?MODULE}),
+    ok = py:unbind(),
+    ok = py_pool:stop(?MODULE),
+    {raised, badarg} = py_test:caught(fun() -> py_run:run(Pid, #{pool => ?MODULE}) end),
+    py:with_context(fun(Context) ->
+        {raised, badarg} = py_test:caught(fun() -> py_run:run(Pid, #{pool => default, context => Context}) end)
+    end).
 
 a_timeout_stops_the_code_and_ends_the_locals(_Config) ->
     ok = py:bind(),

@@ -232,9 +232,9 @@ a_true_python_3_10_is_too_old(Config) ->
     end.
 
 pythons_3_10() ->
-    Root = os:getenv("PYENV_ROOT", filename:join(os:getenv("HOME", "/"), ".pyenv")),
-    Known = filelib:wildcard(filename:join([Root, "versions", "3.10.*", "bin", "python3"])),
-    Known ++ [Found || Found <- [os:find_executable("python3.10")], Found =/= false].
+    OfPyenv = "command -v pyenv >/dev/null && for version in $(pyenv versions --bare | grep '^3[.]10[.]'); "
+              "do echo \"$(pyenv prefix $version)/bin/python3\"; done",
+    string:lexemes(os:cmd(OfPyenv), "\n") ++ [Found || Found <- [os:find_executable("python3.10")], Found =/= false].
 
 %% A launcher of pyenv runs only if its version is chosen.
 is_python_3_10(Path) ->

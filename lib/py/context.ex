@@ -25,16 +25,16 @@ defmodule Py.Context do
   @doc """
   Returns a new context.
 
-  Waits `wait:` milliseconds for a free worker, by default 0.
+  Waits `wait:` milliseconds for a free worker, by default 0, in the pool `pool:`, by default `:default`.
   """
-  @spec new(wait: timeout()) :: {:ok, t()} | {:error, :no_workers_available}
+  @spec new(wait: timeout(), pool: atom()) :: {:ok, t()} | {:error, :no_workers_available}
   def new(options \\ []) do
-    options = options |> Keyword.validate!([:wait]) |> Map.new()
+    options = options |> Keyword.validate!([:wait, :pool]) |> Map.new()
     with {:ok, ref} <- :py.bind(:new, options), do: {:ok, %__MODULE__{ref: ref}}
   end
 
   @doc "Returns a new context, or raises `Py.Error`."
-  @spec new!(wait: timeout()) :: t()
+  @spec new!(wait: timeout(), pool: atom()) :: t()
   def new!(options \\ []), do: options |> new() |> Py.Error.value!()
 
   @doc "Ends a context. Does nothing if the context has ended before."

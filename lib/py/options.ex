@@ -2,8 +2,15 @@ defmodule Py.Options do
   @moduledoc false
   # Keyword options, checked, in the form that the Erlang modules take.
 
-  @doc "The options of a call, of which `others` are allowed beside `timeout` and `context`."
+  @doc "The options of a call, of which `others` are allowed beside `timeout`, and `context` or `pool`."
   def call(options, others) do
+    options = stream(options, [:pool | others])
+    if is_map_key(options, :context) and is_map_key(options, :pool), do: wrong("context: or pool:", options)
+    options
+  end
+
+  @doc "The options of a stream: those of a call without `pool`."
+  def stream(options, others) do
     options = Keyword.validate!(options, [:timeout, :context | others])
     Map.new(options, fn {key, value} -> {key, option(key, value)} end)
   end
@@ -15,6 +22,8 @@ defmodule Py.Options do
   defp option(:timeout, :infinity), do: :infinity
   defp option(:timeout, time) when is_integer(time) and time in 0..0xFFFFFFFF, do: time
   defp option(:timeout, other), do: wrong("timeout: milliseconds or :infinity", other)
+  defp option(:pool, name) when is_atom(name), do: name
+  defp option(:pool, other), do: wrong("pool: an atom", other)
   defp option(key, value) when key in [:locals, :kwargs], do: variables(key, value)
   defp option(_key, value), do: value
 

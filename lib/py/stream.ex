@@ -24,7 +24,7 @@ defmodule Py.Stream do
   @doc "Returns a stream of what a function returns, asynchronous or not. `kwargs:` are its keyword arguments."
   @spec call(Py.name(), Py.name(), [term()], keyword()) :: Enumerable.t()
   def call(module, function, args \\ [], options \\ []) when is_list(args) do
-    options = Py.Options.call(options, [:batch, :kwargs])
+    options = Py.Options.stream(options, [:batch, :kwargs])
     args = Py.Value.encode(args)
     kwargs = Map.get(options, :kwargs, %{})
 
@@ -37,7 +37,7 @@ defmodule Py.Stream do
   @doc "Returns a stream of the value of an expression. `locals:` are its variables."
   @spec eval(Py.code(), keyword()) :: Enumerable.t()
   def eval(code, options \\ []) do
-    options = Py.Options.call(options, [:batch, :locals])
+    options = Py.Options.stream(options, [:batch, :locals])
     source = {:eval, IO.chardata_to_string(code), Map.get(options, :locals, %{})}
 
     stream(options, fn

@@ -162,6 +162,42 @@ defmodule PyTest do
     end
   end
 
+  describe "a pool" do
+    setup do
+      :ok = :py_pool.start(:of_test, %{level: :process, num_workers: 1})
+      on_exit(fn -> :py_pool.stop(:of_test) end)
+      %{vm: Py.eval!("__import__('os').getpid()")}
+    end
+
+    test "runs calls, bindings and contexts of its name", %{vm: vm} do
+      pid = "__import__('os').getpid()"
+      child = Py.eval!(pid, pool: :of_test)
+      assert child != vm
+      assert Py.run!(pid, pool: :of_test, timeout: 5000) == child
+      assert Py.call!(:os, :getpid, [], pool: :of_test) == child
+      assert Py.exec("import os; assert os.getpid() == child", locals: [child: child], pool: :of_test) == :ok
+      assert Py.bind(pool: :of_test) == :ok
+      assert Py.eval!(pid, pool: :of_test) == child
+      assert Py.Context.new(pool: :of_test) == {:error, :no_workers_available}
+      assert Py.unbind() == :ok
+      assert Py.with_context([pool: :of_test], fn -> Py.eval!(pid) end) == child
+      assert Py.with_context([pool: :of_test, wait: 5000], &Py.eval!(pid, context: &1)) == child
+      assert Py.eval!(pid) == vm
+    end
+
+    test "is an atom, and not together with a context" do
+      context = Py.Context.new!()
+      assert_raise ArgumentError, ~r/pool: an atom/, fn -> Py.eval("1", pool: "of_test") end
+
+      assert_raise ArgumentError, ~r/context: or pool:/, fn ->
+        Py.eval("1", pool: :of_test, context: context)
+      end
+
+      assert_raise ArgumentError, fn -> Py.Stream.eval("[1]", pool: :of_test) end
+      assert_raise ArgumentError, fn -> Py.eval("1", pool: :nothing) end
+    end
+  end
+
   describe "values" do
     test "nil is None on both sides, also in containers" do
       assert Py.eval("x is None", locals: [x: nil]) == {:ok, true}
