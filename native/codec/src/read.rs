@@ -8,7 +8,7 @@ mod reader;
 use pyo3::exceptions::PyException;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyNone, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyNone, PyString, PyTuple};
 
 use crate::error::{Error, Why};
 use crate::limits::{CHECK_INTERVAL, MAX_DEPTH};
@@ -199,7 +199,7 @@ impl<'r, 'py, R: Reader> Read<'r, 'py, R> {
         match self.reader.tag(&mut elements) {
             Some(Tag::Bytes) => {
                 let bytes = self.reader.binary()?.unwrap_or_default();
-                return Ok(PyBytes::new(self.py, bytes).into_any());
+                return Ok(text::new_bytes(self.py, bytes));
             }
             Some(Tag::View) => return Ok(view::over(self.py, self.reader.held_binary()?)?),
             None => {}
