@@ -10,7 +10,8 @@
          the_preload_runs_in_each_child/1, a_preload_that_fails_stops_the_start/1,
          a_python_that_does_not_start_is_an_error/1, a_start_that_fails_later_is_tried_again/1,
          objects_stay_in_their_child/1, dropped_objects_are_released/1, python_code_makes_no_atoms/1,
-         big_values_cross_both_ways/1, children_end_with_the_vm/1, a_hundred_pools_leave_nothing/1,
+         big_values_cross_both_ways/1, big_binaries_are_shared/1, big_values_need_no_file/1,
+         a_child_without_descriptors_is_told_so/1, children_end_with_the_vm/1, a_hundred_pools_leave_nothing/1,
          a_pool_that_stops_ends_its_calls/1, a_crashed_server_starts_again/1, monitors_end_with_the_child/1,
          a_killed_server_leaves_no_binding/1, a_killed_supervisor_leaves_no_pool/1]).
 
@@ -25,7 +26,8 @@ all() ->
      the_preload_runs_in_each_child, a_preload_that_fails_stops_the_start,
      a_python_that_does_not_start_is_an_error, a_start_that_fails_later_is_tried_again,
      objects_stay_in_their_child, dropped_objects_are_released, python_code_makes_no_atoms,
-     big_values_cross_both_ways, children_end_with_the_vm, a_hundred_pools_leave_nothing,
+     big_values_cross_both_ways, big_binaries_are_shared, big_values_need_no_file,
+     a_child_without_descriptors_is_told_so, children_end_with_the_vm, a_hundred_pools_leave_nothing,
      a_pool_that_stops_ends_its_calls, a_crashed_server_starts_again, monitors_end_with_the_child,
      a_killed_server_leaves_no_binding, a_killed_supervisor_leaves_no_pool].
 
@@ -344,6 +346,76 @@ big_values_cross_both_ways(_Config) ->
         py:eval(<<"v">>, #{v => lists:foldl(fun(_, Inner) -> [Inner] end, [], lists:seq(1, 2000))}, #{pool => ?POOL}),
     {error, {unconvertible, #{reason := improper_list}}} = py:eval(<<"v">>, #{v => [1 | 2]}, #{pool => ?POOL}),
     {error, {unconvertible, #{reason := not_unicode}}} = py:eval(<<"'\\ud800'">>, #{}, #{pool => ?POOL}).
+
+%% A big binary of a result is the memory that the child has written: it outlives the child.
+big_binaries_are_shared(_Config) ->
+    ok = start(#{num_workers => 1}),
+    Mapped = fun() -> length(binary:matches(element(2, file:read_file("/proc/self/maps")), <<"memfd:erlang_python">>)) end,
+    0 = Mapped(),
+    Size = 1 bsl 20,
+    Pool = #{pool => ?POOL, timeout => 20000},
+    {Pid, Monitor} = spawn_monitor(fun() ->
+        {ok, {Bytes, Text, [Part]}} = py:eval(<<"(b'\\xff' * n, 'ab' * n, [b'\\xfe' * n])">>, #{n => Size}, Pool),
+        _ = py:eval(<<"__import__('os')._exit(1)">>, #{}, Pool),
+        true = Bytes =:= binary:copy(<<255>>, Size),
+        true = Text =:= binary:copy(<<"ab">>, Size),
+        true = Part =:= binary:copy(<<254>>, Size),
+        1 = Mapped()
+    end),
+    receive {'DOWN', Monitor, process, Pid, normal} -> ok end,
+    ok = py_test:wait_until(fun() -> Mapped() =:= 0 end),
+    Bytes = binary:copy(<<255>>, Size),
+    %% There and back, as arguments and as the arguments and the result of a callback.
+    ok = py:register_function(double, fun([B]) -> <<B/binary, B/binary>> end),
+    Length = 4 * Size,
+    {ok, Length} = py:eval(<<"2 * len(b) + len(__import__('erlang').double(b))">>, #{b => {bytes, Bytes}}, Pool),
+    ok = py:unregister_function(double),
+    %% Keys that must be compared, with a big value between them.
+    {ok, Map} = py:eval(<<"{1: b, 'a': 2, (3,): [b]}">>, #{b => {bytes, Bytes}}, Pool),
+    #{1 := Bytes, <<"a">> := 2, {3} := [Bytes]} = Map,
+    {error, {unconvertible, #{reason := key_collision}}} =
+        py:eval(<<"{'a': b, b'a': b}">>, #{b => {bytes, Bytes}}, Pool),
+    {ok, [Bytes, Bytes]} = py:eval(<<"[b, b]">>, #{b => {bytes, Bytes}}, Pool),
+    garbage_collect(),
+    ok = py_test:wait_until(fun() -> Mapped() =:= 0 end).
+
+%% A limit on the size of files is one on such memory: the value goes through the socket.
+big_values_need_no_file(_Config) ->
+    ok = start(#{num_workers => 1, limits => #{file_size => 1 bsl 16}}),
+    Big = binary:copy(<<255>>, 1 bsl 20),
+    {ok, Big} = py:eval(<<"b">>, #{b => {bytes, Big}}, #{pool => ?POOL, timeout => 20000}),
+    {error, {'OSError', _}} = py:exec(<<"open('/tmp/py_process_too_big', 'wb').write(bytes(1 << 20))">>, #{}, #{pool => ?POOL}),
+    _ = file:delete("/tmp/py_process_too_big"),
+    ok.
+
+a_child_without_descriptors_is_told_so(_Config) ->
+    ok = start(#{num_workers => 1, limits => #{open_files => 40}}),
+    Big = binary:copy(<<255>>, 1 bsl 20),
+    {ok, Context} = py:bind(new, #{pool => ?POOL}),
+    ok = py:ctx_exec(Context, <<"
+import os
+kept = []
+try:
+    while True:
+        kept.append(os.open('/dev/null', os.O_RDONLY))
+except OSError as e:
+    code = e.errno
+">>),
+    {ok, 24} = py:ctx_eval(Context, <<"code">>),
+    {error, {'OSError', #{message := Message}}} = py:ctx_eval(Context, <<"len(b)">>, #{b => {bytes, Big}}),
+    ok = py_test:contains(Message, <<"Too many open files">>),
+    ok = py:register_function(big, fun([]) -> {bytes, Big} end),
+    {error, {'OSError', _}} = py:ctx_eval(Context, <<"len(__import__('erlang').big())">>),
+    %% Its own big values go through the socket.
+    {ok, Big} = py:ctx_eval(Context, <<"b'\\xff' * (1 << 20)">>),
+    %% In the middle of a call, too.
+    ok = py:register_function(nested, fun([]) -> {error, {Type, _}} = py:eval(<<"len(b)">>, #{b => {bytes, Big}}), Type end),
+    {ok, <<"OSError">>} = py:ctx_eval(Context, <<"str(__import__('erlang').nested())">>),
+    {ok, 4} = py:ctx_eval(Context, <<"[os.close(fd) for fd in kept] and 4">>),
+    {ok, Size} = py:ctx_eval(Context, <<"len(b)">>, #{b => {bytes, Big}}),
+    Size = byte_size(Big),
+    [ok = py:unregister_function(Name) || Name <- [big, nested]],
+    ok = py:unbind(Context).
 
 %%% Traces
 

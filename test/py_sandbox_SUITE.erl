@@ -148,7 +148,9 @@ hostile_children_are_killed(Config) ->
          {"other", killed()}, {"lease", killed()}, {"closed", killed()}, {"call", killed()},
          {"term", killed()}, {"items", killed()}, {"status", killed()}, {"deep", killed()},
          {"deferred", killed()}, {"ready", killed()}, {"control", killed()},
-         {"calls", killed()}, {"watches", killed()},
+         {"calls", killed()}, {"watches", killed()}, {"unsealed", killed()}, {"shrinks", killed()},
+         {"file", killed()}, {"no memory", killed()}, {"a descriptor", killed()}, {"descriptors", killed()},
+         {"sockets", killed()}, {"not a term", killed()}, {"memory in memory", killed()},
          {"atom", [{unconvertible, #{reason => unknown_atom, value => <<"an atom, or a fun, of no module">>}}]}]],
     [{error, {python_not_prepared, _}} = start(#{num_workers => 1, python => Script, env => #{"MODE" => Mode}})
      || Mode <- ["version", "alone"]],
@@ -163,7 +165,7 @@ killed() ->
 %% The program of a child that says what no child says.
 hostile() ->
     <<"
-import os, re, socket, struct, sys, time
+import fcntl, os, re, socket, struct, sys, time
 size = int.from_bytes(os.read(3, 4), 'big')
 config = b''
 while len(config) < size:
@@ -176,7 +178,7 @@ if mode != 'alone':
     control.connect(b'\\0' + address)
 word = lambda number: struct.pack('<Q', number)
 frame = lambda kind, payload: word(len(payload) << 8 | kind) + payload
-data.sendall(frame(1, word(99 if mode == 'version' else 1)))
+data.sendall(frame(1, word(99 if mode == 'version' else 2)))
 data.sendall(frame(2, b''))
 data.recv(1)
 reply = lambda status, term, job=1: frame(4, word(job) + bytes([status, 0]) + term)
@@ -195,13 +197,39 @@ says = {
     'deep': frame(4, word(1) + b'\\x01\\x01' + b'\\x83' + b'l\\0\\0\\0\\x01' * 2000 + b'j' * 2001),
     'deferred': reply(2, b''),
     'ready': frame(2, b''),
+    'no memory': frame(255, b'\\x04' + word(1) + b'\\x01\\x00'),
     'calls': b''.join(frame(5, word(i) + word(0) + b'\\x01\\x00' + word(5) + b'sleep' + b'\\x00\\x83j')
                       for i in range(1, 70000)),
     'watches': frame(8, word(1) + b'\\x01\\x04' + b'\\x83m\\0\\0\\0\\x07py_pool') * 70000,
     'atom': reply(1, b'\\x83w\\x20an_atom_that_hostile_code_makes_'),
 }
+payload = lambda term: word(1) + b'\\x01\\x00' + term
+inner = frame(255, b'\\x04' + payload(b'\\x83a\\x01'))
+def memory(content, seals):
+    fd = os.memfd_create('hostile', os.MFD_ALLOW_SEALING)
+    os.write(fd, content)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
+    return fd
+whole = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+big = payload(b'\\x83m\\x00\\x10\\x00\\x00' + bytes(1 << 20))
+passes = {
+    'unsealed': lambda: [memory(big, 0)],
+    'shrinks': lambda: [memory(big, whole & ~fcntl.F_SEAL_SHRINK)],
+    'file': lambda: [os.open(sys.executable, os.O_RDONLY)],
+    'descriptors': lambda: [memory(big, whole)] * 2,
+    'sockets': lambda: [data.fileno()],
+    'not a term': lambda: [memory(big[:-1], whole)],
+    'memory in memory': lambda: [memory(inner, whole)],
+}
 if mode == 'control':
     control.sendall(b'x')
+elif mode in passes:
+    fds = passes[mode]()
+    socket.send_fds(data, [inner if mode != 'memory in memory' else frame(255, b'\\xff' + bytes(24))], fds)
+    if mode == 'shrinks':
+        os.ftruncate(fds[0], 10)
+elif mode == 'a descriptor':
+    socket.send_fds(data, [frame(9, word(1))], [0])
 else:
     data.sendall(says[mode])
 if mode == 'half':

@@ -11,12 +11,13 @@ use std::thread::{self, ThreadId};
 use py_codec::etf::Objects;
 use py_codec::frame::Inbox;
 use py_engine::host::Wake;
-use py_engine::host::callback::{Callback, Ended};
+use py_engine::host::callback::Callback;
 use py_engine::interrupt::Thread;
 use py_engine::lock::lock;
 
 use crate::connection::Connection;
 use crate::jobs::Jobs;
+use crate::payload::Payload;
 
 static CHILD: OnceCell<Child> = OnceCell::new();
 
@@ -35,11 +36,11 @@ pub(crate) struct Child {
     pub(crate) functions: Mutex<(u64, HashSet<String>)>,
     /// The waker of the event loop that the main thread runs, which is woken when `data` is readable.
     pub(crate) loop_waker: Mutex<Option<Arc<dyn Wake>>>,
-    /// What `data` has brought. Used by the main thread only.
+    /// The bytes that `data` has brought. Used by the main thread only.
     pub(crate) inbox: Mutex<Inbox>,
     /// Frames that came while the main thread was in the middle of a job, and that have to wait for its
     /// end. Used by the main thread only.
-    pub(crate) later: Mutex<VecDeque<(u8, Vec<u8>)>>,
+    pub(crate) later: Mutex<VecDeque<(u8, Payload)>>,
     /// The engine has objects that the main thread has to drop.
     pub(crate) has_released: AtomicBool,
     /// Runs a job in the middle of the call that waits on the calling thread.
@@ -47,7 +48,7 @@ pub(crate) struct Child {
 }
 
 /// A function that runs the job of a payload.
-pub(crate) type RunNested = fn(Python<'_>, &'static Child, &[u8]) -> Result<(), Ended>;
+pub(crate) type RunNested = fn(Python<'_>, &'static Child, &Payload);
 
 impl Child {
     /// Makes the state, on the main thread.

@@ -1,13 +1,14 @@
 //! The two sockets to the VM, see [`py_codec::protocol`]. The main thread reads `data`, the control thread
 //! `control`; any thread writes to `data`, one frame at a time.
 
-use std::io::{self, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::sync::Mutex;
 
-use py_codec::frame::FrameWriter;
+use py_codec::frame::{FrameWriter, Message};
+use py_codec::memory;
 use py_codec::protocol::{VERSION, from_child};
 use py_engine::lock::lock;
 use py_engine::wake_fd::WakeFd;
@@ -41,9 +42,21 @@ impl Connection {
     }
 
     /// Sends a frame. Blocks while the socket is full: the VM always reads.
-    pub(crate) fn send(&self, frame: &[u8]) -> io::Result<()> {
+    pub(crate) fn send(&self, frame: &Message) -> io::Result<()> {
         let _writing = lock(&self.writing);
-        (&self.data).write_all(frame)
+        let mut descriptor = frame.descriptor.as_ref().map(AsFd::as_fd);
+        let mut rest = &frame.bytes[..];
+        while !rest.is_empty() {
+            match memory::send(self.data.as_fd(), rest, descriptor, 0) {
+                Ok(sent) => {
+                    descriptor = None;
+                    rest = rest.get(sent..).unwrap_or_default();
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -58,14 +71,4 @@ pub(crate) fn poll<const N: usize>(descriptors: [RawFd; N], timeout: i32) -> [bo
     // SAFETY: `polled` has as many entries as its length says. A failure, `EINTR`, leaves no events.
     let count = unsafe { libc::poll(polled.as_mut_ptr(), N as libc::nfds_t, timeout) };
     polled.map(|polled| count > 0 && polled.revents != 0)
-}
-
-/// Reads what has come, without blocking. `Ok(0)`: the VM has gone.
-pub(crate) fn receive(socket: &UnixStream, room: &mut [u8]) -> io::Result<usize> {
-    // SAFETY: the room is as long as is said.
-    let count = unsafe {
-        let data = room.as_mut_ptr().cast();
-        libc::recv(socket.as_raw_fd(), data, room.len(), libc::MSG_DONTWAIT)
-    };
-    usize::try_from(count).map_err(|_| io::Error::last_os_error())
 }

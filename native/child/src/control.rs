@@ -3,18 +3,20 @@
 //! Python code than the main one.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::atomic::Ordering;
 use std::thread;
 
 use py_codec::frame::{Fields, FrameWriter, Inbox};
+use py_codec::memory::receive;
 use py_codec::protocol::{from_child, to_child};
 use py_engine::host::Wake;
 use py_engine::lock::lock;
 use py_engine::released::release;
 
 use crate::child::Child;
-use crate::connection::{poll, receive};
+use crate::connection::poll;
+use crate::payload::Payload;
 use crate::receive::{exit, pass_on};
 
 /// Milliseconds between two attempts to stop code.
@@ -56,7 +58,7 @@ fn run(child: &'static Child) {
 
 /// Reads what has come, and handles each whole frame.
 fn read(child: &'static Child, inbox: &mut Inbox) {
-    match inbox.receive(|room| receive(&child.connection.control, room)) {
+    match inbox.receive(|room| receive(child.connection.control.as_fd(), room)) {
         Ok(0) => exit(0),
         Ok(_) => {}
         Err(error) => {
@@ -69,7 +71,7 @@ fn read(child: &'static Child, inbox: &mut Inbox) {
     }
     loop {
         match inbox.next_frame() {
-            Ok(Some((kind, payload))) => _ = handle(child, kind, payload),
+            Ok(Some((kind, payload))) => _ = handle(child, kind, Payload::keep(payload)),
             Ok(None) => return,
             // The VM sends no such frame.
             Err(_) => exit(1),
@@ -77,8 +79,8 @@ fn read(child: &'static Child, inbox: &mut Inbox) {
     }
 }
 
-fn handle(child: &'static Child, kind: u8, payload: &[u8]) -> Option<()> {
-    let mut fields = Fields::new(payload);
+fn handle(child: &'static Child, kind: u8, payload: Payload) -> Option<()> {
+    let mut fields = Fields::new(&payload);
     match kind {
         to_child::INTERRUPT => {
             child.jobs.interrupt(fields.word()?);
@@ -101,7 +103,7 @@ fn handle(child: &'static Child, kind: u8, payload: &[u8]) -> Option<()> {
             let id = fields.word()?;
             lock(&child.watches).insert(id, Some(fields.rest().to_vec()));
         }
-        _ => _ = pass_on(child, kind, payload.to_vec()),
+        _ => _ = pass_on(child, kind, payload),
     }
     Some(())
 }

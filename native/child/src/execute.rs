@@ -9,14 +9,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use py_codec::etf::Decoder;
-use py_codec::frame::{Fields, FrameWriter};
+use py_codec::frame::{Fields, FrameWriter, Message};
 use py_codec::protocol::{from_child, request, status};
 use py_codec::{Unconvertible, Why, read_arguments, read_kwargs};
 use py_engine::asyncio::{self, settle};
 use py_engine::call_stack::{self, with_call};
 use py_engine::execute::{self as engine, resolve};
 use py_engine::host::Host;
-use py_engine::host::callback::Ended;
 use py_engine::interrupt::InterruptMask;
 use py_engine::lock::lock;
 use py_engine::namespace::Namespace;
@@ -25,10 +24,11 @@ use py_engine::python::code_cache::Mode;
 use crate::child::Child;
 use crate::host::ChildHost;
 use crate::jobs::JobState;
+use crate::payload::{Payload, no_descriptor};
 use crate::values::{Failure, add_value, failed_reply, plain_reply};
 
 /// The size from which a frame is sent detached, since that takes a while.
-const BIG: usize = 1 << 16;
+const DETACHED: usize = 1 << 16;
 
 /// A job as its frame describes it.
 pub(crate) struct Incoming<'a> {
@@ -40,8 +40,21 @@ pub(crate) struct Incoming<'a> {
     request: Fields<'a>,
 }
 
+/// Returns the job of a payload; `None` if that was lost, and says so.
+pub(crate) fn incoming<'a>(
+    py: Python<'_>,
+    child: &Child,
+    payload: &'a Payload,
+) -> Option<Incoming<'a>> {
+    if payload.is_lost() {
+        refuse_lost(py, child, payload)?;
+        return None;
+    }
+    Incoming::read(payload)
+}
+
 impl<'a> Incoming<'a> {
-    pub(crate) fn read(payload: &'a [u8]) -> Option<Self> {
+    fn read(payload: &'a [u8]) -> Option<Self> {
         let mut fields = Fields::new(payload);
         let (id, lease, _call) = (fields.word()?, fields.word()?, fields.word()?);
         Some(Self {
@@ -109,23 +122,26 @@ pub(crate) fn run<'py>(
 }
 
 /// Sends a frame. Fails silently if the VM has gone: the process is about to end.
-pub(crate) fn send(py: Python<'_>, child: &Child, frame: &[u8]) {
-    let _: std::io::Result<()> = if frame.len() < BIG {
+pub(crate) fn send(py: Python<'_>, child: &Child, frame: &Message) {
+    let _: std::io::Result<()> = if frame.bytes.len() < DETACHED {
         child.connection.send(frame)
     } else {
         py.detach(|| child.connection.send(frame))
     };
 }
 
+/// Says that the memory of a job was lost.
+fn refuse_lost(py: Python<'_>, child: &Child, payload: &Payload) -> Option<()> {
+    let job = Fields::new(payload).word()?;
+    send(py, child, &failed_reply(job, &no_descriptor().into()));
+    Some(())
+}
+
 /// Runs the job of a payload in the middle of the innermost call of the thread, in its namespace, or in
 /// that of the thread.
-pub(crate) fn run_nested(
-    py: Python<'_>,
-    child: &'static Child,
-    payload: &[u8],
-) -> Result<(), Ended> {
-    let Some(incoming) = Incoming::read(payload) else {
-        return Err(Ended::Crashed);
+pub(crate) fn run_nested(py: Python<'_>, child: &'static Child, payload: &Payload) {
+    let Some(incoming) = incoming(py, child, payload) else {
+        return;
     };
     match call_stack::innermost() {
         Some(call) => run(py, child, &call.namespace, &incoming),
@@ -134,7 +150,6 @@ pub(crate) fn run_nested(
             Err(error) => send(py, child, &failed_reply(incoming.id, &error.into())),
         },
     }
-    Ok(())
 }
 
 impl ChildHost {
@@ -167,7 +182,7 @@ fn malformed() -> Failure {
 
 impl<'py> Execution<'_, 'py> {
     /// Runs the request, and returns the frame of the reply; `None` if a task will reply.
-    fn reply(&self, request: Fields<'_>) -> Option<Vec<u8>> {
+    fn reply(&self, request: Fields<'_>) -> Option<Message> {
         let done = if self.job.must_stop() {
             Err(Failure::Interrupted)
         } else {
@@ -183,7 +198,7 @@ impl<'py> Execution<'_, 'py> {
         }
     }
 
-    fn execute(&self, mut fields: Fields<'_>) -> Done<Option<Vec<u8>>> {
+    fn execute(&self, mut fields: Fields<'_>) -> Done<Option<Message>> {
         let done = || Ok(Some(plain_reply(self.job.id, status::DONE)));
         let mut source = fields;
         match fields.byte().ok_or_else(malformed)? {
@@ -264,16 +279,21 @@ impl<'py> Execution<'_, 'py> {
         Ok(Some(read_kwargs(self.py, &mut decoder, &must_stop)?))
     }
 
-    fn answer(&self, status: u8, value: &Bound<'py, PyAny>) -> Done<Option<Vec<u8>>> {
+    fn answer(&self, status: u8, value: &Bound<'py, PyAny>) -> Done<Option<Message>> {
         let mut frame = FrameWriter::new(from_child::REPLY);
         frame.word(self.job.id).byte(status);
         add_value(&mut frame, self.child, value, &|| self.host.must_stop())?;
-        Ok(Some(frame.finish()))
+        // Other threads of the code go on while a big value is copied.
+        Ok(Some(if frame.is_big() {
+            self.py.detach(|| frame.finish())
+        } else {
+            frame.finish()
+        }))
     }
 
     /// Starts a coroutine as a task, which replies at its end. Another value is answered at once, and so
     /// is the value of a coroutine that has no lease to live in, or whose job is nested.
-    fn begin(&self, value: Bound<'py, PyAny>) -> Done<Option<Vec<u8>>> {
+    fn begin(&self, value: Bound<'py, PyAny>) -> Done<Option<Message>> {
         if !self.has_lease || !asyncio::is_coroutine(&value) || !call_stack::is_outermost() {
             return self.answer(status::VALUE, &settle(value)?);
         }
@@ -294,7 +314,7 @@ impl<'py> Execution<'_, 'py> {
     }
 
     /// Returns the next items of a stream.
-    fn next(&self, stream: u64, count: usize) -> Done<Option<Vec<u8>>> {
+    fn next(&self, stream: u64, count: usize) -> Done<Option<Message>> {
         match asyncio::next_batch(self.namespace, stream, count, &**self.host)? {
             Some(items) => self.answer(status::ITEMS, items.as_any()),
             None => Ok(Some(plain_reply(self.job.id, status::END))),

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use py_codec::Term;
-use py_codec::etf::opaque_term;
-use py_codec::frame::FrameWriter;
+use py_codec::etf::{Encoder, opaque_term};
+use py_codec::frame::{FrameWriter, MAX_FRAME, Message};
 use py_codec::protocol::{from_child, function, outcome, question, status};
+use py_codec::{Term, write};
 use py_engine::asyncio;
 use py_engine::erlang::{not_registered, overloaded};
 use py_engine::host::callback::Callback;
@@ -67,8 +67,8 @@ impl ChildHost {
         })
     }
 
-    /// Appends the term of an object, and `objects` before it.
-    fn add(&self, frame: &mut FrameWriter, object: &Bound<'_, PyAny>) -> PyResult<()> {
+    /// Appends the term of an object, and `special` before it.
+    fn add(&self, frame: &mut FrameWriter<'_>, object: &Bound<'_, PyAny>) -> PyResult<()> {
         add_value(frame, self.child, object, &|| self.must_stop()).map_err(exception)
     }
 
@@ -85,15 +85,13 @@ impl ChildHost {
             let text = "a process is a pid, a registered name, or a tuple of name and node";
             return Err(PyTypeError::new_err(text));
         }
-        let mut frame = FrameWriter::new(0);
-        self.add(&mut frame, dest)?;
-        let bytes = std::mem::take(frame.buffer());
-        // The head of the frame, and the byte `objects`.
-        Ok(bytes.get(9..).unwrap_or_default().to_vec())
+        let mut encoder = Encoder::new(MAX_FRAME);
+        write(dest, &mut encoder, &|| self.must_stop()).map_err(exception)?;
+        Ok(encoder.into_bytes())
     }
 
     /// Returns the reply of a task.
-    fn task_reply(&self, job: &JobState, py: Python<'_>, outcome: TaskOutcome<'_>) -> Vec<u8> {
+    fn task_reply(&self, job: &JobState, py: Python<'_>, outcome: TaskOutcome<'_>) -> Message {
         let must_stop = || job.must_stop();
         let failure = match outcome {
             TaskOutcome::Value(value) => {
@@ -156,7 +154,7 @@ impl Host for ChildHost {
             return Vec::new();
         };
         let names = Python::attach(|py| {
-            let names = value(py, self.child, &end.term, &|| false).ok()?;
+            let names = value(py, self.child, end.term().ok()?, &|| false).ok()?;
             names.extract().ok()
         });
         names.unwrap_or_default()
@@ -223,7 +221,7 @@ impl Host for ChildHost {
     fn send(&self, dest: &Bound<'_, PyAny>, message: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = dest.py();
         let destination = self.destination(dest)?;
-        let write = |id: u64| -> PyResult<Vec<u8>> {
+        let write = |id: u64| -> PyResult<Message> {
             let mut frame = FrameWriter::new(from_child::SEND);
             frame.word(id).byte(self.is_main()).bytes(&destination);
             self.add(&mut frame, message)?;
@@ -268,7 +266,7 @@ impl Host for ChildHost {
         if end.outcome != outcome::VALUE {
             return Ok(None);
         }
-        let pid = value(name.py(), self.child, &end.term, &|| false);
+        let pid = value(name.py(), self.child, end.term()?, &|| false);
         pid.map(Some).map_err(into_exception)
     }
 
@@ -287,7 +285,7 @@ impl Host for ChildHost {
                 "there is no atom '{name}'{why}"
             )));
         }
-        let term = opaque_term(end.term.get(1..).unwrap_or_default());
+        let term = opaque_term(end.term()?.get(1..).unwrap_or_default());
         Ok(Bound::new(py, term)?.into_any())
     }
 
@@ -297,7 +295,7 @@ impl Host for ChildHost {
         if end.outcome != outcome::VALUE {
             return Err(unknown(dest));
         }
-        let id = value(py, self.child, &end.term, &|| false).map_err(into_exception)?;
+        let id = value(py, self.child, end.term()?, &|| false).map_err(into_exception)?;
         let id = id.extract()?;
         // The end of the process may have come before this answer was read.
         lock(&self.child.watches).entry(id).or_default();

@@ -29,6 +29,7 @@ mod control;
 mod execute;
 mod host;
 mod jobs;
+mod payload;
 mod questions;
 mod receive;
 mod sandbox;

@@ -4,6 +4,7 @@
 //! which passes it to the [`Callback`].
 
 use py_codec::etf::opaque_term;
+use py_codec::frame::Message;
 use py_codec::protocol::outcome;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -17,12 +18,33 @@ use py_engine::host::{Function, Host};
 use py_engine::lock::lock;
 
 use crate::child::Child;
+use crate::payload::{Payload, no_descriptor};
 use crate::values::value;
 
 /// The end of a call: one of [`outcome`], and a term.
+#[derive(Clone)]
 pub(crate) struct End {
     pub(crate) outcome: u8,
-    pub(crate) term: Vec<u8>,
+    /// The payload of the frame, which ends with the term.
+    payload: Arc<Payload>,
+}
+
+/// Bytes of the payload before the term: the call, and the outcome.
+const BEFORE: usize = 9;
+
+impl End {
+    pub(crate) fn new(outcome: u8, payload: Payload) -> Self {
+        let payload = Arc::new(payload);
+        Self { outcome, payload }
+    }
+
+    /// Returns the term, or the exception for one that was lost.
+    pub(crate) fn term(&self) -> PyResult<&[u8]> {
+        if self.payload.is_lost() {
+            return Err(no_descriptor());
+        }
+        Ok(self.payload.get(BEFORE..).unwrap_or_default())
+    }
 }
 
 impl Answer for End {
@@ -35,7 +57,7 @@ impl Answer for End {
         let child = Child::find().ok_or_else(lost)?;
         let decode = |term: &[u8]| value(py, child, term, &|| host.must_stop());
         match (self.outcome, function) {
-            (outcome::VALUE, _) => decode(&self.term).map_err(into_exception),
+            (outcome::VALUE, _) => decode(self.term()?).map_err(into_exception),
             (outcome::UNKNOWN, Function::Registered(name)) => {
                 let text = format!("no Erlang function is registered as '{name}'");
                 Err(not_registered(py, &text))
@@ -64,15 +86,16 @@ impl End {
     /// Makes the exception for `{Class, Reason, Stacktrace}`. A term without a Python form becomes an
     /// `erlang.Term`.
     fn error(&self, py: Python<'_>, child: &Child) -> PyResult<PyErr> {
-        let whole = self.term.get(1..).unwrap_or_default();
-        let found = value(py, child, &self.term, &|| false).ok();
+        let term = self.term()?;
+        let whole = term.get(1..).unwrap_or_default();
+        let found = value(py, child, term, &|| false).ok();
         let parts =
             found.and_then(|found| found.extract::<(Py<PyAny>, Py<PyAny>, Py<PyAny>)>().ok());
         let whole = Bound::new(py, opaque_term(whole))?;
         Ok(match parts {
             Some((class, reason, stack)) => erlang_error(py, (class, reason, stack, whole)),
             None => {
-                let class = class_of(&self.term);
+                let class = class_of(term);
                 erlang_error(py, (class, &whole, PyTuple::empty(py), &whole))
             }
         })
@@ -102,7 +125,7 @@ pub(crate) fn ask(
     py: Python<'_>,
     child: &Child,
     host: &dyn Host,
-    write: impl FnOnce(u64) -> PyResult<Vec<u8>>,
+    write: impl FnOnce(u64) -> PyResult<Message>,
 ) -> PyResult<End> {
     let id = next_id(py)?;
     let callback = Callback::new(id, host.waker());
@@ -116,9 +139,7 @@ pub(crate) fn ask(
         match callback.take() {
             Some(Event::Answer(answer)) => {
                 let end = answer.as_any().downcast_ref::<End>();
-                let end = end.map(|end| (end.outcome, end.term.clone()));
-                let (outcome, term) = end.ok_or_else(lost)?;
-                return Ok(End { outcome, term });
+                return end.cloned().ok_or_else(lost);
             }
             Some(Event::Job(job)) => job.refuse(),
             None => host.park(py, &|| callback.is_woken()),

@@ -6,16 +6,18 @@
 
 use pyo3::prelude::*;
 use std::io::ErrorKind;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 
 use py_codec::frame::Fields;
+use py_codec::memory::receive;
 use py_codec::protocol::{status, to_child};
 use py_engine::host::callback::{Callback, Ended, NestedJob};
 use py_engine::lock::lock;
 
 use crate::child::Child;
-use crate::connection::{poll, receive};
+use crate::connection::poll;
+use crate::payload::Payload;
 use crate::questions::End;
 use crate::values::plain_reply;
 
@@ -25,17 +27,17 @@ pub(crate) fn next(
     py: Python<'_>,
     child: &Child,
     until: Option<&(dyn Fn() -> bool + Send + Sync)>,
-) -> Option<(u8, Vec<u8>)> {
+) -> Option<(u8, Payload)> {
     let (data, main) = (&child.connection.data, &child.connection.main);
     loop {
         let mut inbox = lock(&child.inbox);
         match inbox.next_frame() {
-            Ok(Some((kind, payload))) => return Some((kind, payload.to_vec())),
+            Ok(Some((kind, payload))) => return Some((kind, Payload::keep(payload))),
             Ok(None) => {}
             // The VM sends no such frame.
             Err(_) => exit(1),
         }
-        let come = inbox.receive(|room| receive(data, room));
+        let come = inbox.receive(|room| receive(data.as_fd(), room));
         drop(inbox);
         match come {
             Ok(0) => exit(0),
@@ -76,14 +78,14 @@ pub(crate) fn drain(py: Python<'_>, child: &'static Child) {
 }
 
 /// Handles a frame that has come in the middle of a job. Called by the main thread.
-pub(crate) fn take(child: &'static Child, kind: u8, payload: Vec<u8>) {
+pub(crate) fn take(child: &'static Child, kind: u8, payload: Payload) {
     if let Some((kind, payload)) = pass_on(child, kind, payload) {
         lock(&child.later).push_back((kind, payload));
     }
 }
 
 /// Passes the frame to the call that it is for; returns any other frame.
-pub(crate) fn pass_on(child: &'static Child, kind: u8, payload: Vec<u8>) -> Option<(u8, Vec<u8>)> {
+pub(crate) fn pass_on(child: &'static Child, kind: u8, payload: Payload) -> Option<(u8, Payload)> {
     let mut fields = Fields::new(&payload);
     if kind == to_child::DOWN {
         let id = fields.word()?;
@@ -97,8 +99,7 @@ pub(crate) fn pass_on(child: &'static Child, kind: u8, payload: Vec<u8>) -> Opti
         let (id, outcome) = (fields.word()?, fields.byte()?);
         let callback = lock(&child.calls).remove(&id);
         if let Some(callback) = callback {
-            let term = fields.rest().to_vec();
-            callback.answer(Box::new(End { outcome, term }));
+            callback.answer(Box::new(End::new(outcome, payload)));
         }
         return None;
     }
@@ -136,12 +137,13 @@ fn refuse(child: &Child, job: u64) {
 struct Nested {
     child: &'static Child,
     job: u64,
-    payload: Vec<u8>,
+    payload: Payload,
 }
 
 impl NestedJob for Nested {
     fn run(self: Arc<Self>, py: Python<'_>) -> Result<(), Ended> {
-        (self.child.run_nested)(py, self.child, &self.payload)
+        (self.child.run_nested)(py, self.child, &self.payload);
+        Ok(())
     }
 
     fn refuse(&self) {

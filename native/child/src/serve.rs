@@ -25,8 +25,9 @@ use py_engine::{released, start};
 use crate::child::Child;
 use crate::connection::Connection;
 use crate::control;
-use crate::execute::{self, Incoming, send};
+use crate::execute::{self, Incoming, incoming, send};
 use crate::host::{ChildHost, cancel_unwanted};
+use crate::payload::Payload;
 use crate::receive::{exit, has_frames, next, pass_on};
 use crate::values::plain_reply;
 
@@ -115,7 +116,7 @@ impl<'py> Server<'py> {
         };
         match frame {
             Some((kind, payload)) => {
-                _ = self.handle(kind, &payload);
+                _ = self.handle(kind, payload);
                 if child.jobs.has_tasks() {
                     // Run once after each job, so that tasks go on while jobs keep coming.
                     self.run_loop(true);
@@ -126,11 +127,11 @@ impl<'py> Server<'py> {
         }
     }
 
-    fn handle(&mut self, kind: u8, payload: &[u8]) -> Option<()> {
+    fn handle(&mut self, kind: u8, payload: Payload) -> Option<()> {
         match kind {
-            to_child::JOB => self.run_job(&Incoming::read(payload)?),
+            to_child::JOB => self.run_job(&incoming(self.py, self.child, &payload)?),
             to_child::CLOSE => {
-                let stream = Fields::new(payload).word()?;
+                let stream = Fields::new(&payload).word()?;
                 if let Some(namespace) = self.lease.clone() {
                     self.clean(|| asyncio::close(&namespace, stream));
                 }
@@ -142,7 +143,7 @@ impl<'py> Server<'py> {
             }
             to_child::END_LEASE => self.end_lease(),
             to_child::EXIT => self.exit(),
-            _ => _ = pass_on(self.child, kind, payload.to_vec()),
+            _ => _ = pass_on(self.child, kind, payload),
         }
         Some(())
     }

@@ -2,7 +2,7 @@
 //! only as the codec and the capture of an exception do.
 
 use py_codec::etf::{Decoder, Encoder};
-use py_codec::frame::FrameWriter;
+use py_codec::frame::{FrameWriter, Message};
 use py_codec::protocol::{from_child, status};
 use py_codec::{Error, Stop, Unconvertible, Why, Written, read, write};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -69,24 +69,20 @@ pub(crate) fn exception(stop: Stop) -> PyErr {
     }
 }
 
-/// Appends the byte `objects` and the term of `object` to a frame.
-pub(crate) fn add_value(
-    frame: &mut FrameWriter,
-    child: &Child,
+/// Appends the byte `special` and the term of `object` to a frame.
+pub(crate) fn add_value<'a>(
+    frame: &mut FrameWriter<'a>,
+    child: &'a Child,
     object: &Bound<'_, PyAny>,
     must_stop: &dyn Fn() -> bool,
 ) -> Written {
-    frame.byte(0);
-    let at = frame.buffer().len() - 1;
-    let bytes = std::mem::take(frame.buffer());
-    let mut encoder = Encoder::after(bytes, usize::MAX, Some(&child.objects));
-    let written = write(object, &mut encoder, must_stop);
-    let has_objects = encoder.has_objects();
-    *frame.buffer() = encoder.into_bytes();
-    if let Some(flag) = frame.buffer().get_mut(at) {
-        *flag = u8::from(has_objects);
-    }
-    written
+    frame.tagged(|body| {
+        let mut encoder = Encoder::after(std::mem::take(body), Some(&child.objects));
+        let written = write(object, &mut encoder, must_stop);
+        let is_special = encoder.is_special();
+        *body = encoder.into_body();
+        written.map(|()| u8::from(is_special))
+    })
 }
 
 /// Returns the object of a term.
@@ -103,14 +99,14 @@ pub(crate) fn value<'py>(
 }
 
 /// Returns the frame of a reply without a value.
-pub(crate) fn plain_reply(job: u64, status: u8) -> Vec<u8> {
+pub(crate) fn plain_reply(job: u64, status: u8) -> Message {
     let mut frame = FrameWriter::new(from_child::REPLY);
     frame.word(job).byte(status).byte(0);
     frame.finish()
 }
 
 /// Returns the frame of a reply with an error.
-pub(crate) fn failed_reply(job: u64, failure: &Failure) -> Vec<u8> {
+pub(crate) fn failed_reply(job: u64, failure: &Failure) -> Message {
     let mut frame = FrameWriter::new(from_child::REPLY);
     frame.word(job);
     match failure {
@@ -124,11 +120,13 @@ pub(crate) fn failed_reply(job: u64, failure: &Failure) -> Vec<u8> {
         }
         Failure::Python(exception) => {
             frame.byte(status::RAISED).byte(0);
-            let bytes = std::mem::take(frame.buffer());
-            let mut encoder = Encoder::after(bytes, usize::MAX, None);
             // Cannot fail: the texts of an exception are bounded.
-            let _: Written = write_exception(exception, &mut encoder);
-            *frame.buffer() = encoder.into_bytes();
+            let _: Written = frame.last(|body| {
+                let mut encoder = Encoder::after(std::mem::take(body), None);
+                let written = write_exception(exception, &mut encoder);
+                *body = encoder.into_body();
+                written
+            });
         }
     }
     frame.finish()

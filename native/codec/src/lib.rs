@@ -6,7 +6,8 @@
 //! A module uses only those above it in this list.
 //!
 //! - `limits`, `error`: the limits and the errors of a conversion.
-//! - [`protocol`], [`frame`]: the frames between a VM and a child process.
+//! - [`memory`], [`protocol`], [`frame`]: the frames between a VM and a child process, and the memory and
+//!   descriptors that come with them.
 //! - `python_ffi`: containers of Python through the C level.
 //! - `opaque`: [`Term`], the Python object for a term without a Python form, over an [`Opaque`].
 //! - `view`, `text`: the memoryview of `{view, Binary}`, which keeps a [`ByteOwner`] alive; binaries as text.
@@ -23,6 +24,7 @@ mod error;
 pub mod etf;
 pub mod frame;
 mod limits;
+pub mod memory;
 mod opaque;
 pub mod protocol;
 mod python_ffi;

@@ -6,11 +6,15 @@
 //! thread of the child without Python reads it.
 //!
 //! In the tables `byte`, `word`, `bytes` and `text` are fields of [`crate::frame`], `term` is bytes with a
-//! term in the external term format, and `objects` is a byte: 1 if [`OBJECT`] is in the term that
-//! follows, else 0.
+//! term in the external term format, and `special` is a byte: 1 if [`OBJECT`] or a binary
+//! of at least [`MIN_MEMORY`](crate::frame::MIN_MEMORY) bytes is in the term that follows, else 0.
 
 /// The version of the protocol, in the first frame of a child.
-pub const VERSION: u64 = 1;
+pub const VERSION: u64 = 2;
+
+/// A frame of both directions, which comes with a descriptor of sealed memory: `byte` kind, `rest` the first
+/// 24 bytes of the payload: whom it is for, if the descriptor is lost. The payload is in the memory.
+pub const MEMORY: u8 = 255;
 
 /// The tag of a Python object within a term, followed by the number that the child knows it by. Not one
 /// of the external term format.
@@ -46,15 +50,15 @@ pub mod from_child {
     pub const READY: u8 = 2;
     /// The preparation has failed: `rest` text.
     pub const FAILED: u8 = 3;
-    /// The end of a job: `word` job, `byte` status, `objects`, `rest` term.
+    /// The end of a job: `word` job, `byte` status, `special`, `rest` term.
     pub const REPLY: u8 = 4;
     /// A call of Erlang: `word` call, `word` job or 0, `byte` 1 on the main thread, `byte` function,
-    /// `text` name, `objects`, `rest` term: the list of arguments.
+    /// `text` name, `special`, `rest` term: the list of arguments.
     pub const CALL: u8 = 5;
     /// The code does not wait for a call any more: `word` call.
     pub const END_CALL: u8 = 6;
     /// A message: `word` call that waits for the outcome or 0, `byte` 1 on the main thread, `bytes`
-    /// destination, `objects`, `rest` term.
+    /// destination, `special`, `rest` term.
     pub const SEND: u8 = 7;
     /// A question, which the VM answers at once as a call: `word` call, `byte` 1 on the main thread,
     /// `byte` question, `rest` its argument.

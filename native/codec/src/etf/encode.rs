@@ -10,6 +10,7 @@ use super::tags::{
     SMALL_ATOM_UTF8, SMALL_BIG, SMALL_INTEGER, SMALL_TUPLE, VERSION,
 };
 use crate::error::{Error, Stop, Why};
+use crate::frame::{Body, MIN_MEMORY};
 use crate::opaque::Term;
 use crate::protocol::OBJECT;
 use crate::write::{Keys, Writer, Written};
@@ -20,7 +21,9 @@ const TYPICAL_SIZE: usize = 10;
 /// An encoder of one term. Refuses objects that would become handles, unless [`Objects`] keep them, terms
 /// that only the BEAM can write, and binaries that are too big to be copied.
 pub struct Encoder<'a> {
-    bytes: Vec<u8>,
+    body: Body<'a>,
+    /// Big binaries stay where they are.
+    shares: bool,
     /// The indices at which the open lists and maps begin, outermost first.
     open: Vec<usize>,
     max_binary: usize,
@@ -31,56 +34,78 @@ pub struct Encoder<'a> {
 impl<'a> Encoder<'a> {
     /// Makes an encoder that refuses binaries of more than `max_binary` bytes.
     pub fn new(max_binary: usize) -> Self {
-        Self::after(Vec::with_capacity(1 << 10), max_binary, None)
+        let mut body = Body::default();
+        body.bytes.reserve(1 << 10);
+        Self {
+            max_binary,
+            shares: false,
+            ..Self::after(body, None)
+        }
     }
 
-    /// Makes an encoder that appends the term to `bytes`, and that has `objects` keep what would become
+    /// Makes an encoder that appends the term to `body`, and that has `objects` keep what would become
     /// a handle.
-    pub fn after(mut bytes: Vec<u8>, max_binary: usize, objects: Option<&'a dyn Objects>) -> Self {
-        bytes.push(VERSION);
+    pub fn after(mut body: Body<'a>, objects: Option<&'a dyn Objects>) -> Self {
+        body.bytes.push(VERSION);
         Self {
-            bytes,
+            body,
+            shares: true,
             open: Vec::new(),
-            max_binary,
+            max_binary: usize::MAX,
             objects,
             has_objects: false,
         }
     }
 
-    /// Whether an object was written, by its number.
-    pub fn has_objects(&self) -> bool {
-        self.has_objects
+    /// Whether the term has an object, which was written by its number, or a binary that is shared.
+    pub fn is_special(&self) -> bool {
+        self.has_objects || self.body.has_pieces()
     }
 
     /// Adds an atom whose name is at most 255 bytes of Latin-1.
     pub fn latin1_atom(&mut self, name: &[u8]) {
         let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
-        self.bytes.extend([SMALL_ATOM, length]);
+        self.body.bytes.extend_from_slice(&[SMALL_ATOM, length]);
         let name = name.get(..usize::from(length));
-        self.bytes.extend_from_slice(name.unwrap_or_default());
+        self.body.bytes.extend_from_slice(name.unwrap_or_default());
     }
 
     /// Adds an object by the number that its keeper knows it by.
     pub fn object_number(&mut self, number: u64) {
         self.has_objects = true;
-        self.bytes.push(OBJECT);
-        self.bytes.extend(number.to_be_bytes());
+        self.body.bytes.push(OBJECT);
+        self.body.bytes.extend(number.to_be_bytes());
     }
 
     /// Adds a whole term in the external term format, without the version byte.
     pub fn external(&mut self, term: &[u8]) {
-        self.bytes.extend_from_slice(term);
+        self.body.bytes.extend_from_slice(term);
     }
 
     /// Returns the encoded term, with the version byte.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+    pub fn into_bytes(mut self) -> Vec<u8> {
+        self.body.flatten(0);
+        self.body.bytes
+    }
+
+    /// Returns what the term was appended to.
+    pub fn into_body(self) -> Body<'a> {
+        self.body
+    }
+
+    /// Adds a big binary, which stays where it is.
+    pub fn shared_binary(&mut self, bytes: impl AsRef<[u8]> + Send + 'a) -> Written {
+        self.head(BINARY, bytes.as_ref().len())?;
+        self.body.share(bytes);
+        Ok(())
     }
 
     fn constant<const N: usize>(&mut self, name: &[u8; N]) {
         const { assert!(N < 256) };
-        self.bytes.extend([SMALL_ATOM_UTF8, N as u8]);
-        self.bytes.extend(name);
+        self.body
+            .bytes
+            .extend_from_slice(&[SMALL_ATOM_UTF8, N as u8]);
+        self.body.bytes.extend(name);
     }
 
     /// Adds a tag and a length of four bytes.
@@ -89,14 +114,16 @@ impl<'a> Encoder<'a> {
             return Err(Stop::Refused);
         };
         let [a, b, c, d] = length.to_be_bytes();
-        self.bytes.extend([tag, a, b, c, d]);
+        self.body.bytes.extend_from_slice(&[tag, a, b, c, d]);
         Ok(())
     }
 
     /// Begins a list or a map. `end` replaces the number of elements, which may change before that.
     fn begin(&mut self, tag: u8, elements: usize) -> Written {
-        self.bytes.reserve(elements.saturating_mul(TYPICAL_SIZE));
-        self.open.push(self.bytes.len());
+        self.body
+            .bytes
+            .reserve(elements.saturating_mul(TYPICAL_SIZE));
+        self.open.push(self.body.bytes.len());
         self.head(tag, elements)
     }
 
@@ -104,7 +131,7 @@ impl<'a> Encoder<'a> {
     fn end(&mut self, length: usize) -> Result<usize, Stop> {
         let start = self.open.pop().ok_or(Stop::Refused)?;
         let length = u32::try_from(length).map_err(|_| Stop::Refused)?;
-        let head = self.bytes.get_mut(start + 1..start + 5);
+        let head = self.body.bytes.get_mut(start + 1..start + 5);
         head.ok_or(Stop::Refused)?
             .copy_from_slice(&length.to_be_bytes());
         Ok(start + 5)
@@ -112,19 +139,36 @@ impl<'a> Encoder<'a> {
 
     /// Fails if two keys of the map have the same bytes: each term is encoded in one way only. `first`
     /// is the index of the first key.
-    fn check_keys(&self, first: usize, size: usize) -> Written {
+    fn check_keys(&mut self, first: usize, size: usize) -> Written {
+        self.body.flatten(first);
         let mut keys = Vec::with_capacity(size);
         let mut at = first;
         for _ in 0..size {
-            let end = skip_with_objects(&self.bytes, at)?;
-            keys.push(self.bytes.get(at..end));
-            at = skip_with_objects(&self.bytes, end)?;
+            let end = skip_with_objects(&self.body.bytes, at)?;
+            keys.push(self.body.bytes.get(at..end));
+            at = skip_with_objects(&self.body.bytes, end)?;
         }
         keys.sort_unstable();
         if keys.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(Error::unconvertible(Why::KeyCollision, "dict").into());
         }
         Ok(())
+    }
+}
+
+/// The bytes of an object, which live and stay unchanged as long as the object.
+struct OwnedBytes {
+    bytes: *const [u8],
+    _owner: Py<PyAny>,
+}
+
+// SAFETY: the bytes are only read, and live as long as the object.
+unsafe impl Send for OwnedBytes {}
+
+impl AsRef<[u8]> for OwnedBytes {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: the object, which is alive, keeps the bytes alive and unchanged.
+        unsafe { &*self.bytes }
     }
 }
 
@@ -145,18 +189,20 @@ impl Writer for Encoder<'_> {
 
     fn atom(&mut self, name: &'static str) -> Written {
         let length = u8::try_from(name.len()).map_err(|_| Stop::Refused)?;
-        self.bytes.extend([SMALL_ATOM_UTF8, length]);
-        self.bytes.extend_from_slice(name.as_bytes());
+        self.body
+            .bytes
+            .extend_from_slice(&[SMALL_ATOM_UTF8, length]);
+        self.body.bytes.extend_from_slice(name.as_bytes());
         Ok(())
     }
 
     #[inline]
     fn integer(&mut self, value: i64) -> Written {
         if let Ok(small) = u8::try_from(value) {
-            self.bytes.extend([SMALL_INTEGER, small]);
+            self.body.bytes.extend_from_slice(&[SMALL_INTEGER, small]);
         } else if let Ok(word) = i32::try_from(value) {
             let [a, b, c, d] = word.to_be_bytes();
-            self.bytes.extend([INTEGER, a, b, c, d]);
+            self.body.bytes.extend_from_slice(&[INTEGER, a, b, c, d]);
         } else {
             let magnitude = value.unsigned_abs().to_le_bytes();
             let size = magnitude.iter().rposition(|byte| *byte != 0);
@@ -168,12 +214,12 @@ impl Writer for Encoder<'_> {
 
     fn big_integer(&mut self, is_negative: bool, magnitude: &[u8]) -> Written {
         if let Ok(size) = u8::try_from(magnitude.len()) {
-            self.bytes.extend([SMALL_BIG, size]);
+            self.body.bytes.extend_from_slice(&[SMALL_BIG, size]);
         } else {
             self.head(LARGE_BIG, magnitude.len())?;
         }
-        self.bytes.push(u8::from(is_negative));
-        self.bytes.extend_from_slice(magnitude);
+        self.body.bytes.push(u8::from(is_negative));
+        self.body.bytes.extend_from_slice(magnitude);
         Ok(())
     }
 
@@ -182,7 +228,7 @@ impl Writer for Encoder<'_> {
         if value.is_finite() {
             let mut bytes = [NEW_FLOAT; 9];
             bytes[1..].copy_from_slice(&value.to_be_bytes());
-            self.bytes.extend(bytes);
+            self.body.bytes.extend_from_slice(&bytes);
         } else if value.is_nan() {
             self.constant(b"nan");
         } else if value > 0.0 {
@@ -194,18 +240,27 @@ impl Writer for Encoder<'_> {
     }
 
     #[inline]
-    fn binary(&mut self, bytes: &[u8], _owner: Option<&Bound<'_, PyAny>>) -> Written {
+    fn binary(&mut self, bytes: &[u8], owner: Option<&Bound<'_, PyAny>>) -> Written {
         if bytes.len() > self.max_binary {
             return Err(Stop::Refused);
         }
+        if self.shares
+            && bytes.len() >= MIN_MEMORY
+            && let Some(owner) = owner
+        {
+            return self.shared_binary(OwnedBytes {
+                bytes,
+                _owner: owner.clone().unbind(),
+            });
+        }
         self.head(BINARY, bytes.len())?;
-        self.bytes.extend_from_slice(bytes);
+        self.body.bytes.extend_from_slice(bytes);
         Ok(())
     }
 
     fn opaque(&mut self, term: &Term) -> Written {
         let external = term.opaque().external().ok_or(Stop::Refused)?;
-        self.bytes.extend_from_slice(external);
+        self.body.bytes.extend_from_slice(external);
         Ok(())
     }
 
@@ -223,15 +278,15 @@ impl Writer for Encoder<'_> {
         let first = self.end(length)?;
         if length == 0 {
             // An empty list is `NIL` alone, without a head.
-            self.bytes.truncate(first - 5);
+            self.body.bytes.truncate(first - 5);
         }
-        self.bytes.push(NIL);
+        self.body.bytes.push(NIL);
         Ok(())
     }
 
     fn begin_tuple(&mut self, arity: usize) -> Written {
         if let Ok(arity) = u8::try_from(arity) {
-            self.bytes.extend([SMALL_TUPLE, arity]);
+            self.body.bytes.extend_from_slice(&[SMALL_TUPLE, arity]);
             return Ok(());
         }
         self.head(LARGE_TUPLE, arity)

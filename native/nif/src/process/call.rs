@@ -5,7 +5,7 @@
 use rustler::{Encoder, OwnedEnv, Term};
 use std::sync::Arc;
 
-use py_codec::frame::FrameWriter;
+use py_codec::frame::{FrameWriter, Message};
 use py_codec::protocol::{outcome, to_child};
 use py_engine::host::callback::Refused;
 
@@ -36,26 +36,23 @@ impl WaitingChild {
 }
 
 /// Returns the frame of an answer.
-pub(super) fn answer(worker: u64, call: u64, outcome: u8, term: Option<Term<'_>>) -> Vec<u8> {
+pub(super) fn answer(worker: u64, call: u64, outcome: u8, term: Option<Term<'_>>) -> Message {
     let mut frame = FrameWriter::new(to_child::ANSWER);
     frame.word(call).byte(outcome);
     let Some(term) = term else {
         return frame.finish();
     };
-    let mut bytes = Vec::new();
-    if let Err(error) = terms::encode(term, worker, &mut bytes) {
-        frame = FrameWriter::new(to_child::ANSWER);
+    let Err(error) = frame.last(|body| terms::encode(term, worker, body)) else {
+        return frame.finish();
+    };
+    OwnedEnv::new().run(|env| {
+        let failure = (atoms::error(), error, Term::list_new_empty(env)).encode(env);
+        let mut frame = FrameWriter::new(to_child::ANSWER);
         frame.word(call).byte(outcome::FAILED);
-        bytes.clear();
-        let env = OwnedEnv::new();
-        env.run(|env| {
-            let failure = (atoms::error(), error, Term::list_new_empty(env)).encode(env);
-            // Cannot fail: the error is a small term.
-            let _: Result<(), _> = terms::encode(failure, worker, &mut bytes);
-        });
-    }
-    frame.rest(&bytes);
-    frame.finish()
+        // Cannot fail: the error is a small term.
+        let _: Result<(), _> = frame.last(|body| terms::encode(failure, worker, body));
+        frame.finish()
+    })
 }
 
 impl Waiter for WaitingChild {
@@ -91,17 +88,20 @@ pub(super) struct ChildWatch {
 
 impl ChildWatch {
     fn down(&self, reason: Term<'_>) {
-        let mut bytes = Vec::new();
-        if terms::encode(reason, self.worker.id, &mut bytes).is_err() {
-            bytes.clear();
-        }
-        let mut frame = FrameWriter::new(to_child::DOWN);
-        frame.word(self.id).rest(&bytes);
-        let frame = frame.finish();
+        let frame = || {
+            let mut frame = FrameWriter::new(to_child::DOWN);
+            frame.word(self.id);
+            let written = frame.last(|body| terms::encode(reason, self.worker.id, body));
+            if written.is_ok() {
+                return frame.finish();
+            }
+            FrameWriter::new(to_child::DOWN).word(self.id).finish()
+        };
+        let frames = (frame(), frame());
         let state = self.worker.state();
         // By `data` before any answer that follows; by `control` also while the main thread computes.
-        self.worker.send_data(&state, &frame);
-        self.worker.send_control(&state, &frame);
+        self.worker.send_data(&state, frames.0);
+        self.worker.send_control(&state, frames.1);
     }
 }
 

@@ -97,7 +97,7 @@ pub(super) fn check(
 fn interrupt(worker: &ProcessWorker, state: &State, job: u64) {
     let mut frame = FrameWriter::new(to_child::INTERRUPT);
     frame.word(job);
-    worker.send_control(state, &frame.finish());
+    worker.send_control(state, frame.finish());
 }
 
 /// Tells a child to end, which has nothing to do; it is killed if it has not ended after a second.
@@ -105,7 +105,7 @@ pub(super) fn retire(worker: &ProcessWorker) {
     let mut state = worker.state();
     state.phase = Phase::Retired;
     state.dying_since = Some(Instant::now());
-    worker.send_data(&state, &FrameWriter::new(to_child::EXIT).finish());
+    worker.send_data(&state, FrameWriter::new(to_child::EXIT).finish());
     wake_process_io();
 }
 

@@ -11,6 +11,7 @@ use py_codec::protocol::{VERSION, from_child, function};
 use py_engine::host::fifo::Fifo;
 
 use super::call::WaitingChild;
+use super::memory::{SharedMemory, binary};
 use super::notice::{Note, notify};
 use super::questions::{ask, send, unwatch};
 use super::reply::{MAX_TEXT, reply};
@@ -35,6 +36,7 @@ pub(super) fn handle(
     worker: &Arc<ProcessWorker>,
     kind: u8,
     payload: &[u8],
+    memory: Option<&ResourceArc<SharedMemory>>,
     replies: &mut ReplyBuffer,
 ) -> Option<()> {
     let mut fields = Fields::new(payload);
@@ -47,8 +49,8 @@ pub(super) fn handle(
             notify(worker, replies, Note::Failed(&text));
             Some(())
         }
-        from_child::REPLY => reply(worker, fields, replies),
-        from_child::CALL => call(worker, fields, replies),
+        from_child::REPLY => reply(worker, fields, memory, replies),
+        from_child::CALL => call(worker, fields, memory, replies),
         from_child::END_CALL => end_call(worker, fields, replies),
         from_child::SEND => send(worker, fields, replies),
         from_child::ASK => ask(worker, fields, replies),
@@ -108,13 +110,14 @@ pub(super) fn owner(worker: &Arc<ProcessWorker>) -> Arc<dyn ObjectOwner> {
 fn call(
     worker: &Arc<ProcessWorker>,
     mut fields: Fields<'_>,
+    memory: Option<&ResourceArc<SharedMemory>>,
     replies: &mut ReplyBuffer,
 ) -> Option<()> {
     let (number, job) = (fields.word()?, fields.word()?);
     let is_main = fields.byte()? != 0;
     let function = fields.byte()?;
     let name = fields.text()?.to_owned();
-    let has_objects = fields.byte()? != 0;
+    let is_special = fields.byte()? != 0;
     let args = fields.rest();
     let mut state = worker.state();
     let job = match job {
@@ -150,12 +153,11 @@ fn call(
     };
     let mut is_whole_call = true;
     let sent = replies.send_to(&server, |env| {
-        let args = if has_objects {
-            decode(env, args, &owner(worker)).map(|(args, _)| (atoms::ok(), args).encode(env))
+        let args = if is_special {
+            decode(env, args, memory, &owner(worker))
+                .map(|(args, _)| (atoms::ok(), args).encode(env))
         } else if is_whole(args) {
-            let mut binary = rustler::NewBinary::new(env, args.len());
-            binary.as_mut_slice().copy_from_slice(args);
-            Some((atoms::child(), Term::from(binary)).encode(env))
+            Some((atoms::child(), binary(env, args, memory)).encode(env))
         } else {
             None
         };

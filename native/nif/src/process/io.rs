@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
+use py_codec::frame::Payload;
 use py_engine::host::Wake;
 use py_engine::lock::lock;
 use py_engine::wake_fd::WakeFd;
@@ -22,6 +23,7 @@ use super::accept::Listeners;
 use super::ending::{check, finish_dead, lost, retire};
 use super::frames::handle;
 use super::group::Group;
+use super::memory::SharedMemory;
 use super::notice::{Note, notify};
 use super::poller::{Event, Poller};
 use super::socket::Socket;
@@ -261,7 +263,9 @@ impl Io {
                 return read(&worker, &socket, replies);
             }
             // A child says nothing on `control`: it has gone, or breaks the protocol.
-            let is_broken = socket.receive(&mut [0; 1]).is_ok_and(|count| count > 0);
+            let is_broken = socket
+                .receive(&mut [0; 1])
+                .is_ok_and(|received| received.count > 0);
             lost(&worker, is_broken.then_some(Exited::Malformed), replies);
         });
     }
@@ -292,7 +296,7 @@ fn read(worker: &Arc<ProcessWorker>, socket: &Socket, replies: &mut ReplyBuffer)
     let is_broken = loop {
         match inbox.next_frame() {
             Ok(Some((kind, payload))) => {
-                if handle(worker, kind, payload, replies).is_none() {
+                if received(worker, kind, payload, replies).is_none() {
                     break true;
                 }
             }
@@ -303,5 +307,23 @@ fn read(worker: &Arc<ProcessWorker>, socket: &Socket, replies: &mut ReplyBuffer)
     *lock(&worker.inbox) = inbox;
     if is_broken || is_lost {
         lost(worker, is_broken.then_some(Exited::Malformed), replies);
+    }
+}
+
+/// Handles a frame, whose payload may be in memory that the child has shared.
+fn received(
+    worker: &Arc<ProcessWorker>,
+    kind: u8,
+    payload: Payload<'_>,
+    replies: &mut ReplyBuffer,
+) -> Option<()> {
+    match payload {
+        Payload::Bytes(bytes) => handle(worker, kind, bytes, None, replies),
+        Payload::Memory(memory) => {
+            let memory = SharedMemory::new(memory);
+            handle(worker, kind, memory.bytes(), Some(&memory), replies)
+        }
+        // The VM may have no more descriptors, or more than one has come.
+        Payload::Lost(_) => None,
     }
 }

@@ -16,6 +16,7 @@ mod ending;
 mod frames;
 mod group;
 mod io;
+mod memory;
 mod nested;
 mod nifs;
 mod notice;

@@ -63,9 +63,9 @@ impl ProcessWorker {
                 let is_main = call.is_main;
                 state.calls.remove(&number);
                 if is_main {
-                    self.send_data(state, &frame);
+                    self.send_data(state, frame);
                 } else {
-                    self.send_control(state, &frame);
+                    self.send_control(state, frame);
                 }
             }
             return;

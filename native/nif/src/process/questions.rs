@@ -24,9 +24,9 @@ fn tell(worker: &ProcessWorker, call: u64, is_main: bool, outcome: u8, term: Opt
     let frame = answer(worker.id, call, outcome, term);
     let state = worker.state();
     if is_main {
-        worker.send_data(&state, &frame);
+        worker.send_data(&state, frame);
     } else {
-        worker.send_control(&state, &frame);
+        worker.send_control(&state, frame);
     }
 }
 
@@ -38,11 +38,12 @@ pub(super) fn send(
 ) -> Option<()> {
     let (call, is_main) = (fields.word()?, fields.byte()? != 0);
     let dest = fields.bytes()?;
-    let _has_objects = fields.byte()?;
+    let _is_special = fields.byte()?;
     let message = fields.rest();
     let env = OwnedEnv::new();
-    let dest = env
-        .run(|env| decode(env, dest, &owner(worker)).map(|(dest, _)| Destination::of_term(dest)))?;
+    let dest = env.run(|env| {
+        decode(env, dest, None, &owner(worker)).map(|(dest, _)| Destination::of_term(dest))
+    })?;
     let mut is_whole = true;
     let outcome = match dest {
         Destination::Local(pid) => {
@@ -77,7 +78,8 @@ fn message_term<'a>(
     env: Env<'a>,
     bytes: &[u8],
 ) -> Result<Answer<'a>, Error> {
-    let (term, has_garbage) = decode(env, bytes, &owner(worker)).ok_or(Error::WorkerCrashed)?;
+    let (term, has_garbage) =
+        decode(env, bytes, None, &owner(worker)).ok_or(Error::WorkerCrashed)?;
     Ok(Answer {
         has_garbage,
         ..Answer::compact(term)
@@ -104,7 +106,7 @@ pub(super) fn ask(
             }
             question::REGISTERED => Some(host::registered().encode(env)),
             question::WHEREIS => {
-                let (name, _) = decode(env, argument, &owner(worker))?;
+                let (name, _) = decode(env, argument, None, &owner(worker))?;
                 match Destination::of_term(name) {
                     Destination::Local(pid) => Some(pid.encode(env)),
                     _ => None,
@@ -132,8 +134,9 @@ fn watch(
     replies: &mut ReplyBuffer,
 ) -> Option<()> {
     let own = OwnedEnv::new();
-    let dest = own
-        .run(|env| decode(env, dest, &owner(worker)).map(|(dest, _)| Destination::of_term(dest)))?;
+    let dest = own.run(|env| {
+        decode(env, dest, None, &owner(worker)).map(|(dest, _)| Destination::of_term(dest))
+    })?;
     let (Some(server), false) = (host::server(), matches!(dest, Destination::Unknown)) else {
         tell(worker, call, is_main, outcome::UNKNOWN, None);
         return Some(());

@@ -1,7 +1,7 @@
 //! The end of a job, as the child says it: settles the job, and sends the reply. Called by the thread of
 //! the children; blocks on nothing. `None` is a frame that breaks the protocol.
 
-use rustler::{Encoder, Env, NewBinary, Term};
+use rustler::{Encoder, Env, ResourceArc};
 use std::sync::Arc;
 
 use py_codec::etf::is_whole;
@@ -9,6 +9,7 @@ use py_codec::frame::Fields;
 use py_codec::protocol::status;
 
 use super::frames::{again, owner};
+use super::memory::{SharedMemory, binary};
 use super::request::stream_of;
 use super::state::After;
 use super::terms::decode;
@@ -26,11 +27,16 @@ pub(super) const MAX_TEXT: usize = 1 << 16;
 pub(super) fn reply(
     worker: &Arc<ProcessWorker>,
     mut fields: Fields<'_>,
+    memory: Option<&ResourceArc<SharedMemory>>,
     replies: &mut ReplyBuffer,
 ) -> Option<()> {
     let (number, status) = (fields.word()?, fields.byte()?);
-    let has_objects = fields.byte()? != 0;
-    let body = fields.rest();
+    let is_special = fields.byte()? != 0;
+    let body = Body {
+        is_special,
+        bytes: fields.rest(),
+        memory,
+    };
     let mut state = worker.state();
     let is_main = state.main == Some(number);
     if status == status::DEFERRED {
@@ -64,7 +70,7 @@ pub(super) fn reply(
     // Nothing else may use the buffer until the message is sent.
     let mut is_whole = true;
     let message = replies.write(job, |env| {
-        let made = result(worker, env, job, status, has_objects, body);
+        let made = result(worker, env, job, status, &body);
         is_whole = !matches!(made, Err(Error::WorkerExited(_)));
         made
     });
@@ -124,18 +130,28 @@ fn crash(worker: &ProcessWorker, lease: &Arc<Lease>, replies: &mut ReplyBuffer) 
     lease.leave(replies, || Error::WorkerCrashed);
 }
 
+/// What a reply says beside its status.
+struct Body<'a> {
+    /// The term has parts that the BEAM cannot decode, or need not copy.
+    is_special: bool,
+    bytes: &'a [u8],
+    /// What the bytes are in, if the child shares them.
+    memory: Option<&'a ResourceArc<SharedMemory>>,
+}
+
 /// Returns what a reply says, as a term of the message.
 fn result<'a>(
     worker: &Arc<ProcessWorker>,
     env: Env<'a>,
     job: &Job,
     status: u8,
-    has_objects: bool,
-    body: &[u8],
+    body: &Body<'_>,
 ) -> Result<Answer<'a>, Error> {
     let malformed = || Error::WorkerExited(Exited::Malformed);
+    let bytes = body.bytes;
     let term = |tag: rustler::Atom| {
-        let (term, has_garbage) = decode(env, body, &owner(worker)).ok_or_else(malformed)?;
+        let (term, has_garbage) =
+            decode(env, bytes, body.memory, &owner(worker)).ok_or_else(malformed)?;
         let answer = Answer {
             has_garbage,
             ..Answer::compact((tag, term).encode(env))
@@ -144,22 +160,20 @@ fn result<'a>(
     };
     match status {
         status::DONE => Ok(Answer::compact(atoms::ok().encode(env))),
-        status::VALUE if has_objects || job.demand().is_some() => term(atoms::ok()),
+        status::VALUE if body.is_special || job.demand().is_some() => term(atoms::ok()),
         status::VALUE => {
-            if !is_whole(body) {
+            if !is_whole(bytes) {
                 return Err(malformed());
             }
             // The caller decodes: into its own heap, and refusing what would make an atom.
-            let mut binary = NewBinary::new(env, body.len());
-            binary.as_mut_slice().copy_from_slice(body);
-            let binary: Term<'a> = binary.into();
+            let binary = binary(env, bytes, body.memory);
             Ok(Answer::compact((atoms::child(), binary).encode(env)))
         }
         status::ITEMS if job.demand().is_some() => term(atoms::items()),
         status::END if job.demand().is_some() => Ok(Answer::compact(atoms::done().encode(env))),
         status::RAISED => term(atoms::error()),
         status::UNCONVERTIBLE => {
-            let (why, text) = body.split_first().ok_or_else(malformed)?;
+            let (why, text) = bytes.split_first().ok_or_else(malformed)?;
             let text = String::from_utf8_lossy(text.get(..MAX_TEXT).unwrap_or(text));
             Err(Error::unconvertible(
                 why_of(*why).ok_or_else(malformed)?,

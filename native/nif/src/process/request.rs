@@ -3,7 +3,7 @@
 use rustler::{Binary, Encoder, LocalPid, OwnedEnv, ResourceArc, Term};
 use std::any::Any;
 
-use py_codec::frame::FrameWriter;
+use py_codec::frame::{FrameWriter, Message};
 use py_codec::protocol::{request, to_child};
 use py_engine::python::code_cache::Mode;
 
@@ -26,15 +26,15 @@ pub(super) struct Place {
 }
 
 /// Returns the frame of a job.
-pub(super) fn frame(job: &Job, place: Place) -> Result<Vec<u8>, Error> {
-    let mut frame = FrameWriter::new(to_child::JOB);
-    frame.word(place.job).word(place.lease).word(place.call);
-    frame.word(host::generation());
+pub(super) fn frame(job: &Job, place: Place) -> Result<Message, Error> {
     job.with_request(|request| {
+        let mut frame = FrameWriter::new(to_child::JOB);
+        frame.word(place.job).word(place.lease).word(place.call);
+        frame.word(host::generation());
         frame.bytes(&caller(job.caller));
-        add(&mut frame, job, &request, place.worker)
-    })?;
-    Ok(frame.finish())
+        add(&mut frame, job, &request, place.worker)?;
+        Ok(frame.finish())
+    })
 }
 
 /// Returns the pid of the caller in the external term format.
@@ -42,10 +42,10 @@ fn caller(pid: LocalPid) -> Vec<u8> {
     OwnedEnv::new().run(|env| pid.encode(env).to_binary().to_vec())
 }
 
-fn add(
-    frame: &mut FrameWriter,
+fn add<'a>(
+    frame: &mut FrameWriter<'a>,
     job: &Job,
-    request: &Request<'_>,
+    request: &Request<'a>,
     worker: u64,
 ) -> Result<(), Error> {
     match request {
@@ -58,7 +58,7 @@ fn add(
             frame.byte(request::CALL);
             frame.bytes(name(*module)?.as_bytes());
             frame.bytes(name(*function)?.as_bytes());
-            frame.field(|bytes| terms::encode(*args, worker, bytes))?;
+            frame.field(|body| terms::encode(*args, worker, body))?;
             names(frame, *kwargs, worker)
         }
         Request::Run {
@@ -101,10 +101,10 @@ fn add(
     }
 }
 
-fn add_source(
-    frame: &mut FrameWriter,
+fn add_source<'a>(
+    frame: &mut FrameWriter<'a>,
     job: &Job,
-    source: Term<'_>,
+    source: Term<'a>,
     worker: u64,
 ) -> Result<(), Error> {
     let source = Request::source(source).map_err(|_| malformed())?;
@@ -112,12 +112,12 @@ fn add_source(
 }
 
 /// Adds a map with names as keys; nothing for an empty one.
-fn names(frame: &mut FrameWriter, map: Term<'_>, worker: u64) -> Result<(), Error> {
-    frame.field(|bytes| {
+fn names<'a>(frame: &mut FrameWriter<'a>, map: Term<'a>, worker: u64) -> Result<(), Error> {
+    frame.field(|body| {
         if is_empty(map) {
             return Ok(());
         }
-        terms::encode(map, worker, bytes)
+        terms::encode(map, worker, body)
     })?;
     Ok(())
 }

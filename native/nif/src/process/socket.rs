@@ -3,11 +3,14 @@
 //! `send` is called on any thread, also by destructors, and never blocks; the thread of the children calls
 //! `flush` when the socket has room again, and `receive`.
 
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Mutex;
 
+use py_codec::frame::Message;
+use py_codec::memory::{self, Received};
 use py_engine::lock::lock;
 
 use super::poller::Poller;
@@ -19,11 +22,12 @@ pub(super) struct Socket {
     out: Mutex<Out>,
 }
 
-/// The bytes that wait for room. Locked for a system call that does not block.
+/// The frames that wait for room. Locked for a system call that does not block.
 #[derive(Default)]
 struct Out {
-    bytes: Vec<u8>,
-    start: usize,
+    frames: VecDeque<Message>,
+    /// How many bytes of the first frame were sent.
+    sent: usize,
     is_closed: bool,
 }
 
@@ -36,18 +40,14 @@ impl Socket {
     }
 
     /// Sends a frame, or keeps what there is no room for. Does nothing if the child has gone.
-    pub(super) fn send(&self, frame: &[u8], poller: &Poller) {
+    pub(super) fn send(&self, frame: Message, poller: &Poller) {
         let mut out = lock(&self.out);
         if out.is_closed {
             return;
         }
-        if out.start < out.bytes.len() {
-            out.bytes.extend_from_slice(frame);
-            return;
-        }
-        let sent = self.write(frame).unwrap_or(0);
-        if let Some(rest) = frame.get(sent..).filter(|rest| !rest.is_empty()) {
-            (out.bytes, out.start) = (rest.to_vec(), 0);
+        let is_first = out.frames.is_empty();
+        out.frames.push_back(frame);
+        if is_first && !self.write(&mut out) {
             poller.want_room(self.fd(), self.token, true);
         }
     }
@@ -55,33 +55,35 @@ impl Socket {
     /// Sends what has waited for room. Called when there is some.
     pub(super) fn flush(&self, poller: &Poller) {
         let mut out = lock(&self.out);
-        while out.start < out.bytes.len() {
-            let rest = out.bytes.get(out.start..).unwrap_or_default();
-            match self.write(rest) {
-                Some(sent) if sent > 0 => out.start += sent,
-                _ => return,
+        if self.write(&mut out) {
+            poller.want_room(self.fd(), self.token, false);
+        }
+    }
+
+    /// Writes without blocking; returns `false` if something is left, since there is no room, or the
+    /// child has gone.
+    fn write(&self, out: &mut Out) -> bool {
+        while let Some(frame) = out.frames.front() {
+            let rest = frame.bytes.get(out.sent..).unwrap_or_default();
+            let descriptor = frame.descriptor.as_ref().filter(|_| out.sent == 0);
+            let descriptor = descriptor.map(AsFd::as_fd);
+            let flags = libc::MSG_DONTWAIT;
+            let Ok(sent) = memory::send(self.stream.as_fd(), rest, descriptor, flags) else {
+                return false;
+            };
+            if sent < rest.len() {
+                out.sent += sent;
+            } else {
+                out.sent = 0;
+                out.frames.pop_front();
             }
         }
-        (out.bytes, out.start) = (Vec::new(), 0);
-        poller.want_room(self.fd(), self.token, false);
+        true
     }
 
-    /// Writes without blocking; `None` if there is no room, or the child has gone.
-    fn write(&self, bytes: &[u8]) -> Option<usize> {
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        // SAFETY: the bytes are as many as is said.
-        let sent = unsafe { libc::send(self.fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
-        usize::try_from(sent).ok()
-    }
-
-    /// Reads what has come, without blocking. `Ok(0)`: the child has gone.
-    pub(super) fn receive(&self, room: &mut [u8]) -> io::Result<usize> {
-        // SAFETY: the room is as long as is said.
-        let count = unsafe {
-            let data = room.as_mut_ptr().cast();
-            libc::recv(self.fd(), data, room.len(), libc::MSG_DONTWAIT)
-        };
-        usize::try_from(count).map_err(|_| io::Error::last_os_error())
+    /// Reads what has come, without blocking. A count of 0: the child has gone.
+    pub(super) fn receive(&self, room: &mut [u8]) -> io::Result<Received> {
+        memory::receive(self.stream.as_fd(), room)
     }
 
     /// Drops what waits, and sends nothing more. Called when the child has gone.

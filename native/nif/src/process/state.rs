@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use py_codec::frame::Message;
 use py_engine::host::fifo::Fifo;
 
 use super::socket::Socket;
@@ -117,7 +118,7 @@ pub(super) struct Call {
     /// A job runs in the middle of the call.
     pub(super) is_busy: bool,
     /// The answer, which waits for the jobs that came before it.
-    pub(super) answer: Option<Vec<u8>>,
+    pub(super) answer: Option<Message>,
 }
 
 /// What is left to do when the lock of the state is not held. `Refuse`, `Leave` and `Exited` send messages, so

@@ -11,32 +11,34 @@ use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use py_codec::etf::{Encoder, Part, Parts};
+use py_codec::frame::{Body, MIN_MEMORY};
 use py_codec::{Keys, MAX_DEPTH, Writer, Written};
 
+use super::memory::{SharedMemory, binary};
 use crate::atoms;
 use crate::error::{Error, Why};
 use crate::host::existing_atom;
-use crate::term::{Object, ObjectOwner, ProcessObject, TermWriter};
+use crate::term::{MIN_SHARED, Object, ObjectOwner, ProcessObject, TermWriter};
 
 /// `ERL_NIF_BIN2TERM_SAFE`: refuses what would make an atom.
 const SAFE: u32 = 0x2000_0000;
 
 /// Appends a whole term, for the worker with the id `owner`.
-pub(super) fn encode(term: Term<'_>, owner: u64, bytes: &mut Vec<u8>) -> Result<(), Error> {
-    let encoder = Encoder::after(std::mem::take(bytes), usize::MAX, None);
+pub(super) fn encode<'a>(term: Term<'a>, owner: u64, body: &mut Body<'a>) -> Result<(), Error> {
+    let encoder = Encoder::after(std::mem::take(body), None);
     let mut encoding = Encoding { owner, encoder };
     let encoded = encoding.term(term, 0);
-    *bytes = encoding.encoder.into_bytes();
+    *body = encoding.encoder.into_body();
     encoded
 }
 
-struct Encoding {
+struct Encoding<'a> {
     owner: u64,
-    encoder: Encoder<'static>,
+    encoder: Encoder<'a>,
 }
 
-impl Encoding {
-    fn term(&mut self, term: Term<'_>, depth: usize) -> Result<(), Error> {
+impl<'a> Encoding<'a> {
+    fn term(&mut self, term: Term<'a>, depth: usize) -> Result<(), Error> {
         if depth > MAX_DEPTH {
             return Err(Error::unconvertible(Why::TooDeep, "term"));
         }
@@ -55,6 +57,9 @@ impl Encoding {
             },
             TermType::Atom => self.atom(term),
             TermType::Binary => match Binary::from_term(term) {
+                Ok(binary) if binary.len() >= MIN_MEMORY => {
+                    written(self.encoder.shared_binary(binary.as_slice()))?;
+                }
                 Ok(binary) => written(self.encoder.binary(&binary, None))?,
                 Err(_) => self.rare(term),
             },
@@ -87,19 +92,19 @@ impl Encoding {
         }
     }
 
-    fn list(&mut self, term: Term<'_>, depth: usize) -> Result<(), Error> {
+    fn list(&mut self, term: Term<'a>, depth: usize) -> Result<(), Error> {
         let Ok(length) = term.list_length() else {
             return Err(Error::unconvertible(Why::ImproperList, format!("{term:?}")));
         };
         written(self.encoder.begin_list(length))?;
-        let items: ListIterator<'_> = term.decode().map_err(|_| too_large())?;
+        let items: ListIterator<'a> = term.decode().map_err(|_| too_large())?;
         for item in items {
             self.term(item, depth + 1)?;
         }
         written(self.encoder.end_list(length))
     }
 
-    fn tuple(&mut self, term: Term<'_>, depth: usize) -> Result<(), Error> {
+    fn tuple(&mut self, term: Term<'a>, depth: usize) -> Result<(), Error> {
         let elements = rustler::types::tuple::get_tuple(term).map_err(|_| too_large())?;
         written(self.encoder.begin_tuple(elements.len()))?;
         let mut elements = elements.as_slice();
@@ -116,7 +121,7 @@ impl Encoding {
             .try_for_each(|element| self.term(*element, depth + 1))
     }
 
-    fn map(&mut self, term: Term<'_>, depth: usize) -> Result<(), Error> {
+    fn map(&mut self, term: Term<'a>, depth: usize) -> Result<(), Error> {
         let entries = MapIterator::new(term).ok_or_else(too_large)?;
         let size = term.map_size().map_err(|_| too_large())?;
         written(self.encoder.begin_map(size))?;
@@ -159,11 +164,13 @@ fn too_large() -> Error {
 pub(super) fn decode<'a>(
     env: Env<'a>,
     bytes: &[u8],
+    memory: Option<&ResourceArc<SharedMemory>>,
     owner: &Arc<dyn ObjectOwner>,
 ) -> Option<(Term<'a>, bool)> {
     let mut parts = Parts::new(bytes).ok()?;
     let mut writer = TermWriter::new(env);
-    Decoding { env, owner }.term(&mut parts, &mut writer, 0)?;
+    let decoding = Decoding { env, memory, owner };
+    decoding.term(&mut parts, &mut writer, 0)?;
     parts.finish().ok()?;
     let has_garbage = writer.has_garbage();
     Some((writer.into_term(), has_garbage))
@@ -171,6 +178,8 @@ pub(super) fn decode<'a>(
 
 struct Decoding<'a, 'o> {
     env: Env<'a>,
+    /// What the bytes are in, if the child shares them.
+    memory: Option<&'o ResourceArc<SharedMemory>>,
     owner: &'o Arc<dyn ObjectOwner>,
 }
 
@@ -187,6 +196,9 @@ impl<'a> Decoding<'a, '_> {
             Part::Big(is_negative, magnitude) => writer.big_integer(is_negative, magnitude),
             Part::Float(value) => writer.float(value),
             Part::Atom(text, is_latin1) => writer.term(self.atom(text, is_latin1)?),
+            Part::Binary(bytes) if self.memory.is_some() && bytes.len() >= MIN_SHARED => {
+                writer.term(binary(self.env, bytes, self.memory))
+            }
             Part::Binary(bytes) => writer.binary(bytes, None),
             Part::Bytes(bytes) => {
                 bytes

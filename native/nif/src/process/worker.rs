@@ -12,7 +12,7 @@ use std::panic::RefUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Instant;
 
-use py_codec::frame::{FrameWriter, Inbox};
+use py_codec::frame::{FrameWriter, Inbox, Message};
 use py_codec::protocol::to_child;
 use py_engine::lock::lock;
 
@@ -112,7 +112,7 @@ impl ProcessWorker {
                 for stream in closing {
                     let mut frame = FrameWriter::new(to_child::CLOSE);
                     frame.word(stream);
-                    self.clean(state, &frame.finish());
+                    self.clean(state, frame.finish());
                 }
                 return;
             }
@@ -128,7 +128,7 @@ impl ProcessWorker {
         if state.has_namespace {
             state.has_namespace = false;
             state.phase = Phase::Ending;
-            self.clean(state, &FrameWriter::new(to_child::END_LEASE).finish());
+            self.clean(state, FrameWriter::new(to_child::END_LEASE).finish());
         } else {
             state.lease = None;
             after.push(After::Leave(lease));
@@ -137,7 +137,7 @@ impl ProcessWorker {
     }
 
     /// Sends a request to clean up.
-    fn clean(&self, state: &mut State, frame: &[u8]) {
+    fn clean(&self, state: &mut State, frame: Message) {
         state.cleaning += 1;
         state.cleaning_since = Some(Instant::now());
         state.cleaning_stops_at = None;
@@ -186,9 +186,9 @@ impl ProcessWorker {
                 state.jobs.insert(place.job, sent);
                 let is_control = state.calls.get(&call).is_some_and(|call| !call.is_main);
                 if is_control {
-                    self.send_control(state, &frame);
+                    self.send_control(state, frame);
                 } else {
-                    self.send_data(state, &frame);
+                    self.send_data(state, frame);
                 }
                 // A thread that ends a lease or a pool sets its flag first and looks at the jobs then: it
                 // finds this job, or the end is found here.
@@ -205,13 +205,13 @@ impl ProcessWorker {
         }
     }
 
-    pub(super) fn send_data(&self, state: &State, frame: &[u8]) {
+    pub(super) fn send_data(&self, state: &State, frame: Message) {
         if let Some(socket) = &state.data {
             socket.send(frame, &self.io.poller);
         }
     }
 
-    pub(super) fn send_control(&self, state: &State, frame: &[u8]) {
+    pub(super) fn send_control(&self, state: &State, frame: Message) {
         if let Some(socket) = &state.control {
             socket.send(frame, &self.io.poller);
         }
@@ -256,7 +256,7 @@ impl ObjectOwner for ProcessWorker {
         frame.word(number);
         let control = self.state().control.clone();
         if let Some(control) = control {
-            control.send(&frame.finish(), &self.io.poller);
+            control.send(frame.finish(), &self.io.poller);
         }
     }
 }

@@ -16,4 +16,4 @@ pub(crate) use handles::{Object, ObjectOwner, ProcessObject};
 pub(crate) use make::small_map;
 pub(crate) use opaque::{ErlangTerm, OfBeam};
 pub(crate) use reader::TermReader;
-pub(crate) use writer::TermWriter;
+pub(crate) use writer::{MIN_SHARED, TermWriter};

@@ -12,7 +12,7 @@ use super::opaque::OfBeam;
 use crate::atoms;
 
 /// The size from which a binary shares the bytes of its Python object; smaller ones are copied.
-const MIN_SHARED: usize = 1 << 16;
+pub(crate) const MIN_SHARED: usize = 1 << 16;
 
 pub(crate) struct TermWriter<'a> {
     env: Env<'a>,

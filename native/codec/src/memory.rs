@@ -1,0 +1,307 @@
+//! Sealed memory: bytes in a file without a name that nobody can change any more, so that one process
+//! writes them once and another reads them in place. Needs no Python. Called on any thread; blocks on
+//! nothing but the copy, and `receive` and `send` as their flags say.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::ops::Deref;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+
+/// What must hold for the bytes before they are read in place.
+const SEALS: i32 = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
+
+/// Returns a descriptor of new sealed memory with the bytes of `pieces`, one after the other.
+///
+/// # Errors
+/// There is no descriptor or no memory left, or the memory is beyond the file size of the process.
+pub(crate) fn seal(pieces: &[&[u8]]) -> io::Result<OwnedFd> {
+    // SAFETY: the name ends with a zero; returns a descriptor, or -1. The C library of the oldest
+    // supported systems has no function for it.
+    let made = unsafe {
+        let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+        libc::syscall(libc::SYS_memfd_create, c"erlang_python".as_ptr(), flags)
+    };
+    let made = i32::try_from(made).map_err(io::Error::other)?;
+    if made < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new, and has no other owner.
+    let mut file = File::from(unsafe { OwnedFd::from_raw_fd(made) });
+    for piece in pieces {
+        file.write_all(piece)?;
+    }
+    // SAFETY: takes no pointer.
+    if unsafe {
+        libc::fcntl(
+            file.as_raw_fd(),
+            libc::F_ADD_SEALS,
+            SEALS | libc::F_SEAL_SEAL,
+        )
+    } < 0
+    {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(file.into())
+}
+
+/// Sealed memory that is mapped for reading.
+#[derive(Debug)]
+pub struct Memory {
+    start: NonNull<u8>,
+    length: usize,
+}
+
+// SAFETY: the bytes are only read, and the seals keep every process from changing them.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// Maps the memory of a descriptor, which another process has sent and may have lied about.
+    ///
+    /// # Errors
+    /// The descriptor is not of sealed memory, or is longer than `max`; or there is no room for it.
+    pub(crate) fn open(descriptor: &OwnedFd, max: usize) -> io::Result<Self> {
+        let fd = descriptor.as_raw_fd();
+        // SAFETY: takes no pointer. Fails for a descriptor of anything but such memory.
+        let seals = unsafe { libc::fcntl(fd, libc::F_GET_SEALS) };
+        if seals < 0 || seals & SEALS != SEALS {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let length = File::from(descriptor.try_clone()?).metadata()?.len();
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        if length > max {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        if length == 0 {
+            let start = NonNull::dangling();
+            return Ok(Self { start, length });
+        }
+        // SAFETY: a new mapping, at an address that the kernel chooses.
+        let start = unsafe {
+            let (read, private) = (libc::PROT_READ, libc::MAP_PRIVATE);
+            libc::mmap(std::ptr::null_mut(), length, read, private, fd, 0)
+        };
+        match NonNull::new(start.cast::<u8>()) {
+            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => Ok(Self { start, length }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+impl Deref for Memory {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the mapping has this length, which the seals keep, and is never written.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if self.length > 0 {
+            // SAFETY: the mapping is that of `open`, and nothing refers to it any more.
+            unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
+        }
+    }
+}
+
+/// The room for one descriptor beside the bytes of a message, aligned for the kernel.
+#[repr(C, align(8))]
+struct Aside([u8; 64]);
+
+/// Sends bytes on a socket, and a descriptor with the first of them; returns how many were sent.
+///
+/// # Errors
+/// That of `sendmsg`; nothing was sent.
+pub fn send(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptor: Option<BorrowedFd<'_>>,
+    flags: i32,
+) -> io::Result<usize> {
+    let mut aside = Aside([0; 64]);
+    let mut vector = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: a struct of integers and pointers, for all of which zero is a value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut vector;
+    message.msg_iovlen = 1;
+    if let Some(descriptor) = descriptor {
+        message.msg_control = aside.0.as_mut_ptr().cast();
+        // SAFETY: the room is aligned, and longer than a header and a descriptor.
+        unsafe {
+            message.msg_controllen = libc::CMSG_SPACE(4) as _;
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(4) as _;
+            let data = libc::CMSG_DATA(header).cast::<i32>();
+            data.write_unaligned(descriptor.as_raw_fd());
+        }
+    }
+    // SAFETY: the message refers to bytes and room that live until the call has returned.
+    let sent = unsafe {
+        let flags = flags | libc::MSG_NOSIGNAL;
+        libc::sendmsg(socket.as_raw_fd(), &raw const message, flags)
+    };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// What one read of a socket has brought.
+pub struct Received {
+    /// 0 if the other end has gone.
+    pub count: usize,
+    /// The descriptor that came with these bytes; `Some(None)` if it was lost, since this process may
+    /// have no more of them, or more than one came.
+    pub descriptor: Option<Option<OwnedFd>>,
+}
+
+/// Reads what has come, without blocking.
+///
+/// # Errors
+/// That of `recvmsg`: `WouldBlock` if nothing has come.
+pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<Received> {
+    let mut aside = Aside([0; 64]);
+    let mut vector = libc::iovec {
+        iov_base: room.as_mut_ptr().cast(),
+        iov_len: room.len(),
+    };
+    // SAFETY: a struct of integers and pointers, for all of which zero is a value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut vector;
+    message.msg_iovlen = 1;
+    message.msg_control = aside.0.as_mut_ptr().cast();
+    // SAFETY: computes a number. With room for one descriptor the kernel installs no second one.
+    message.msg_controllen = unsafe { libc::CMSG_LEN(4) } as _;
+    // SAFETY: the message refers to room that lives until the call has returned.
+    let count = unsafe {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+        libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags)
+    };
+    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+    let is_cut = message.msg_flags & libc::MSG_CTRUNC != 0;
+    // SAFETY: the kernel has written the header, if there is one, and a whole descriptor behind it.
+    let come = unsafe {
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        let is_right = !header.is_null()
+            && (*header).cmsg_level == libc::SOL_SOCKET
+            && (*header).cmsg_type == libc::SCM_RIGHTS
+            && (*header).cmsg_len as usize >= libc::CMSG_LEN(4) as usize;
+        is_right.then(|| {
+            let data = libc::CMSG_DATA(header).cast::<i32>();
+            OwnedFd::from_raw_fd(data.read_unaligned())
+        })
+    };
+    let descriptor = match come {
+        Some(descriptor) => Some((!is_cut).then_some(descriptor)),
+        None => is_cut.then_some(None),
+    };
+    Ok(Received { count, descriptor })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    fn unsealed(seals: i32) -> OwnedFd {
+        // SAFETY: the name ends with a zero; the descriptor is new.
+        let file = unsafe {
+            let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+            let made = libc::syscall(libc::SYS_memfd_create, c"test".as_ptr(), flags);
+            OwnedFd::from_raw_fd(i32::try_from(made).unwrap())
+        };
+        File::from(file.try_clone().unwrap())
+            .write_all(b"abc")
+            .unwrap();
+        // SAFETY: takes no pointer.
+        assert!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } == 0);
+        file
+    }
+
+    #[test]
+    fn sealed_memory_is_read_in_place() {
+        let descriptor = seal(&[b"abc", b"", b"de"]).unwrap();
+        assert_eq!(&*Memory::open(&descriptor, 5).unwrap(), b"abcde");
+        assert!(Memory::open(&descriptor, 4).is_err());
+        assert!(Memory::open(&seal(&[]).unwrap(), 4).unwrap().is_empty());
+        let mut file = File::from(descriptor);
+        assert!(file.write_all(b"f").is_err());
+        assert!(file.set_len(1).is_err());
+    }
+
+    #[test]
+    fn memory_that_can_change_is_refused() {
+        let no_write = libc::F_SEAL_WRITE;
+        let fixed = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW;
+        for seals in [0, no_write, fixed, no_write | libc::F_SEAL_SHRINK] {
+            assert!(Memory::open(&unsealed(seals), 9).is_err(), "{seals}");
+        }
+        assert!(Memory::open(&unsealed(SEALS), 9).is_ok());
+        let null = File::open("/dev/null").unwrap();
+        assert!(Memory::open(&null.into(), 9).is_err());
+        let (socket, _peer) = UnixStream::pair().unwrap();
+        assert!(Memory::open(&socket.into(), 9).is_err());
+    }
+
+    #[test]
+    fn a_descriptor_comes_with_its_bytes() {
+        let (here, there) = UnixStream::pair().unwrap();
+        let sent = seal(&[b"hello"]).unwrap();
+        assert_eq!(send(there.as_fd(), b"a", None, 0).unwrap(), 1);
+        let with = Some(sent.as_fd());
+        assert_eq!(send(there.as_fd(), b"bcd", with, 0).unwrap(), 3);
+        assert_eq!(send(there.as_fd(), b"e", None, 0).unwrap(), 1);
+        let mut room = [0; 64];
+        let (mut bytes, mut descriptors) = (Vec::<u8>::new(), Vec::new());
+        while bytes.len() < 5 {
+            let received = receive(here.as_fd(), &mut room).unwrap();
+            bytes.extend(&room[..received.count]);
+            descriptors.extend(received.descriptor);
+        }
+        assert_eq!(&bytes[..], b"abcde");
+        let [Some(come)] = &descriptors[..] else {
+            panic!("{}", descriptors.len());
+        };
+        assert_eq!(&*Memory::open(come, 9).unwrap(), b"hello");
+        drop(there);
+        let received = receive(here.as_fd(), &mut room).unwrap();
+        assert_eq!((received.count, received.descriptor.is_none()), (0, true));
+    }
+
+    #[test]
+    fn two_descriptors_at_once_are_none() {
+        let (here, there) = UnixStream::pair().unwrap();
+        let file = seal(&[b"x"]).unwrap();
+        let fds = [file.as_raw_fd(); 2];
+        let mut aside = Aside([0; 64]);
+        let mut vector = libc::iovec {
+            iov_base: b"z".as_ptr().cast_mut().cast(),
+            iov_len: 1,
+        };
+        // SAFETY: as `send`, with two descriptors.
+        let sent = unsafe {
+            let mut message: libc::msghdr = std::mem::zeroed();
+            message.msg_iov = &raw mut vector;
+            message.msg_iovlen = 1;
+            message.msg_control = aside.0.as_mut_ptr().cast();
+            message.msg_controllen = libc::CMSG_SPACE(8) as _;
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(8) as _;
+            let data = libc::CMSG_DATA(header).cast::<[i32; 2]>();
+            data.write_unaligned(fds);
+            libc::sendmsg(there.as_raw_fd(), &raw const message, 0)
+        };
+        assert_eq!(sent, 1);
+        let received = receive(here.as_fd(), &mut [0; 8]).unwrap();
+        assert!(matches!(received.descriptor, Some(None)));
+    }
+}
