@@ -4,12 +4,13 @@
 
 -export([all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([limits_hold/1, a_sandbox_holds/1, a_sandbox_that_no_kernel_has_is_an_error/1,
-         hostile_children_are_killed/1]).
+         hostile_children_are_killed/1, random_frames_harm_no_other/1]).
 
 -define(POOL, workers).
 
 all() ->
-    [limits_hold, a_sandbox_holds, a_sandbox_that_no_kernel_has_is_an_error, hostile_children_are_killed].
+    [limits_hold, a_sandbox_holds, a_sandbox_that_no_kernel_has_is_an_error, hostile_children_are_killed,
+     random_frames_harm_no_other].
 
 init_per_suite(Config) ->
     Config.
@@ -159,6 +160,37 @@ hostile_children_are_killed(Config) ->
     true = erlang:system_info(atom_count) - Before < 50,
     {ok, Others} = py:eval(<<"__import__('os').getpid()">>, #{}, #{pool => others}).
 
+%% Children that say frames of random kinds and fields, some with descriptors. Any answer is right: the VM, other
+%% pools and what they hold stay as they were. PY_FUZZ_SEED repeats a run.
+random_frames_harm_no_other(Config) ->
+    ok = py_pool:start(others, #{level => process, num_workers => 1, spares => 0}),
+    {ok, Context} = py:bind(new, #{pool => others}),
+    ok = py:ctx_exec(Context, <<"kept = 1">>),
+    Script = filename:join(proplists:get_value(priv_dir, Config), "hostile"),
+    ok = file:write_file(Script, ["#!", py_peer:interpreter(), "\n", hostile()]),
+    ok = file:change_mode(Script, 8#755),
+    First = list_to_integer(os:getenv("PY_FUZZ_SEED", integer_to_list(rand:uniform(1 bsl 30)))),
+    ct:log("PY_FUZZ_SEED=~b", [First]),
+    Files = length(filelib:wildcard("/proc/self/fd/*")),
+    [begin
+         ok = start(#{num_workers => 2, spares => 0, python => Script,
+                      env => #{"MODE" => "random", "SEED" => integer_to_list(Seed)}}),
+         %% One child has a lease, the other a job without one; either may end before.
+         _ = py_test:caught(fun() ->
+             py:with_context(#{pool => ?POOL, wait => 1000}, fun(Bound) -> py:ctx_eval(Bound, <<"1">>, #{}, 200) end)
+         end),
+         _ = py:eval(<<"1">>, #{}, #{pool => ?POOL, timeout => 200}),
+         ok = py_pool:stop(?POOL)
+     end || Seed <- lists:seq(First, First + 19)],
+    {ok, 1} = py:ctx_eval(Context, <<"kept">>),
+    ok = py:unbind(Context),
+    ok = py_test:wait_until(fun() -> length(filelib:wildcard("/proc/self/fd/*")) =< Files end),
+    flush().
+
+%% Drops what the children have sent to this process, which is their caller.
+flush() ->
+    receive _ -> flush() after 0 -> ok end.
+
 killed() ->
     [{worker_exited, #{killed => malformed}}, {worker_exited, #{signal => 9}}, {worker_exited, #{status => 0}}].
 
@@ -221,7 +253,34 @@ passes = {
     'not a term': lambda: [memory(big[:-1], whole)],
     'memory in memory': lambda: [memory(inner, whole)],
 }
-if mode == 'control':
+def random_frames(count):
+    import random
+    random.seed(int(os.environ['SEED']))
+    terms = [b'\\x83j', b'\\x83a\\x01', b'\\x83h\\x02a\\x01j', b'\\x83m\\0\\0\\0\\x07py_pool', b'\\x83w\\x02ok', b'\\x83\\x01' + bytes(8),
+             b'\\x83l\\0\\0\\0\\x01a\\x01j', b'\\x83t\\0\\0\\0\\x01j' + b'a\\x01', b'', b'erlang', bytes(70)]
+    field = lambda: random.choice([
+        lambda: bytes([random.randrange(12)]), lambda: word(random.randrange(8)), lambda: random.choice(terms),
+        lambda: word(1) + b'\\x01\\0' + random.choice(terms), lambda: random.randbytes(random.randrange(20)),
+        lambda: (lambda term: word(len(term)) + term)(random.choice(terms))])()
+    for _ in range(count):
+        kind = random.choice([4] * 6 + list(range(14)) + [255])
+        said = frame(kind, (word(random.randrange(5)) if kind in (4, 5, 6, 7, 8) else b'') +
+                     b''.join(field() for _ in range(random.randrange(5))))
+        if random.randrange(12) == 0:
+            said = frame(255, b'\\x04' + word(1))
+            fds = [memory(random.choice([big, payload(b'\\x83a\\x01'), inner, b'']), random.choice([whole, whole, 0, 15]))]
+            socket.send_fds(data, [said], fds * random.choice([1, 1, 1, 2]))
+            os.close(fds[0])
+        else:
+            data.sendall(said)
+if mode == 'random':
+    try:
+        random_frames(30)
+        time.sleep(0.3)
+    except OSError:
+        pass
+    sys.exit(0)
+elif mode == 'control':
     control.sendall(b'x')
 elif mode in passes:
     fds = passes[mode]()

@@ -1,17 +1,18 @@
-//! Fuzzes the decoder of the external term format: `fuzz SECONDS SEED CORPUS OUT`, or `fuzz FILE`
-//! for one input. Run by `scripts/fuzz`, on one thread, with a real Python and no BEAM.
+//! Fuzzes the decoder of the external term format, and then the frames of a child: `fuzz SECONDS SEED CORPUS
+//! OUT`, or `fuzz FILE` for one input, whose name ends with `.etf` or `.frames`. Run by `scripts/fuzz`, on
+//! one thread, with a real Python and no BEAM.
 //!
-//! An input is one of the corpus, one that has been decoded before, or a generated term, with some
-//! mutations. A
-//! finding is a crash, a panic, a value that does not come back as itself, or an error that no
+//! An input of the decoder is one of the corpus, one that has been decoded before, or a generated term, with
+//! some mutations; for frames see [`frames`]. A finding is a crash, a panic, a value that does not come back as itself, or an error that no
 //! input may have. The input at hand is in `OUT/current.etf`, so that a crash leaves it behind.
 
+mod frames;
 mod mutate;
 
 use py_codec::etf::{Decoder, Encoder, decode};
 use py_codec::{Error, Stop, read_arguments, read_kwargs, write};
 use pyo3::prelude::*;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use std::{env, fs};
@@ -20,6 +21,7 @@ use mutate::{MAX_SIZE, Random, mutate};
 
 /// Inputs that are kept to be mutated again.
 const MAX_POOL: usize = 4_000;
+
 fn main() -> ExitCode {
     match run() {
         Ok(summary) => {
@@ -27,7 +29,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(finding) => {
-            eprintln!("the decoder: {finding}");
+            eprintln!("{finding}");
             ExitCode::FAILURE
         }
     }
@@ -39,33 +41,62 @@ fn run() -> Result<String, String> {
     match &arguments[..] {
         [file] => {
             let input = fs::read(file).map_err(|error| error.to_string())?;
-            Python::attach(|py| check(py, &input, &mut Counts::default()))?;
+            if file.ends_with(".frames") {
+                frames::check(&input)?;
+            } else {
+                Python::attach(|py| check(py, &input, &mut Counts::default()))?;
+            }
             Ok("nothing found".to_owned())
         }
         [seconds, seed, corpus, out] => {
             let number = |text: &str| text.parse().map_err(|_| format!("{text} is no number"));
-            fuzz(
-                number(seconds)?,
-                number(seed)?,
-                corpus.as_ref(),
-                out.as_ref(),
-            )
+            let (seconds, seed) = (number(seconds)?, number(seed)?);
+            let (corpus, out) = (corpus.as_ref(), out.as_ref());
+            let half = Duration::from_secs(seconds) / 2;
+            let decoder = fuzz(half, seed, corpus, out)?;
+            let frames = fuzz_frames(half, seed, corpus, out)?;
+            Ok(format!("{decoder}\n{frames}"))
         }
         _ => Err("usage: fuzz SECONDS SEED CORPUS OUT, or fuzz FILE".to_owned()),
     }
 }
 
-fn fuzz(seconds: u64, seed: u64, corpus: &Path, out: &Path) -> Result<String, String> {
+fn fuzz_frames(time: Duration, seed: u64, corpus: &Path, out: &Path) -> Result<String, String> {
+    let pool = load(corpus).map_err(|error| error.to_string())?;
+    let current = out.join("current.frames");
+    let deadline = Instant::now() + time;
+    let mut random = Random::new(seed);
+    let (mut inputs, mut taken, mut terms) = (0_u64, 0, 0);
+    while Instant::now() < deadline {
+        let input = frames::generate(&pool, &mut random);
+        fs::write(&current, &input).map_err(|error| error.to_string())?;
+        let found = frames::check(&input).map_err(|finding| {
+            let name = format!("frames-{seed}.frames");
+            keep(&input, &out.join(name), &finding)
+        })?;
+        inputs += 1;
+        taken += found.0;
+        terms += found.1;
+    }
+    let _: std::io::Result<()> = fs::remove_file(&current);
+    Ok(format!(
+        "frames: {inputs} inputs, {taken} frames in them, {terms} terms in these: nothing found"
+    ))
+}
+
+fn fuzz(time: Duration, seed: u64, corpus: &Path, out: &Path) -> Result<String, String> {
     let mut pool = load(corpus).map_err(|error| error.to_string())?;
     let current = out.join("current.etf");
-    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let deadline = Instant::now() + time;
     let mut random = Random::new(seed);
     let mut counts = Counts::default();
     while Instant::now() < deadline {
         let input = mutate(&pool, &mut random);
         fs::write(&current, &input).map_err(|error| error.to_string())?;
-        let is_kept = Python::attach(|py| check(py, &input, &mut counts))
-            .map_err(|finding| keep(&input, seed, out, &finding))?;
+        let is_kept = Python::attach(|py| check(py, &input, &mut counts)).map_err(|finding| {
+            let name = format!("decoder-{seed}.etf");
+            keep(&input, &out.join(name), &finding)
+        })?;
         if is_kept && random.below(8) == 0 {
             if pool.len() < MAX_POOL {
                 pool.push(input);
@@ -101,9 +132,8 @@ fn load(corpus: &Path) -> std::io::Result<Vec<Vec<u8>>> {
     Ok(inputs)
 }
 
-fn keep(input: &[u8], seed: u64, out: &Path, finding: &str) -> String {
-    let path: PathBuf = out.join(format!("decoder-{seed}.etf"));
-    match fs::write(&path, input) {
+fn keep(input: &[u8], path: &Path, finding: &str) -> String {
+    match fs::write(path, input) {
         Ok(()) => format!("{finding}; the input is in {}", path.display()),
         Err(error) => format!("{finding}; the input could not be kept: {error}"),
     }
