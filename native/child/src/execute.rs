@@ -23,54 +23,10 @@ use py_engine::python::code_cache::Mode;
 
 use crate::child::Child;
 use crate::host::ChildHost;
+use crate::incoming::{Incoming, incoming, send};
 use crate::jobs::JobState;
-use crate::payload::{Payload, no_descriptor};
+use crate::payload::Payload;
 use crate::values::{Failure, add_value, failed_reply, plain_reply};
-
-/// The size from which a frame is sent detached, since that takes a while.
-const DETACHED: usize = 1 << 16;
-
-/// A job as its frame describes it.
-pub(crate) struct Incoming<'a> {
-    pub(crate) id: u64,
-    /// 0 for a job without a lease.
-    pub(crate) lease: u64,
-    generation: u64,
-    caller: &'a [u8],
-    request: Fields<'a>,
-}
-
-/// Returns the job of a payload; `None` if that was lost, and says so.
-pub(crate) fn incoming<'a>(
-    py: Python<'_>,
-    child: &Child,
-    payload: &'a Payload,
-) -> Option<Incoming<'a>> {
-    if payload.is_lost() {
-        refuse_lost(py, child, payload)?;
-        return None;
-    }
-    Incoming::read(payload)
-}
-
-impl<'a> Incoming<'a> {
-    fn read(payload: &'a [u8]) -> Option<Self> {
-        let mut fields = Fields::new(payload);
-        let (id, lease, _call) = (fields.word()?, fields.word()?, fields.word()?);
-        Some(Self {
-            id,
-            lease,
-            generation: fields.word()?,
-            caller: fields.bytes()?,
-            request: fields,
-        })
-    }
-
-    pub(crate) fn is_exec(&self) -> bool {
-        let mut request = self.request;
-        request.byte() == Some(request::EXEC)
-    }
-}
 
 /// Runs a job in a namespace, and sends its reply.
 pub(crate) fn run<'py>(
@@ -119,22 +75,6 @@ pub(crate) fn run<'py>(
     if let Some(frame) = reply {
         send(py, child, &frame);
     }
-}
-
-/// Sends a frame. Fails silently if the VM has gone: the process is about to end.
-pub(crate) fn send(py: Python<'_>, child: &Child, frame: &Message) {
-    let _: std::io::Result<()> = if frame.bytes.len() < DETACHED {
-        child.connection.send(frame)
-    } else {
-        py.detach(|| child.connection.send(frame))
-    };
-}
-
-/// Says that the memory of a job was lost.
-fn refuse_lost(py: Python<'_>, child: &Child, payload: &Payload) -> Option<()> {
-    let job = Fields::new(payload).word()?;
-    send(py, child, &failed_reply(job, &no_descriptor().into()));
-    Some(())
 }
 
 /// Runs the job of a payload in the middle of the innermost call of the thread, in its namespace, or in

@@ -41,7 +41,7 @@ const SYSTEM: [&str; 14] = [
 /// `fchmodat2`, which Linux 6.6 has added, with one number on every platform.
 const SYS_FCHMODAT2: i64 = 452;
 
-/// What the sandbox allows.
+/// The files and the network that a sandbox allows.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
 pub(crate) struct Sandbox {
@@ -162,7 +162,7 @@ impl Sandbox {
             libc::SYS_msgget,
             libc::SYS_semget,
             libc::SYS_mq_open,
-            // Its operations pass no filter.
+            // Operations of io_uring pass no filter.
             libc::SYS_io_uring_setup,
             libc::SYS_io_uring_enter,
             libc::SYS_io_uring_register,

@@ -43,7 +43,7 @@ struct State {
     ready: Vec<Arc<ProcessWorker>>,
     /// How many children serve.
     busy: usize,
-    /// What a child that had gone was to serve. Comes before the pool's queue.
+    /// Work for a child that had gone. Comes before the pool's queue.
     stranded: VecDeque<Work>,
 }
 

@@ -6,7 +6,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,19 +14,16 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use py_codec::frame::Payload;
 use py_engine::host::Wake;
 use py_engine::lock::lock;
 use py_engine::wake_fd::WakeFd;
 
 use super::accept::Listeners;
 use super::ending::{check, finish_dead, lost, retire};
-use super::frames::handle;
 use super::group::Group;
-use super::memory::SharedMemory;
 use super::notice::{Note, notify};
 use super::poller::{Event, Poller};
-use super::socket::Socket;
+use super::reading::read;
 use super::state::{After, Phase};
 use super::token::{Kind, WAKE, parts};
 use super::worker::ProcessWorker;
@@ -282,48 +279,5 @@ fn guard(
         let ended = || lost(worker, Some(Exited::Malformed), replies);
         // A second panic leaves the child to the next look at it: it was killed.
         let (Ok(()) | Err(_)) = catch_unwind(AssertUnwindSafe(ended));
-    }
-}
-
-/// Reads what has come, and handles each whole frame.
-fn read(worker: &Arc<ProcessWorker>, socket: &Socket, replies: &mut ReplyBuffer) {
-    let mut inbox = std::mem::take(&mut *lock(&worker.inbox));
-    let come = inbox.receive(|room| socket.receive(room));
-    let is_lost = match come {
-        Ok(count) => count == 0,
-        Err(error) => !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted),
-    };
-    let is_broken = loop {
-        match inbox.next_frame() {
-            Ok(Some((kind, payload))) => {
-                if received(worker, kind, payload, replies).is_none() {
-                    break true;
-                }
-            }
-            Ok(None) => break false,
-            Err(_) => break true,
-        }
-    };
-    *lock(&worker.inbox) = inbox;
-    if is_broken || is_lost {
-        lost(worker, is_broken.then_some(Exited::Malformed), replies);
-    }
-}
-
-/// Handles a frame, whose payload may be in memory that the child has shared.
-fn received(
-    worker: &Arc<ProcessWorker>,
-    kind: u8,
-    payload: Payload<'_>,
-    replies: &mut ReplyBuffer,
-) -> Option<()> {
-    match payload {
-        Payload::Bytes(bytes) => handle(worker, kind, bytes, None, replies),
-        Payload::Memory(memory) => {
-            let memory = SharedMemory::new(memory);
-            handle(worker, kind, memory.bytes(), Some(&memory), replies)
-        }
-        // The VM may have no more descriptors, or more than one has come.
-        Payload::Lost(_) => None,
     }
 }

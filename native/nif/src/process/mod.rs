@@ -22,6 +22,7 @@ mod nifs;
 mod notice;
 mod poller;
 mod questions;
+mod reading;
 mod reply;
 mod request;
 mod socket;

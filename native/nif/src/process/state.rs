@@ -121,7 +121,7 @@ pub(super) struct Call {
     pub(super) answer: Option<Message>,
 }
 
-/// What is left to do when the lock of the state is not held. `Refuse`, `Leave` and `Exited` send messages, so
+/// A thing to do when the lock of the state is not held. `Refuse`, `Leave` and `Exited` send messages, so
 /// only the thread of the children does them.
 pub(super) enum After {
     Settle(Arc<Job>),

@@ -33,7 +33,7 @@ pub(super) struct ProcessWorker {
     pub(super) limits: GroupLimits,
     pub(super) io: &'static Io,
     pub(super) state: Mutex<State>,
-    /// What has come from the child. Used by the thread of the children only.
+    /// The bytes of the child. Used by the thread of the children only.
     pub(super) inbox: Mutex<Inbox>,
 }
 

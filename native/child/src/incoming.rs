@@ -1,0 +1,71 @@
+//! A job as it comes, and frames as they go. Called attached; a big frame is sent detached.
+
+use pyo3::prelude::*;
+
+use py_codec::frame::{Fields, Message};
+use py_codec::protocol::request;
+
+use crate::child::Child;
+use crate::payload::{Payload, no_descriptor};
+use crate::values::failed_reply;
+
+/// A job as its frame describes it.
+pub(crate) struct Incoming<'a> {
+    pub(crate) id: u64,
+    /// 0 for a job without a lease.
+    pub(crate) lease: u64,
+    pub(crate) generation: u64,
+    pub(crate) caller: &'a [u8],
+    pub(crate) request: Fields<'a>,
+}
+
+/// Returns the job of a payload; `None` if that was lost, and says so.
+pub(crate) fn incoming<'a>(
+    py: Python<'_>,
+    child: &Child,
+    payload: &'a Payload,
+) -> Option<Incoming<'a>> {
+    if payload.is_lost() {
+        refuse_lost(py, child, payload)?;
+        return None;
+    }
+    Incoming::read(payload)
+}
+
+impl<'a> Incoming<'a> {
+    fn read(payload: &'a [u8]) -> Option<Self> {
+        let mut fields = Fields::new(payload);
+        let (id, lease, _call) = (fields.word()?, fields.word()?, fields.word()?);
+        Some(Self {
+            id,
+            lease,
+            generation: fields.word()?,
+            caller: fields.bytes()?,
+            request: fields,
+        })
+    }
+
+    pub(crate) fn is_exec(&self) -> bool {
+        let mut request = self.request;
+        request.byte() == Some(request::EXEC)
+    }
+}
+
+/// The size from which a frame is sent detached, since that takes a while.
+const DETACHED: usize = 1 << 16;
+
+/// Sends a frame. Fails silently if the VM has gone: the process is about to end.
+pub(crate) fn send(py: Python<'_>, child: &Child, frame: &Message) {
+    let _: std::io::Result<()> = if frame.bytes.len() < DETACHED {
+        child.connection.send(frame)
+    } else {
+        py.detach(|| child.connection.send(frame))
+    };
+}
+
+/// Says that the memory of a job was lost.
+fn refuse_lost(py: Python<'_>, child: &Child, payload: &Payload) -> Option<()> {
+    let job = Fields::new(payload).word()?;
+    send(py, child, &failed_reply(job, &no_descriptor().into()));
+    Some(())
+}
