@@ -38,13 +38,11 @@ end_per_suite(_Config) ->
     py_test:stop().
 
 init_per_group(Group, Config) ->
-    ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 500}]),
     %% A module that every context finds by import.
     Dir = filename:join(proplists:get_value(priv_dir, Config), "modules"),
     ok = filelib:ensure_path(Dir),
     ok = file:write_file(filename:join(Dir, "py_async_helpers.py"), helpers()),
-    ok = py:exec(<<"import sys\nd in sys.path or sys.path.append(d)">>,
-                 #{d => unicode:characters_to_binary(Dir)}),
+    ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 500}, {paths, [Dir]}]),
     [{place, Group} | Config].
 
 end_per_group(_Group, _Config) ->

@@ -19,6 +19,8 @@ pre_init_per_testcase(Suite, Case, Config, none) ->
 
 %% What a case needs that a pool of child processes does not have, or false.
 needs(py_affinity_SUITE, a_function_from_an_unbound_call_keeps_its_globals) -> "one interpreter for all contexts";
+needs(py_async_SUITE, Case) when Case =:= gather_tells_the_first_error; Case =:= a_timeout_cancels_the_coroutine ->
+    "one interpreter for all contexts";
 needs(py_types_SUITE, views) -> "the memory of the VM";
 needs(py_types_SUITE, big_binaries_arrive_whole) -> "the memory of the VM";
 needs(py_types_SUITE, objects_cross_contexts) -> "one interpreter for all contexts";

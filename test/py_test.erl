@@ -18,7 +18,7 @@ start() ->
 %% Starts the application anew, with these values of its environment.
 -spec start_with([{atom(), term()}]) -> ok.
 start_with(Env) ->
-    load(Env ++ level(proplists:get_value(num_workers, Env, 8))),
+    load(Env ++ level(Env)),
     {ok, _} = application:ensure_all_started(erlang_python),
     ok.
 
@@ -37,9 +37,11 @@ load(Env) ->
     end, Env).
 
 %% Suites run once more with PY_TEST_LEVEL=process: over a pool of child processes.
-level(Workers) ->
+level(Env) ->
+    Options = #{level => process, num_workers => proplists:get_value(num_workers, Env, 8),
+                paths => proplists:get_value(paths, Env, [])},
     case os:getenv("PY_TEST_LEVEL") of
-        "process" -> [{pools, #{default => #{level => process, num_workers => Workers}}}];
+        "process" -> [{pools, #{default => Options}}];
         _ -> []
     end.
 

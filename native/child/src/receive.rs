@@ -103,8 +103,11 @@ pub(crate) fn pass_on(child: &'static Child, kind: u8, payload: Payload) -> Opti
         }
         return None;
     }
+    if kind != to_child::JOB {
+        return Some((kind, payload));
+    }
     let (job, _lease, call) = (fields.word()?, fields.word()?, fields.word()?);
-    if kind != to_child::JOB || call == 0 {
+    if call == 0 {
         return Some((kind, payload));
     }
     let callback = lock(&child.calls).get(&call).cloned();

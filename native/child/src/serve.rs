@@ -129,6 +129,8 @@ impl<'py> Server<'py> {
     }
 
     fn handle(&mut self, kind: u8, payload: Payload) -> Option<()> {
+        // A task may wait for a call, in the middle of which a job shall run: in the loop, later.
+        let (kind, payload) = pass_on(self.child, kind, payload)?;
         match kind {
             to_child::JOB => self.run_job(&incoming(self.py, self.child, &payload)?),
             to_child::CLOSE => {
@@ -144,7 +146,7 @@ impl<'py> Server<'py> {
             }
             to_child::END_LEASE => self.end_lease(),
             to_child::EXIT => self.exit(),
-            _ => _ = pass_on(self.child, kind, payload),
+            _ => {}
         }
         Some(())
     }

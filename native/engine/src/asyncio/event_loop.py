@@ -171,7 +171,17 @@ def loop_waker(of: asyncio.AbstractEventLoop | None = None) -> object:
 
 
 def _on_wake(of: asyncio.AbstractEventLoop, waker: object) -> None:
-    """Called by the loop when its waker is readable."""
+    """Called by the loop when its waker is readable.
+
+    ``waker.after`` undoes the wake-ups when no callback is ready any more. All other causes of a
+    wake-up are looked at after that: one that comes later makes the waker readable again.
+    """
+    number = waker.first()
+    while number is not None:
+        call = _pending.get(number)
+        if call is not None:
+            call.context.run(call.native.deliver, call.future)
+        number = waker.after(number)
     is_interrupted = _take_interrupt()
     if getattr(_local, "serving", None) is of:
         # The worker cancels what must stop.
@@ -185,12 +195,6 @@ def _on_wake(of: asyncio.AbstractEventLoop, waker: object) -> None:
         elif is_interrupted:
             _local.must_stop = True
             of.stop()
-    number = waker.first()
-    while number is not None:
-        call = _pending.get(number)
-        if call is not None:
-            call.context.run(call.native.deliver, call.future)
-        number = waker.after(number)
 
 
 def complete(awaitable: Awaitable) -> object:
