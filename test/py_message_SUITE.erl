@@ -301,6 +301,9 @@ a_monitor_of_another_node(_Config) ->
     ok = exec(<<"m = erlang.monitor(p)\nn = erlang.monitor(q)">>, #{p => Remote, q => Last}),
     Remote ! gone,
     {ok, {true, <<"gone">>}} = py:eval(<<"(m.wait(5), m.reason)">>),
+    %% The handle that the server of callbacks had is dropped, and changes nothing.
+    true = garbage_collect(whereis(py_callback)),
+    {ok, <<"gone">>} = py:eval(<<"erlang.whereis('py_callback') and m.reason">>),
     ok = peer:stop(Peer),
     {ok, {true, <<"noconnection">>}} = py:eval(<<"(n.wait(5), n.reason)">>),
     ok = net_kernel:stop().

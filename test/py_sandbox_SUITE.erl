@@ -151,7 +151,7 @@ hostile_children_are_killed(Config) ->
          {"deferred", killed()}, {"ready", killed()}, {"control", killed()},
          {"calls", killed()}, {"watches", killed()}, {"unsealed", killed()}, {"shrinks", killed()},
          {"file", killed()}, {"no memory", killed()}, {"a descriptor", killed()}, {"descriptors", killed()},
-         {"sockets", killed()}, {"not a term", killed()}, {"memory in memory", killed()},
+         {"sockets", killed()}, {"holes", killed()}, {"tiny", killed()}, {"not a term", killed()}, {"memory in memory", killed()},
          {"atom", [{unconvertible, #{reason => unknown_atom, value => <<"an atom, or a fun, of no module">>}}]}]],
     [{error, {python_not_prepared, _}} = start(#{num_workers => 1, python => Script, env => #{"MODE" => Mode}})
      || Mode <- ["version", "alone"]],
@@ -237,9 +237,11 @@ says = {
 }
 payload = lambda term: word(1) + b'\\x01\\x00' + term
 inner = frame(255, b'\\x04' + payload(b'\\x83a\\x01'))
-def memory(content, seals):
+def memory(content, seals, size=0):
     fd = os.memfd_create('hostile', os.MFD_ALLOW_SEALING)
     os.write(fd, content)
+    if size:
+        os.ftruncate(fd, size)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
     return fd
 whole = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
@@ -250,6 +252,8 @@ passes = {
     'file': lambda: [os.open(sys.executable, os.O_RDONLY)],
     'descriptors': lambda: [memory(big, whole)] * 2,
     'sockets': lambda: [data.fileno()],
+    'holes': lambda: [memory(payload(b'\\x83m\\x40\\x00\\x00\\x00'), whole, 1 << 30)],
+    'tiny': lambda: [memory(payload(b'\\x83a\\x01'), whole)],
     'not a term': lambda: [memory(big[:-1], whole)],
     'memory in memory': lambda: [memory(inner, whole)],
 }

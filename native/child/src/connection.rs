@@ -45,6 +45,7 @@ impl Connection {
     pub(crate) fn send(&self, frame: &Message) -> io::Result<()> {
         let _writing = lock(&self.writing);
         let mut descriptor = frame.descriptor.as_ref().map(AsFd::as_fd);
+        let mut whole: Vec<u8>;
         let mut rest = &frame.bytes[..];
         while !rest.is_empty() {
             match memory::send(self.data.as_fd(), rest, descriptor, 0) {
@@ -53,6 +54,11 @@ impl Connection {
                     rest = rest.get(sent..).unwrap_or_default();
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // The user has too many descriptors in flight, or may pass none.
+                Err(error) if descriptor.is_some() && memory::is_of_descriptor(&error) => {
+                    whole = frame.inline()?;
+                    (descriptor, rest) = (None, &whole[..]);
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -19,6 +19,7 @@ use py_engine::lock::lock;
 
 use crate::child::Child;
 use crate::jobs::JobState;
+use crate::messages::MAX_NAME;
 use crate::questions::{End, ask, into_exception, lost};
 use crate::receive::{drain, has_frames, next, take};
 use crate::values::{Failure, add_value, exception, failed_reply, value};
@@ -99,6 +100,9 @@ impl Host for ChildHost {
         let functions = &self.child.functions;
         if lock(functions).1.contains(name) {
             return true;
+        }
+        if name.len() > MAX_NAME {
+            return false;
         }
         let end = self.ask(question::IS_REGISTERED, name.as_bytes());
         let is_known = end.is_ok_and(|end| end.outcome == outcome::VALUE);

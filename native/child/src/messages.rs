@@ -24,6 +24,9 @@ use crate::values::{exception, value};
 const NEW_PID: u8 = 88;
 const PID_NUMBERS: usize = 12;
 
+/// Most bytes of a name: no longer one is registered.
+pub(crate) const MAX_NAME: usize = 1 << 16;
+
 /// How long a message to another node waits for room, as in the VM, and the time between two attempts.
 const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(2);
@@ -44,7 +47,11 @@ impl ChildHost {
         }
         let mut encoder = Encoder::new(MAX_FRAME);
         write(dest, &mut encoder, &|| self.must_stop()).map_err(exception)?;
-        Ok(encoder.into_bytes())
+        let bytes = encoder.into_bytes();
+        if bytes.len() > MAX_NAME {
+            return Err(unknown(dest));
+        }
+        Ok(bytes)
     }
 
     /// Sends a message. Waits for a while if the VM has no room for one to another node.

@@ -9,7 +9,8 @@ use std::ops::Deref;
 pub(crate) enum Payload {
     Bytes(Vec<u8>),
     Memory(Memory),
-    /// The first bytes of a payload whose memory was lost, since the process may open no more files.
+    /// The first bytes of a payload whose memory was lost, since the process has no room for it or may open no
+    /// more files.
     Lost(Vec<u8>),
 }
 
@@ -41,6 +42,6 @@ impl Deref for Payload {
 
 /// Returns the exception for a value whose memory was lost.
 pub(crate) fn no_descriptor() -> PyErr {
-    let text = "Too many open files: a big value of Erlang needs one more";
+    let text = "a big value of Erlang needs a file, or memory, that this process may not have";
     PyOSError::new_err((libc::EMFILE, text))
 }

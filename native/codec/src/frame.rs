@@ -12,9 +12,10 @@ mod inbox;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::os::fd::OwnedFd;
 
-use crate::memory;
+use crate::memory::{self, Memory};
 use crate::protocol::MEMORY;
 
 pub use body::Body;
@@ -39,6 +40,20 @@ pub struct Message {
     pub bytes: Vec<u8>,
     /// What has to be sent with the first byte.
     pub descriptor: Option<OwnedFd>,
+}
+
+impl Message {
+    /// Returns the frame with its payload, for a descriptor that cannot be sent.
+    ///
+    /// # Errors
+    /// There is no descriptor, or no room to read the memory.
+    pub fn inline(&self) -> io::Result<Vec<u8>> {
+        let descriptor = self.descriptor.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let memory = Memory::open(descriptor, 0, usize::MAX)?.ok_or(io::ErrorKind::OutOfMemory)?;
+        let kind = self.bytes.get(HEAD).copied().unwrap_or_default();
+        let head = (memory.len() as u64) << 8 | u64::from(kind);
+        Ok([&head.to_le_bytes()[..], &memory].concat())
+    }
 }
 
 /// Builds one frame.
@@ -124,6 +139,12 @@ impl<'a> FrameWriter<'a> {
     #[must_use]
     pub fn is_big(&self) -> bool {
         self.body.len() >= MIN_MEMORY
+    }
+
+    /// Whether the other side would refuse the payload.
+    #[must_use]
+    pub fn is_too_long(&self) -> bool {
+        self.body.len() > MAX_FRAME
     }
 
     /// Returns the frame, and leaves none behind. Copies the payload of a big one, which takes a while.

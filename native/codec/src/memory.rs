@@ -8,8 +8,9 @@ mod tests;
 use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Deref;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The seals without which bytes are not read in place.
 const SEALS: i32 = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
@@ -19,6 +20,17 @@ const SEALS: i32 = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
 /// # Errors
 /// There is no descriptor or no memory left, or the memory is beyond the file size of the process.
 pub(crate) fn seal(pieces: &[&[u8]]) -> io::Result<OwnedFd> {
+    let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+    // A write beyond the limit would be a SIGXFSZ, which ends a process.
+    // SAFETY: a struct of integers, which the call writes.
+    let limit = unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit);
+        limit.rlim_cur
+    };
+    if length as u64 > limit {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
     // SAFETY: the name ends with a zero; returns a descriptor, or -1. The C library of the oldest
     // supported systems has no function for it.
     let made = unsafe {
@@ -48,65 +60,118 @@ pub(crate) fn seal(pieces: &[&[u8]]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Sealed memory that is mapped for reading.
+/// The bytes of sealed memory: mapped for reading, or copied when many are mapped.
 #[derive(Debug)]
-pub struct Memory {
-    start: NonNull<u8>,
-    length: usize,
+pub struct Memory(Bytes);
+
+#[derive(Debug)]
+enum Bytes {
+    Mapped(NonNull<u8>, usize),
+    Copied(Vec<u8>),
 }
 
+/// The mappings of the process that are alive: a kernel allows 65,530 of all kinds, and without one the
+/// allocator of the process fails.
+static MAPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// Most mappings at once.
+const MAX_MAPPED: usize = 1 << 13;
+
 // SAFETY: the bytes are only read, and the seals keep every process from changing them.
-unsafe impl Send for Memory {}
+unsafe impl Send for Bytes {}
 // SAFETY: as above.
-unsafe impl Sync for Memory {}
+unsafe impl Sync for Bytes {}
 
 impl Memory {
-    /// Maps the memory of a descriptor, which another process has sent and may have lied about.
+    /// Returns the memory of a descriptor, which another process has sent and may have lied about; `None`
+    /// if this process has no room for it.
     ///
     /// # Errors
-    /// The descriptor is not of sealed memory, or is longer than `max`; or there is no room for it.
-    pub(crate) fn open(descriptor: &OwnedFd, max: usize) -> io::Result<Self> {
+    /// The descriptor is not of sealed memory that was written as a whole, or has fewer than `min` or more
+    /// than `max` bytes.
+    pub(crate) fn open(descriptor: &OwnedFd, min: usize, max: usize) -> io::Result<Option<Self>> {
         let fd = descriptor.as_raw_fd();
+        let malformed = || io::Error::from(io::ErrorKind::InvalidData);
         // SAFETY: takes no pointer. Fails for a descriptor of anything but such memory.
         let seals = unsafe { libc::fcntl(fd, libc::F_GET_SEALS) };
         if seals < 0 || seals & SEALS != SEALS {
-            return Err(io::ErrorKind::InvalidData.into());
+            return Err(malformed());
         }
-        let length = File::from(descriptor.try_clone()?).metadata()?.len();
-        let length = usize::try_from(length).map_err(io::Error::other)?;
-        if length > max {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        if length == 0 {
-            let start = NonNull::dangling();
-            return Ok(Self { start, length });
-        }
-        // SAFETY: a new mapping, at an address that the kernel chooses.
-        let start = unsafe {
-            let (read, private) = (libc::PROT_READ, libc::MAP_PRIVATE);
-            libc::mmap(std::ptr::null_mut(), length, read, private, fd, 0)
+        // SAFETY: structs of integers, which the calls write.
+        let (about, system) = unsafe {
+            let (mut about, mut system): (libc::stat, libc::statfs) = std::mem::zeroed();
+            if libc::fstat(fd, &raw mut about) < 0 || libc::fstatfs(fd, &raw mut system) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            (about, system)
         };
-        match NonNull::new(start.cast::<u8>()) {
-            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => Ok(Self { start, length }),
-            _ => Err(io::Error::last_os_error()),
+        let length = usize::try_from(about.st_size).map_err(io::Error::other)?;
+        let held = usize::try_from(about.st_blocks)
+            .unwrap_or(0)
+            .saturating_mul(512);
+        // Huge pages may be missing when they are read, and the reader of a hole fills it.
+        let is_whole = held >= length && system.f_type == libc::TMPFS_MAGIC;
+        if !is_whole || length < min.max(1) || length > max {
+            return Err(malformed());
         }
+        if MAPPED.fetch_add(1, Ordering::Relaxed) < MAX_MAPPED
+            && let Some(start) = map(fd, length)
+        {
+            return Ok(Some(Self(Bytes::Mapped(start, length))));
+        }
+        MAPPED.fetch_sub(1, Ordering::Relaxed);
+        Ok(copy(fd, length).map(|bytes| Self(Bytes::Copied(bytes))))
     }
+}
+
+/// Maps a descriptor; `None` if there is no room.
+fn map(fd: RawFd, length: usize) -> Option<NonNull<u8>> {
+    // SAFETY: a new mapping, at an address that the kernel chooses.
+    let start = unsafe {
+        let (read, private) = (libc::PROT_READ, libc::MAP_PRIVATE);
+        libc::mmap(std::ptr::null_mut(), length, read, private, fd, 0)
+    };
+    NonNull::new(start.cast::<u8>()).filter(|start| start.as_ptr().cast() != libc::MAP_FAILED)
+}
+
+/// Reads a descriptor from its begin; `None` if there is no room.
+fn copy(fd: RawFd, length: usize) -> Option<Vec<u8>> {
+    let mut bytes: Vec<u8> = Vec::new();
+    bytes.try_reserve_exact(length).ok()?;
+    while bytes.len() < length {
+        let offset = i64::try_from(bytes.len()).ok()?;
+        // SAFETY: the room is as long as is said.
+        let count = unsafe {
+            let room = bytes.spare_capacity_mut();
+            libc::pread(fd, room.as_mut_ptr().cast(), room.len(), offset)
+        };
+        let count = usize::try_from(count).ok().filter(|count| *count > 0)?;
+        // SAFETY: the kernel has written as many bytes.
+        unsafe { bytes.set_len(bytes.len() + count) };
+    }
+    Some(bytes)
 }
 
 impl Deref for Memory {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the mapping has this length, which the seals keep, and is never written.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length) }
+        match &self.0 {
+            // SAFETY: the mapping has this length, which the seals keep, and is never written.
+            Bytes::Mapped(start, length) => unsafe {
+                std::slice::from_raw_parts(start.as_ptr(), *length)
+            },
+            Bytes::Copied(bytes) => bytes,
+        }
     }
 }
 
-impl Drop for Memory {
+impl Drop for Bytes {
     fn drop(&mut self) {
-        if self.length > 0 {
+        if let Self::Mapped(start, length) = self {
             // SAFETY: the mapping is that of `open`, and nothing refers to it any more.
-            unsafe { libc::munmap(self.start.as_ptr().cast(), self.length) };
+            unsafe { libc::munmap(start.as_ptr().cast(), *length) };
+            MAPPED.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -153,6 +218,14 @@ pub fn send(
         libc::sendmsg(socket.as_raw_fd(), &raw const message, flags)
     };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// Whether an error of `send` is one of the descriptor, and not of the socket.
+#[must_use]
+pub fn is_of_descriptor(error: &io::Error) -> bool {
+    let all = [libc::ETOOMANYREFS, libc::EPERM, libc::EACCES, libc::ENOMEM];
+    all.into_iter()
+        .any(|code| error.raw_os_error() == Some(code))
 }
 
 /// The bytes and the descriptor of one read of a socket.

@@ -33,15 +33,18 @@ impl<'a> Body<'a> {
         if first == self.pieces.len() {
             return;
         }
-        let mut flat = Vec::with_capacity(self.len());
+        // The bytes before the first piece stay: a list may have a thousand maps that are flattened.
+        let begin = self.pieces.get(first).map_or(0, |(at, _)| *at);
+        let tail = self.bytes.split_off(begin);
         let mut start = 0;
         for (at, piece) in self.pieces.drain(first..) {
-            flat.extend_from_slice(self.bytes.get(start..at).unwrap_or_default());
-            flat.extend_from_slice((*piece).as_ref());
-            start = at;
+            let between = tail.get(start..at - begin);
+            self.bytes.extend_from_slice(between.unwrap_or_default());
+            self.bytes.extend_from_slice((*piece).as_ref());
+            start = at - begin;
         }
-        flat.extend_from_slice(self.bytes.get(start..).unwrap_or_default());
-        self.bytes = flat;
+        let rest = tail.get(start..).unwrap_or_default();
+        self.bytes.extend_from_slice(rest);
     }
 
     /// Returns the bytes after an index, and the pieces between them.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use super::{HEAD, MAX_FRAME};
+use super::{HEAD, MAX_FRAME, MIN_MEMORY};
 use crate::memory::Memory;
 pub(super) use crate::memory::Received;
 use crate::protocol::MEMORY;
@@ -20,7 +20,7 @@ const KEPT: usize = 1 << 20;
 pub enum Payload<'a> {
     Bytes(&'a [u8]),
     Memory(Memory),
-    /// The memory of the payload was lost, since this process may have no more descriptors. The payload
+    /// The memory of the payload was lost, since this process has no room or no descriptor for it. The payload
     /// begins with these bytes, at most 24.
     Lost(&'a [u8]),
 }
@@ -96,7 +96,12 @@ impl Inbox {
         }
         let (kind, begin) = payload.split_first().ok_or(Broken)?;
         let payload = match self.descriptors.pop_front().ok_or(Broken)? {
-            Some(memory) => Payload::Memory(Memory::open(&memory, MAX_FRAME).map_err(|_| Broken)?),
+            Some(memory) => {
+                match Memory::open(&memory, MIN_MEMORY - HEAD, MAX_FRAME).map_err(|_| Broken)? {
+                    Some(memory) => Payload::Memory(memory),
+                    None => Payload::Lost(begin),
+                }
+            }
             None => Payload::Lost(begin),
         };
         Ok(Some((*kind, payload)))

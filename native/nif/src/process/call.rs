@@ -4,6 +4,7 @@
 
 use rustler::{Encoder, OwnedEnv, Term};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use py_codec::frame::{FrameWriter, Message};
 use py_codec::protocol::{outcome, to_child};
@@ -12,6 +13,7 @@ use py_engine::host::callback::Refused;
 use super::terms;
 use super::worker::ProcessWorker;
 use crate::atoms;
+use crate::error::{Error, Why};
 use crate::job::{Job, Waiter};
 
 /// Code in a child that waits for the answer of a call.
@@ -42,8 +44,10 @@ pub(super) fn answer(worker: u64, call: u64, outcome: u8, term: Option<Term<'_>>
     let Some(term) = term else {
         return frame.finish();
     };
-    let Err(error) = frame.last(|body| terms::encode(term, worker, body)) else {
-        return frame.finish();
+    let error = match frame.last(|body| terms::encode(term, worker, body)) {
+        Ok(()) if !frame.is_too_long() => return frame.finish(),
+        Ok(()) => Error::unconvertible(Why::TooLarge, "result"),
+        Err(error) => error,
     };
     OwnedEnv::new().run(|env| {
         let failure = (atoms::error(), error, Term::list_new_empty(env)).encode(env);
@@ -84,15 +88,20 @@ pub(super) struct ChildWatch {
     pub(super) worker: Arc<ProcessWorker>,
     /// The id by which `py_callback` and the child know the monitor.
     pub(super) id: u64,
+    /// The child was told the end of the process: nothing changes the reason after that.
+    pub(super) is_told: AtomicBool,
 }
 
 impl ChildWatch {
     fn down(&self, reason: Term<'_>) {
+        if self.is_told.swap(true, Ordering::SeqCst) {
+            return;
+        }
         let frame = || {
             let mut frame = FrameWriter::new(to_child::DOWN);
             frame.word(self.id);
             let written = frame.last(|body| terms::encode(reason, self.worker.id, body));
-            if written.is_ok() {
+            if written.is_ok() && !frame.is_too_long() {
                 return frame.finish();
             }
             FrameWriter::new(to_child::DOWN).word(self.id).finish()

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use py_codec::frame::FrameWriter;
 use py_codec::protocol::to_child;
+use py_engine::lock::lock;
 
 use super::notice::{Note, notify};
 use super::state::{Phase, State, Stop};
@@ -146,6 +147,9 @@ pub(super) fn finish_dead(worker: &Arc<ProcessWorker>, replies: &mut ReplyBuffer
         return;
     }
     state.phase = Phase::Gone;
+    // A handle of an object of the child may keep the worker.
+    let inbox = std::mem::take(&mut *lock(&worker.inbox));
+    drop(inbox);
     let group = worker.group.upgrade();
     let is_closed = group.is_none_or(|group| group.is_closed());
     let exited = state.killed.or(state.exited).unwrap_or(Exited::Unknown);

@@ -52,7 +52,7 @@ pub(super) fn handle(
         from_child::REPLY => reply(worker, fields, memory, replies),
         from_child::CALL => call(worker, fields, memory, replies),
         from_child::END_CALL => end_call(worker, fields, replies),
-        from_child::SEND => send(worker, fields, replies),
+        from_child::SEND => send(worker, fields, memory, replies),
         from_child::ASK => ask(worker, fields, replies),
         from_child::UNWATCH => unwatch(worker, fields, replies),
         from_child::LEASE_ENDED => lease_ended(worker, fields, replies),
@@ -116,7 +116,7 @@ fn call(
     let (number, job) = (fields.word()?, fields.word()?);
     let is_main = fields.byte()? != 0;
     let function = fields.byte()?;
-    let name = fields.text()?.to_owned();
+    let name = fields.text().filter(|name| name.len() <= MAX_TEXT)?;
     let is_special = fields.byte()? != 0;
     let args = fields.rest();
     let mut state = worker.state();
@@ -210,13 +210,14 @@ fn lease_ended(
     mut fields: Fields<'_>,
     replies: &mut ReplyBuffer,
 ) -> Option<()> {
+    let mut state = worker.state();
+    (state.phase == Phase::Ending && state.main.is_none()).then_some(())?;
     let count = fields.word()?;
+    (count <= MAX_OPEN as u64).then_some(())?;
     let mut names = Vec::new();
     for _ in 0..count {
         names.push(fields.text()?.to_owned());
     }
-    let mut state = worker.state();
-    (state.phase == Phase::Ending && state.main.is_none()).then_some(())?;
     state.cleaning = state.cleaning.checked_sub(1)?;
     let lease = state.lease.take()?;
     drop(state);

@@ -3,12 +3,15 @@
 
 use rustler::{Encoder, Env, OwnedEnv, ResourceArc, Term};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use py_codec::frame::Fields;
 use py_codec::protocol::{outcome, question};
 
 use super::call::{ChildWatch, answer};
 use super::frames::{CHILD_IDS, MAX_OPEN, owner};
+use super::memory::SharedMemory;
+use super::reply::MAX_TEXT;
 use super::terms::decode;
 use super::worker::ProcessWorker;
 use crate::atoms;
@@ -34,10 +37,11 @@ fn tell(worker: &ProcessWorker, call: u64, is_main: bool, outcome: u8, term: Opt
 pub(super) fn send(
     worker: &Arc<ProcessWorker>,
     mut fields: Fields<'_>,
+    memory: Option<&ResourceArc<SharedMemory>>,
     replies: &mut ReplyBuffer,
 ) -> Option<()> {
     let (call, is_main) = (fields.word()?, fields.byte()? != 0);
-    let dest = fields.bytes()?;
+    let dest = fields.bytes().filter(|dest| dest.len() <= MAX_TEXT)?;
     let _is_special = fields.byte()?;
     let message = fields.rest();
     let env = OwnedEnv::new();
@@ -47,14 +51,14 @@ pub(super) fn send(
     let mut is_whole = true;
     let outcome = match dest {
         Destination::Local(pid) => {
-            let sent = replies.send_to(&pid, |env| message_term(worker, env, message));
+            let sent = replies.send_to(&pid, |env| message_term(worker, env, message, memory));
             is_whole = sent.is_ok();
             outcome::VALUE
         }
         Destination::Far(far) => match (host::server(), Outgoing::try_enter(&far)) {
             (Some(server), Some(outgoing)) => {
                 let sent = replies.send_to(&server, |env| {
-                    let message = message_term(worker, env, message)?;
+                    let message = message_term(worker, env, message, memory)?;
                     let dest = far.to_term(env);
                     Ok(message
                         .map(|message| (atoms::py_send(), dest, message, outgoing).encode(env)))
@@ -77,9 +81,10 @@ fn message_term<'a>(
     worker: &Arc<ProcessWorker>,
     env: Env<'a>,
     bytes: &[u8],
+    memory: Option<&ResourceArc<SharedMemory>>,
 ) -> Result<Answer<'a>, Error> {
     let (term, has_garbage) =
-        decode(env, bytes, None, &owner(worker)).ok_or(Error::WorkerCrashed)?;
+        decode(env, bytes, memory, &owner(worker)).ok_or(Error::WorkerCrashed)?;
     Ok(Answer {
         has_garbage,
         ..Answer::compact(term)
@@ -145,6 +150,7 @@ fn watch(
     let waiter = ChildWatch {
         worker: Arc::clone(worker),
         id,
+        is_told: AtomicBool::new(false),
     };
     let queue = CallbackQueue::over(Box::new(waiter), None, Pending::new(usize::MAX));
     {

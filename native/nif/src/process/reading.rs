@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use py_codec::frame::Payload;
+use py_codec::protocol::from_child;
 use py_engine::lock::lock;
 
 use super::ending::lost;
@@ -39,6 +40,16 @@ pub(super) fn read(worker: &Arc<ProcessWorker>, socket: &Socket, replies: &mut R
     }
 }
 
+/// Most bytes of a payload without a value.
+const MAX_SMALL: usize = 1 << 20;
+
+fn is_value(kind: u8) -> bool {
+    matches!(
+        kind,
+        from_child::REPLY | from_child::CALL | from_child::SEND
+    )
+}
+
 /// Handles a frame, whose payload may be in memory that the child has shared.
 fn received(
     worker: &Arc<ProcessWorker>,
@@ -48,6 +59,8 @@ fn received(
 ) -> Option<()> {
     match payload {
         Payload::Bytes(bytes) => handle(worker, kind, bytes, None, replies),
+        // Other frames are small, and are read more than once.
+        Payload::Memory(memory) if memory.len() > MAX_SMALL && !is_value(kind) => None,
         Payload::Memory(memory) => {
             let memory = SharedMemory::new(memory);
             handle(worker, kind, memory.bytes(), Some(&memory), replies)

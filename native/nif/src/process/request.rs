@@ -33,6 +33,9 @@ pub(super) fn frame(job: &Job, place: Place) -> Result<Message, Error> {
         frame.word(host::generation());
         frame.bytes(&caller(job.caller));
         add(&mut frame, job, &request, place.worker)?;
+        if frame.is_too_long() {
+            return Err(Error::unconvertible(Why::TooLarge, "arguments"));
+        }
         Ok(frame.finish())
     })
 }

@@ -63,19 +63,29 @@ impl Socket {
     /// Writes without blocking; returns `false` if something is left, since there is no room, or the
     /// child has gone.
     fn write(&self, out: &mut Out) -> bool {
-        while let Some(frame) = out.frames.front() {
-            let rest = frame.bytes.get(out.sent..).unwrap_or_default();
-            let descriptor = frame.descriptor.as_ref().filter(|_| out.sent == 0);
+        let Out {
+            frames, sent: done, ..
+        } = out;
+        while let Some(frame) = frames.front_mut() {
+            let rest = frame.bytes.get(*done..).unwrap_or_default();
+            let descriptor = frame.descriptor.as_ref().filter(|_| *done == 0);
             let descriptor = descriptor.map(AsFd::as_fd);
             let flags = libc::MSG_DONTWAIT;
-            let Ok(sent) = memory::send(self.stream.as_fd(), rest, descriptor, flags) else {
-                return false;
-            };
-            if sent < rest.len() {
-                out.sent += sent;
-            } else {
-                out.sent = 0;
-                out.frames.pop_front();
+            match memory::send(self.stream.as_fd(), rest, descriptor, flags) {
+                Ok(sent) if sent < rest.len() => *done += sent,
+                Ok(_) => {
+                    *done = 0;
+                    frames.pop_front();
+                }
+                // The user has too many descriptors in flight, or may pass none.
+                Err(error) if descriptor.is_some() && memory::is_of_descriptor(&error) => {
+                    let Ok(bytes) = frame.inline() else {
+                        return false;
+                    };
+                    let descriptor = None;
+                    *frame = Message { bytes, descriptor };
+                }
+                Err(_) => return false,
             }
         }
         true
