@@ -108,7 +108,8 @@ def main() -> None:
         sys.argv[:] = [""]
         limit(config["limits"])
         signal.signal(signal.SIGURG, on_interrupt)
-        native.run(config["address"], config.get("sandbox"), own_paths(config), lambda: prepare(config))
+        sandbox, own = config.get("sandbox"), own_paths(config)
+        native.run(config["address"], sandbox, own, config["grace"], lambda: prepare(config))
     except Exception as error:
         say(f"{type(error).__name__}: {error}")
         sys.exit(1)

@@ -122,8 +122,9 @@ open(#{python := Python, prepare := #{env := Env} = Prepare, limits := Limits, s
     try open_port({spawn_executable, Python}, Options) of
         Port ->
             #{paths := Paths, preload := Items} = Prepare,
+            {ok, Grace} = application:get_env(erlang_python, interrupt_grace),
             Config0 = #{paths => Paths, preload => [item(Item) || Item <- Items], limits => Limits,
-                       address => unicode:characters_to_binary(Address)},
+                       address => unicode:characters_to_binary(Address), grace => Grace},
             Config = case Sandbox of none -> Config0; _ -> Config0#{sandbox => Sandbox} end,
             true = port_command(Port, term_to_binary(Config)),
             started(Port, Handle)

@@ -21,6 +21,11 @@ pre_init_per_testcase(Suite, Case, Config, none) ->
 needs(py_affinity_SUITE, a_function_from_an_unbound_call_keeps_its_globals) -> "one interpreter for all contexts";
 needs(py_async_SUITE, Case) when Case =:= gather_tells_the_first_error; Case =:= a_timeout_cancels_the_coroutine ->
     "one interpreter for all contexts";
+needs(py_stream_SUITE, Case) when Case =:= a_second_demand_is_busy; Case =:= close_stops_what_runs;
+                                 Case =:= close_closes_what_runs; Case =:= an_error_comes_before_the_done_after_it;
+                                 Case =:= nothing_is_produced_unasked; Case =:= asynchronous_generators;
+                                 Case =:= close_leaves_no_message; Case =:= close_runs_finally ->
+    "one interpreter for all contexts";
 needs(py_types_SUITE, views) -> "the memory of the VM";
 needs(py_types_SUITE, big_binaries_arrive_whole) -> "the memory of the VM";
 needs(py_types_SUITE, objects_cross_contexts) -> "one interpreter for all contexts";

@@ -36,11 +36,20 @@ end_per_suite(_Config) ->
     py_test:stop().
 
 init_per_group(Group, Config) ->
-    ok = start_pool(?GRACE),
-    [{place, Group} | Config].
+    %% A module that every context finds by import.
+    Dir = filename:join(proplists:get_value(priv_dir, Config), "modules"),
+    ok = filelib:ensure_path(Dir),
+    ok = file:write_file(filename:join(Dir, "py_stream_helpers.py"), <<"
+def made(code, args):
+    names = {}
+    exec(code, names)
+    return names['make'](*args)
+">>),
+    ok = start_pool(?GRACE, Dir),
+    [{place, Group}, {modules, Dir} | Config].
 
-start_pool(Grace) ->
-    py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, Grace}]).
+start_pool(Grace, Dir) ->
+    py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, Grace}, {paths, [Dir]}]).
 
 end_per_group(_Group, _Config) ->
     ok.
@@ -52,26 +61,21 @@ init_per_testcase(_Case, Config) ->
 end_per_testcase(_Case, _Config) ->
     py_test:end_case(?WORKERS).
 
-%% Starts a stream of the result of `make(*Args)', after Code in a module that all can see.
+%% Starts a stream of the result of `make(*Args)', which Code defines.
 start(Config, Code, Args) ->
-    {ok, Make} = py:eval(<<"(lambda ns: (exec(code, ns), ns['make'])[1])({})">>, #{code => Code}),
     case proplists:get_value(place, Config) of
         bound ->
             ok = py:bind(),
-            py:stream_start(functools, reduce, [apply_to(Make), [[], Args]]);
+            py:stream_start(py_stream_helpers, made, [Code, Args]);
         context ->
             ok = leave(),
             {ok, Ctx} = py:bind(new),
-            Started = py:ctx_stream(Ctx, functools, reduce, [apply_to(Make), [[], Args]]),
+            Started = py:ctx_stream(Ctx, py_stream_helpers, made, [Code, Args]),
             _ = erlang:put(context, Ctx),
             Started;
         _ ->
-            py:stream_start(functools, reduce, [apply_to(Make), [[], Args]])
+            py:stream_start(py_stream_helpers, made, [Code, Args])
     end.
-
-apply_to(Make) ->
-    {ok, Apply} = py:eval(<<"(lambda make: lambda _, args: make(*args))(make)">>, #{make => Make}),
-    Apply.
 
 count() ->
     <<"
@@ -358,7 +362,7 @@ def make():
 close_closes_what_runs(Config) ->
     %% The close takes longer than a twentieth of the grace, after which an exception would be raised
     %% again, and much less than the grace.
-    ok = start_pool(5000),
+    ok = start_pool(5000, proplists:get_value(modules, Config)),
     {ok, S} = start(Config, <<"
 import sys, time
 sys.py_stream_notes = notes = []
@@ -372,7 +376,7 @@ class make:
         notes.append('closed')
 ">>, []),
     close_while_it_runs(Config, S),
-    ok = start_pool(?GRACE),
+    ok = start_pool(?GRACE, proplists:get_value(modules, Config)),
     {ok, T} = start(Config, <<"
 import sys
 sys.py_stream_notes = notes = []

@@ -52,12 +52,12 @@ pub(crate) type RunNested = fn(Python<'_>, &'static Child, &Payload);
 
 impl Child {
     /// Makes the state, on the main thread.
-    pub(crate) fn open(connection: Connection, run_nested: RunNested) -> &'static Self {
+    pub(crate) fn open(connection: Connection, grace: u64, run_nested: RunNested) -> &'static Self {
         CHILD.get_or_init(|| Self {
             connection,
             main: thread::current().id(),
             thread: Thread::enter(),
-            jobs: Jobs::default(),
+            jobs: Jobs::new(grace),
             calls: Mutex::default(),
             watches: Mutex::default(),
             objects: ObjectTable::default(),

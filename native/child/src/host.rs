@@ -19,8 +19,7 @@ use py_engine::lock::lock;
 
 use crate::child::Child;
 use crate::jobs::JobState;
-use crate::messages::MAX_NAME;
-use crate::questions::{End, ask, into_exception, lost};
+use crate::questions::{End, MAX_NAME, ask, into_exception, lost};
 use crate::receive::{drain, has_frames, next, take};
 use crate::values::{Failure, add_value, exception, failed_reply, value};
 

@@ -7,13 +7,10 @@
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use py_engine::interrupt::{Thread, notify_interrupter};
 use py_engine::lock::lock;
-
-/// How many ticks of the control thread a task has to stop by its cancel, before an exception is raised
-/// in the event loop's callback.
-const CANCEL_TICKS: u32 = 5;
 
 /// A job, also after it has become a task.
 pub(crate) struct JobState {
@@ -45,8 +42,12 @@ impl JobState {
     }
 }
 
-#[derive(Default)]
-pub(crate) struct Jobs(Mutex<State>);
+pub(crate) struct Jobs {
+    state: Mutex<State>,
+    /// How long a task has to stop by its cancel, before an exception is raised in the event loop's
+    /// callback: half of the grace, as in the VM, since a busy loop takes a while to come to it.
+    patience: Duration,
+}
 
 #[derive(Default)]
 struct State {
@@ -58,11 +59,19 @@ struct State {
     early: HashSet<u64>,
     is_cleaning: bool,
     cleaning_must_stop: bool,
-    /// Ticks since the oldest cancel that no task has obeyed.
-    ticks: u32,
+    /// Since when a task has not obeyed its cancel.
+    since: Option<Instant>,
 }
 
 impl Jobs {
+    /// Makes the state of a child whose code has `grace` milliseconds to stop.
+    pub(crate) fn new(grace: u64) -> Self {
+        Self {
+            state: Mutex::default(),
+            patience: Duration::from_millis(grace / 2),
+        }
+    }
+
     /// Adds a job to the stack. Called by the main thread.
     pub(crate) fn begin(&self, job: &Arc<JobState>) {
         let mut state = self.state();
@@ -99,7 +108,7 @@ impl Jobs {
         let mut state = self.state();
         let before = state.tasks.len();
         state.tasks.retain(|other| !Arc::ptr_eq(other, job));
-        state.ticks = 0;
+        state.since = None;
         state.tasks.len() < before
     }
 
@@ -158,8 +167,8 @@ impl Jobs {
             // Jobs that wait in the stack are interrupted when they go on.
             return state.stack.iter().any(|job| job.must_stop());
         }
-        state.ticks += 1;
-        if state.stack.is_empty() && state.ticks > CANCEL_TICKS {
+        let since = *state.since.get_or_insert_with(Instant::now);
+        if state.stack.is_empty() && since.elapsed() > self.patience {
             main.request();
             notify_interrupter();
             main.signal();
@@ -171,6 +180,6 @@ impl Jobs {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.0)
+        lock(&self.state)
     }
 }

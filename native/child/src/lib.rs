@@ -6,12 +6,15 @@
 //! A module uses only those above it in this list.
 //!
 //! - [`connection`]: the two sockets to the VM.
+//! - [`payload`]: the payload of a frame of the VM.
 //! - [`jobs`]: the jobs that the child has, and which of them must stop.
 //! - [`child`]: the state that a child has once: [`child::Child`].
 //! - [`values`]: values and exceptions in frames.
 //! - [`questions`]: calls of Erlang, as the frames of their ends see them.
 //! - [`receive`]: frames of the VM, and what becomes of those in the middle of a job.
 //! - [`host`]: the engine's host.
+//! - [`messages`]: messages, names of processes, atoms and monitors.
+//! - [`incoming`]: a job as it comes, and frames as they go.
 //! - [`execute`]: runs the request of a job.
 //! - [`control`]: the thread that reads `control`, without Python.
 //! - `sandbox`: what the code may read, write, execute and reach.
@@ -45,14 +48,16 @@ use py_codec::frame::FrameWriter;
 use py_codec::protocol::from_child;
 
 /// Serves the VM that listens at the abstract Unix address `address`. `sandbox` is a dict, or None; `own`
-/// lists what Python itself reads in a sandbox. `prepare` is called before the first
-/// job, and returns a text if the child cannot serve. Does not return.
+/// lists what Python itself reads in a sandbox. `grace` is the time in which code has to
+/// stop, in milliseconds. `prepare` is called before the first job, and returns a text if the child cannot
+/// serve. Does not return.
 #[pyfunction]
 fn run(
     py: Python<'_>,
     address: &str,
     sandbox: Option<sandbox::Sandbox>,
     own: Vec<String>,
+    grace: u64,
     prepare: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let connection = connection::Connection::open(address)?;
@@ -67,7 +72,7 @@ fn run(
             }
         })?;
     }
-    serve::run(py, connection, prepare)
+    serve::run(py, connection, grace, prepare)
 }
 
 /// Returns the object of a term in the external term format: the configuration of the child.

@@ -17,15 +17,12 @@ use py_engine::lock::lock;
 
 use crate::child::Child;
 use crate::host::ChildHost;
-use crate::questions::{ask, into_exception, lost};
+use crate::questions::{MAX_NAME, ask, into_exception, lost};
 use crate::values::{exception, value};
 
 /// The tag of a pid in the external term format, and the size of the numbers after its node's name.
 const NEW_PID: u8 = 88;
 const PID_NUMBERS: usize = 12;
-
-/// Most bytes of a name: no longer one is registered.
-pub(crate) const MAX_NAME: usize = 1 << 16;
 
 /// How long a message to another node waits for room, as in the VM, and the time between two attempts.
 const PATIENCE: Duration = Duration::from_secs(1);

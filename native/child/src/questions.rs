@@ -29,6 +29,9 @@ pub(crate) struct End {
     payload: Arc<Payload>,
 }
 
+/// Most bytes of a name in a question: no longer one is registered.
+pub(crate) const MAX_NAME: usize = 1 << 16;
+
 /// Bytes of the payload before the term: the call, and the outcome.
 const BEFORE: usize = 9;
 

@@ -36,9 +36,10 @@ use crate::values::plain_reply;
 pub(crate) fn run(
     py: Python<'_>,
     connection: Connection,
+    grace: u64,
     prepare: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    let child = Child::open(connection, execute::run_nested);
+    let child = Child::open(connection, grace, execute::run_nested);
     start::adopt(py, ChildHost::new(child, None))?;
     start_interrupter(|| {
         Child::find()
