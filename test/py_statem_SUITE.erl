@@ -3,32 +3,42 @@
 %%
 %% Four actors, processes that do one thing at a time, share three workers. The model knows which
 %% actors are bound, the contexts with their owners, and the value of `x' in each. Contexts are
-%% handed around freely; an actor that is killed is replaced by a fresh one.
+%% handed around freely; an actor that is killed is replaced by a fresh one. The commands, and the
+%% actors, are in `py_statem_commands'.
+%%
+%% In a mixed node there are two pools more, of two threads and of two child processes. Pools stop and
+%% start, and children end.
 -module(py_statem_SUITE).
 -compile([export_all, nowarn_export_all]).
 
 -include_lib("proper/include/proper.hrl").
 
--define(WORKERS, 3).
 -define(ACTORS, [a, b, c, d]).
--define(TIMEOUT, 20000).
+-define(NAMED, [threads, children]).
 
 %% The value of `x': unset or an integer.
--record(context, {owner :: atom(), is_alive = true :: boolean(), x = unset :: unset | integer()}).
+-record(context, {owner :: atom(), pool = default :: atom(), is_alive = true :: boolean(),
+                  x = unset :: unset | integer()}).
 -record(model, {
-    bound = #{} :: #{Actor :: atom() => unset | integer()},
+    bound = #{} :: #{Actor :: atom() => {Pool :: atom(), unset | integer()}},
     contexts = #{} :: #{Id :: integer() => #context{}},
-    next = 1 :: pos_integer()
+    next = 1 :: pos_integer(),
+    %% The pools that run, and whether there may be others than `default'.
+    pools = [default] :: [atom()],
+    is_mixed = false :: boolean(),
+    %% How often the server of `default' was killed.
+    deaths = 0 :: non_neg_integer()
 }).
 
 suite() ->
     [{timetrap, {minutes, 30}}].
 
 all() ->
-    [the_api_follows_its_model, it_follows_its_model_on_a_busy_machine].
+    [the_api_follows_its_model, it_follows_its_model_on_a_busy_machine,
+     pools_of_both_levels_follow_their_model].
 
 init_per_suite(Config) ->
-    ok = start(),
+    ok = py_statem_commands:start(),
     %% Abandoned threads of other suites end first.
     ct:log("~tp", [py_pool:get_stats()]),
     ok = py_test:wait_for_abandoned(0),
@@ -40,12 +50,17 @@ end_per_suite(_Config) ->
 end_per_testcase(_Case, _Config) ->
     py_test:assert_empty_mailbox().
 
-%% A loop that is interrupted has to end within the grace, also on a busy machine.
-start() ->
-    py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 1500}, {max_abandoned, 1000}]).
-
 the_api_follows_its_model(_Config) ->
     follows_its_model(list_to_integer(os:getenv("NUMTESTS", "60"))).
+
+pools_of_both_levels_follow_their_model(_Config) ->
+    Mixed = #model{pools = [default | ?NAMED], is_mixed = true},
+    try
+        follows_its_model(Mixed, list_to_integer(os:getenv("NUMTESTS", "40")))
+    after
+        [py_pool:stop(Pool) || Pool <- ?NAMED]
+    end,
+    [default] = py_pool:list().
 
 %% Runs beside a busy loop on each core.
 it_follows_its_model_on_a_busy_machine(_Config) ->
@@ -64,8 +79,11 @@ it_follows_its_model_on_a_busy_machine(_Config) ->
     end.
 
 follows_its_model(Runs) ->
-    Property = ?FORALL(Commands, more_commands(2, commands(?MODULE)), begin
-        {History, Model, Result} = run(Commands),
+    follows_its_model(initial_state(), Runs).
+
+follows_its_model(Initial, Runs) ->
+    Property = ?FORALL(Commands, more_commands(2, commands(?MODULE, Initial)), begin
+        {History, Model, Result} = run(Initial, Commands),
         ?WHENFAIL(ct:log("history: ~tp~nmodel: ~tp~nresult: ~tp", [History, Model, Result]),
                   aggregate(command_names(Commands), Result =:= ok))
     end),
@@ -75,181 +93,15 @@ follows_its_model(Runs) ->
     end.
 
 %% PropEr itself cannot tell the exception that was raised here.
-run(Commands) ->
-    set_up(),
+run(#model{pools = Pools}, Commands) ->
+    py_statem_commands:set_up(Pools),
     try
         run_commands(?MODULE, Commands)
     catch
         Class:Reason:Stack -> {[], none, {Class, Reason, Stack}}
     after
-        tear_down()
+        py_statem_commands:tear_down()
     end.
-
-%%% Actors
-
-set_up() ->
-    ?MODULE = ets:new(?MODULE, [named_table, public]),
-    ok = py_test:wait_available(?WORKERS),
-    lists:foreach(fun spawn_actor/1, ?ACTORS).
-
-tear_down() ->
-    lists:foreach(fun stop_actor/1, ?ACTORS),
-    true = ets:delete(?MODULE),
-    ok = py_test:wait_available(?WORKERS).
-
-spawn_actor(Actor) ->
-    Pid = spawn(fun act/0),
-    true = ets:insert(?MODULE, {Actor, Pid}).
-
-stop_actor(Actor) ->
-    Pid = ets:lookup_element(?MODULE, Actor, 2),
-    Monitor = monitor(process, Pid),
-    exit(Pid, kill),
-    receive {'DOWN', Monitor, process, Pid, _} -> ok end.
-
-act() ->
-    receive
-        {From, Ref, Fun} ->
-            Result = py_test:caught(Fun),
-            py_test:assert_empty_mailbox(),
-            From ! {Ref, Result};
-        {run, Fun} ->
-            Fun()
-    end,
-    act().
-
-ask(Actor, Fun) ->
-    Ref = make_ref(),
-    ets:lookup_element(?MODULE, Actor, 2) ! {self(), Ref, Fun},
-    receive {Ref, Result} -> simple(Result)
-    after ?TIMEOUT -> no_answer
-    end.
-
-simple({error, {Type, #{class := _}}}) -> {error, Type};
-simple(Result) -> Result.
-
-handle(Id) ->
-    ets:lookup_element(?MODULE, Id, 2).
-
-%% Waits: a context that ends by itself ends soon.
-settled(Free) ->
-    try
-        py_test:wait_until(fun() ->
-            case py_pool:get_stats() of
-                #{num_workers := ?WORKERS, available_workers := Free, pending_requests := 0,
-                  abandoned := 0} -> true;
-                Stats -> {Free, Stats}
-            end
-        end)
-    catch
-        error:Reason -> Reason
-    end.
-
-%%% Commands
-
-bind(Actor) -> ask(Actor, fun() -> py:bind() end).
-unbind(Actor) -> ask(Actor, fun() -> py:unbind() end).
-is_bound(Actor) -> ask(Actor, fun() -> py:is_bound() end).
-set(Actor, X) -> ask(Actor, fun() -> py:exec([<<"x = ">>, integer_to_list(X)]) end).
-get(Actor) -> ask(Actor, fun() -> py:eval(<<"x">>) end).
-
-new(Actor, Id) ->
-    ask(Actor, fun() ->
-        case py:bind(new) of
-            {ok, Context} -> true = ets:insert(?MODULE, {Id, Context}), ok;
-            {error, Reason} -> {error, Reason}
-        end
-    end).
-
-unbind(Actor, Id) -> ask(Actor, fun() -> py:unbind(handle(Id)) end).
-get(Actor, Id) -> ask(Actor, fun() -> py:ctx_eval(handle(Id), <<"x">>) end).
-
-set(Actor, Id, X) ->
-    ask(Actor, fun() -> py:ctx_exec(handle(Id), <<"x = y; del y">>, #{y => X}) end).
-
-interrupt(Actor) -> py:interrupt(ets:lookup_element(?MODULE, Actor, 2)).
-
-nested(Actor) ->
-    ask(Actor, fun() ->
-        py:with_context(fun() ->
-            Outer = simple(py:eval(<<"x">>)),
-            Inner = py:with_context(fun() -> py:is_bound() end),
-            true = py:is_bound(),
-            {Outer, Inner}
-        end)
-    end).
-
-scoped(Actor) ->
-    ask(Actor, fun() ->
-        py:with_context(fun(Context) ->
-            ok = py:ctx_exec(Context, <<"x = 7">>),
-            py:ctx_eval(Context, <<"x">>)
-        end)
-    end).
-
-raise(Actor) -> ask(Actor, fun() -> py:exec(<<"x = 5; raise KeyError">>) end).
-loop(Actor) ->
-    ask(Actor, fun() ->
-        Result = py:exec(<<"while True: pass">>, #{}, 5),
-        %% The worker is not free until the code has stopped, even if the binding ends.
-        {ok, 0} = case py:is_bound() of
-            true -> py:eval(<<"0">>);
-            false -> {ok, 0}
-        end,
-        Result
-    end).
-
-loop(Actor, Id) ->
-    ask(Actor, fun() ->
-        Result = py:ctx_exec(handle(Id), <<"while True: pass">>, #{}, 5),
-        {ok, 0} = py:ctx_eval(handle(Id), <<"0">>),
-        Result
-    end).
-
-%% Runs longer than the grace: the worker is abandoned, and its lease ends. Free workers are left then,
-%% unless the call is refused.
-stick(Actor, Free) ->
-    Result = ask(Actor, fun() ->
-        case Free of
-            0 -> py:exec(<<"pass">>);
-            _ -> py_test:time_out_stuck(none)
-        end
-    end),
-    %% The worker of a call without a binding counts as available before it is abandoned, and until
-    %% then it serves no other lease.
-    _ = Free > 0 andalso begin
-        ok = py_test:wait_for_abandoned(1),
-        py_test:free_stuck(0)
-    end,
-    {settled(Free), Result}.
-
-%% Kills an actor in the middle of a call.
-kill(Actor, Free) ->
-    Pid = ets:lookup_element(?MODULE, Actor, 2),
-    Pid ! {run, fun() -> py:exec(<<"while True: pass">>) end},
-    stop_actor(Actor),
-    spawn_actor(Actor),
-    settled(Free).
-
-restart() ->
-    ok = start().
-
-%% Restarts the application now and then: its supervisor bears ten deaths in ten seconds.
-kill_pool() ->
-    Deaths = case erlang:get(deaths) of
-        undefined -> 0;
-        N -> N
-    end,
-    _ = erlang:put(deaths, Deaths + 1),
-    Deaths rem 8 =:= 7 andalso start(),
-    Pool = whereis(py_pool),
-    Monitor = monitor(process, Pool),
-    exit(Pool, kill),
-    receive {'DOWN', Monitor, process, Pool, _} -> ok end,
-    ok = py_test:wait_until(fun() -> is_pid(whereis(py_pool)) end),
-    %% The pool answers when it has its workers; until then calls meet the old pool, which has none.
-    _ = sys:get_state(py_pool),
-    settled(?WORKERS).
 
 %%% Model
 
@@ -258,18 +110,36 @@ initial_state() ->
 
 command(#model{contexts = Contexts, next = Next} = Model) ->
     Actor = oneof(?ACTORS),
-    Call = fun(Name, Args) -> {call, ?MODULE, Name, Args} end,
+    Call = fun(Name, Args) -> {call, py_statem_commands, Name, Args} end,
     Plain = [{8, Call(bind, [Actor])}, {4, Call(unbind, [Actor])}, {2, Call(is_bound, [Actor])},
              {6, Call(set, [Actor, integer()])}, {8, Call(get, [Actor])},
              {6, Call(new, [Actor, Next])}, {3, Call(nested, [Actor])},
              {3, Call(scoped, [Actor])}, {3, Call(raise, [Actor])}, {2, Call(loop, [Actor])},
              {1, Call(interrupt, [Actor])}, {1, Call(restart, [])}, {1, Call(kill_pool, [])},
-             {3, oneof([Call(kill, [A, free(ended_by(A, Model))]) || A <- ?ACTORS])},
-             {1, oneof([Call(stick, [A, free(stuck_by(A, Model))]) || A <- ?ACTORS])}],
+             {3, oneof([Call(kill, [A, frees(ended_by(A, Model))]) || A <- ?ACTORS])}]
+        ++ [{1, oneof([Call(stick, [A, frees(stuck_by(A, Model))]) || A <- Stuck])}
+            || [_ | _] = Stuck <- [[A || A <- ?ACTORS, may_stick(A, Model)]]],
     frequency(Plain ++ lists:append(
         [[{1, Call(unbind, [Actor, Id])}, {3, Call(set, [Actor, Id, integer()])},
           {3, Call(get, [Actor, Id])}, {1, Call(loop, [Actor, Id])}]
-         || Id <- maps:keys(Contexts)])).
+         || Id <- maps:keys(Contexts)])
+        ++ lists:append([of_pools(Actor, Call, Model) || Model#model.is_mixed])).
+
+of_pools(Actor, Call, #model{contexts = Contexts, next = Next, bound = Bound, pools = Pools} = Model) ->
+    Pool = oneof([default | ?NAMED]),
+    End = fun(Change, Name, Args) ->
+        [Call(Name, Args ++ [E, frees(Change)]) || E <- [exit, abort, segfault]]
+    end,
+    [{8, Call(bind_in, [Actor, Pool])}, {4, Call(get_in, [Actor, Pool])},
+     {4, Call(set_in, [Actor, Pool, integer()])}, {2, Call(raise_in, [Actor, Pool])},
+     {10, Call(new_in, [Actor, Next, Pool])}, {3, Call(scoped_in, [Actor, Pool])},
+     {1, Call(start_pool, [oneof(?NAMED)])}, {1, Call(stop_pool, [oneof(?NAMED)])},
+     {3, oneof(lists:append([End(crashed_by(A, Model), crash_in, [A]) || A <- ?ACTORS]))}]
+    ++ [{10, Call(start_pool, [P])} || P <- ?NAMED, not lists:member(P, Pools)]
+    ++ [{6, Call(kill_child, [A, frees(crashed_by(A, Model))])} || {A, {children, _}} <- maps:to_list(Bound)]
+    ++ lists:append([[{3, oneof(End(without(Id, Model), crash, [Actor, Id]))},
+                      {3, Call(kill_child, [Actor, Id, frees(without(Id, Model))])}]
+                     || {Id, #context{pool = children}} <- maps:to_list(Contexts)]).
 
 precondition(#model{next = Next}, {call, _, new, [_, Id]}) ->
     Id =:= Next;
@@ -278,17 +148,75 @@ precondition(#model{contexts = Contexts}, {call, _, Name, [_, Id | _]})
     is_map_key(Id, Contexts);
 precondition(#model{contexts = Contexts}, {call, _, set, [_, Id, _]}) ->
     is_map_key(Id, Contexts);
-precondition(Model, {call, _, kill, [Actor, Free]}) ->
+precondition(Model, {call, _, kill, [Actor, Frees]}) ->
     %% A sequence that was shrunk has other numbers.
-    Free =:= free(ended_by(Actor, Model));
-precondition(Model, {call, _, stick, [Actor, Free]}) ->
-    Free =:= free(stuck_by(Actor, Model));
+    Frees =:= frees(ended_by(Actor, Model));
+precondition(Model, {call, _, stick, [Actor, Frees]}) ->
+    may_stick(Actor, Model) andalso Frees =:= frees(stuck_by(Actor, Model));
+precondition(#model{next = Next}, {call, _, new_in, [_, Id, _]}) ->
+    Id =:= Next;
+%% A restart of the application, which many deaths need, ends all pools.
+precondition(#model{is_mixed = IsMixed, deaths = Deaths}, {call, _, kill_pool, []}) ->
+    not IsMixed orelse Deaths < 4;
+precondition(#model{is_mixed = IsMixed} = Model, {call, _, crash_in, [Actor, _, Frees]}) ->
+    IsMixed andalso Frees =:= frees(crashed_by(Actor, Model));
+precondition(#model{bound = Bound} = Model, {call, _, kill_child, [Actor, Frees]}) ->
+    pool_of(Actor, Bound) =:= children andalso Frees =:= frees(crashed_by(Actor, Model));
+precondition(Model, {call, _, kill_child, [_, Id, Frees]}) ->
+    is_of_children(Id, Model) andalso Frees =:= frees(without(Id, Model));
+precondition(Model, {call, _, crash, [_, Id, _, Frees]}) ->
+    is_of_children(Id, Model) andalso Frees =:= frees(without(Id, Model));
 precondition(_, _) ->
     true.
 
-free(#model{bound = Bound, contexts = Contexts}) ->
-    Alive = [C || #context{is_alive = true} = C <- maps:values(Contexts)],
-    ?WORKERS - map_size(Bound) - length(Alive).
+is_of_children(Id, #model{contexts = Contexts}) ->
+    case Contexts of
+        #{Id := #context{pool = children}} -> true;
+        #{} -> false
+    end.
+
+free(Model) ->
+    free(default, Model).
+
+%% Returns how many workers of a pool are free, none if it does not run.
+free(Pool, #model{bound = Bound, contexts = Contexts, pools = Pools}) ->
+    Alive = [C || #context{is_alive = true, pool = P} = C <- maps:values(Contexts), P =:= Pool],
+    Actors = [A || {A, {P, _}} <- maps:to_list(Bound), P =:= Pool],
+    case lists:member(Pool, Pools) of
+        true -> py_statem_commands:size_of(Pool) - length(Actors) - length(Alive);
+        false -> 0
+    end.
+
+frees(#model{pools = Pools} = Model) ->
+    [{Pool, free(Pool, Model)} || Pool <- Pools].
+
+%% Returns the pool of the binding of an actor, or none.
+pool_of(Actor, Bound) ->
+    {Pool, _} = maps:get(Actor, Bound, {none, unset}),
+    Pool.
+
+%% Children end when they are stuck, and no thread is abandoned.
+may_stick(Actor, #model{bound = Bound}) ->
+    lists:member(pool_of(Actor, Bound), [none, default]).
+
+%% The binding of an actor ends if it is one to a child.
+crashed_by(Actor, #model{bound = Bound} = Model) ->
+    case pool_of(Actor, Bound) of
+        children -> Model#model{bound = maps:remove(Actor, Bound)};
+        _ -> Model
+    end.
+
+without(Id, #model{contexts = Contexts} = Model) ->
+    Context = maps:get(Id, Contexts),
+    Model#model{contexts = Contexts#{Id := Context#context{is_alive = false}}}.
+
+%% The bindings and contexts of some pools end.
+ended_in(Ended, #model{bound = Bound, contexts = Contexts} = Model) ->
+    IsLeft = fun(_, {Pool, _}) -> not lists:member(Pool, Ended) end,
+    End = fun(_, #context{pool = Pool, is_alive = IsAlive} = Context) ->
+        Context#context{is_alive = IsAlive andalso not lists:member(Pool, Ended)}
+    end,
+    Model#model{bound = maps:filter(IsLeft, Bound), contexts = maps:map(End, Contexts)}.
 
 ended_by(Actor, #model{bound = Bound, contexts = Contexts} = Model) ->
     End = fun(_, #context{owner = Owner} = C) when Owner =:= Actor -> C#context{is_alive = false};
@@ -299,22 +227,48 @@ ended_by(Actor, #model{bound = Bound, contexts = Contexts} = Model) ->
 stuck_by(Actor, #model{bound = Bound} = Model) ->
     Model#model{bound = maps:remove(Actor, Bound)}.
 
-next_state(#model{bound = Bound, contexts = Contexts} = Model, _Result, {call, _, Name, Args}) ->
+next_state(#model{bound = Bound, contexts = Contexts, next = Next, pools = Pools} = Model, _Result,
+           {call, _, Name, Args}) ->
     HasFree = free(Model) > 0,
     case {Name, Args} of
         {bind, [Actor]} when not is_map_key(Actor, Bound), HasFree ->
-            Model#model{bound = Bound#{Actor => unset}};
+            Model#model{bound = Bound#{Actor => {default, unset}}};
+        {bind_in, [Actor, Pool]} when not is_map_key(Actor, Bound) ->
+            case free(Pool, Model) of
+                0 -> Model;
+                _ -> Model#model{bound = Bound#{Actor => {Pool, unset}}}
+            end;
         {unbind, [Actor]} ->
             Model#model{bound = maps:remove(Actor, Bound)};
         {set, [Actor, X]} when is_map_key(Actor, Bound) ->
-            Model#model{bound = Bound#{Actor := X}};
+            Model#model{bound = Bound#{Actor := {pool_of(Actor, Bound), X}}};
+        {set_in, [Actor, Pool, X]} ->
+            set_bound(Actor, Pool, X, Model);
         {raise, [Actor]} when is_map_key(Actor, Bound) ->
-            Model#model{bound = Bound#{Actor := 5}};
+            Model#model{bound = Bound#{Actor := {pool_of(Actor, Bound), 5}}};
+        {raise_in, [Actor, Pool]} ->
+            set_bound(Actor, Pool, 5, Model);
+        {new_in, [Actor, Id, Pool]} ->
+            case free(Pool, Model) of
+                0 -> Model;
+                _ -> Model#model{contexts = Contexts#{Id => #context{owner = Actor, pool = Pool}}, next = Next + 1}
+            end;
+        {start_pool, [Pool]} ->
+            Model#model{pools = lists:usort([Pool | Pools])};
+        {stop_pool, [Pool]} ->
+            (ended_in([Pool], Model))#model{pools = Pools -- [Pool]};
+        {crash_in, [Actor, _, _]} ->
+            crashed_by(Actor, Model);
+        {kill_child, [Actor, _]} ->
+            crashed_by(Actor, Model);
+        {kill_child, [_, Id, _]} ->
+            without(Id, Model);
+        {crash, [_, Id, _, _]} ->
+            without(Id, Model);
         {new, [Actor, Id]} when HasFree ->
             Model#model{contexts = Contexts#{Id => #context{owner = Actor}}, next = Id + 1};
         {unbind, [_, Id]} ->
-            Context = maps:get(Id, Contexts),
-            Model#model{contexts = Contexts#{Id := Context#context{is_alive = false}}};
+            without(Id, Model);
         {set, [_, Id, X]} ->
             Context = maps:get(Id, Contexts),
             Model#model{contexts = Contexts#{Id := Context#context{x = X}}};
@@ -322,11 +276,18 @@ next_state(#model{bound = Bound, contexts = Contexts} = Model, _Result, {call, _
             ended_by(Actor, Model);
         {stick, [Actor, _]} ->
             stuck_by(Actor, Model);
-        {Restart, []} when Restart =:= restart; Restart =:= kill_pool ->
-            End = fun(_, Context) -> Context#context{is_alive = false} end,
-            Model#model{bound = #{}, contexts = maps:map(End, Contexts)};
+        {restart, []} ->
+            (ended_in(Pools, Model))#model{pools = [default]};
+        {kill_pool, []} ->
+            (ended_in([default], Model))#model{deaths = Model#model.deaths + 1};
         _ ->
             Model
+    end.
+
+set_bound(Actor, Pool, X, #model{bound = Bound} = Model) ->
+    case pool_of(Actor, Bound) of
+        Pool -> Model#model{bound = Bound#{Actor := {Pool, X}}};
+        _ -> Model
     end.
 
 postcondition(Model, {call, _, Name, Args}, Result) ->
@@ -336,6 +297,48 @@ postcondition(Model, {call, _, Name, Args}, Result) ->
         false
     end.
 
+expected(#model{pools = Pools}, start_pool, [Pool]) ->
+    case lists:member(Pool, Pools) of
+        true -> {error, already_started};
+        false -> ok
+    end;
+expected(#model{pools = Pools}, stop_pool, [Pool]) ->
+    case lists:member(Pool, Pools) of
+        true -> ok;
+        false -> {error, not_found}
+    end;
+expected(#model{bound = Bound} = Model, bind_in, [Actor, Pool]) ->
+    case is_map_key(Actor, Bound) of
+        true -> ok;
+        false -> in_pool(ok, Model, none, Pool)
+    end;
+expected(Model, new_in, [_, _, Pool]) ->
+    in_pool(ok, Model, none, Pool);
+expected(Model, scoped_in, [_, Pool]) ->
+    case in_pool({ok, 7}, Model, none, Pool) of
+        {error, no_workers_available} -> {raised, no_workers_available};
+        Result -> Result
+    end;
+expected(#model{bound = Bound} = Model, get_in, [Actor, Pool]) ->
+    X = case Bound of
+        #{Actor := {Pool, Value}} -> Value;
+        #{} -> unset
+    end,
+    in_pool(value(X), Model, Actor, Pool);
+expected(Model, set_in, [Actor, Pool, _]) ->
+    in_pool(ok, Model, Actor, Pool);
+expected(Model, raise_in, [Actor, Pool]) ->
+    in_pool({error, 'KeyError'}, Model, Actor, Pool);
+expected(Model, crash_in, [Actor, End, _]) ->
+    {ok, in_pool(py_statem_commands:ended(End), Model, Actor, children)};
+expected(_, kill_child, [_, _]) ->
+    {ok, true};
+expected(#model{contexts = Contexts}, Name, [_, Id | Rest]) when Name =:= kill_child; Name =:= crash ->
+    case maps:get(Id, Contexts) of
+        #context{is_alive = false} -> {ok, {raised, context_not_bound}};
+        #context{} when Name =:= crash -> {ok, py_statem_commands:ended(hd(Rest))};
+        #context{} -> {ok, true}
+    end;
 expected(#model{bound = Bound} = Model, Name, [Actor | _] = Args) when length(Args) =:= 1 ->
     IsBound = is_map_key(Actor, Bound),
     HasFree = free(Model) > 0,
@@ -343,13 +346,13 @@ expected(#model{bound = Bound} = Model, Name, [Actor | _] = Args) when length(Ar
         is_bound -> IsBound;
         unbind -> ok;
         interrupt -> {error, not_running};
-        nested when IsBound; HasFree -> {value(maps:get(Actor, Bound, unset)), true};
+        nested when IsBound; HasFree -> {value(x_of(Actor, Bound)), true};
         nested -> {raised, no_workers_available};
         scoped when HasFree -> {ok, 7};
         scoped -> {raised, no_workers_available};
         _ when not IsBound, not HasFree -> {error, no_workers_available};
         bind -> ok;
-        get -> value(maps:get(Actor, Bound, unset));
+        get -> value(x_of(Actor, Bound));
         raise -> {error, 'KeyError'};
         loop -> {error, timeout}
     end;
@@ -375,6 +378,18 @@ expected(#model{contexts = Contexts}, Name, [_, Id | _]) when is_map_key(Id, Con
     end;
 expected(_, _, _) ->
     ok.
+
+%% Returns Result, if an actor has a binding in the pool, or the pool a free worker.
+in_pool(Result, #model{bound = Bound, pools = Pools} = Model, Actor, Pool) ->
+    case {lists:member(Pool, Pools), pool_of(Actor, Bound) =:= Pool orelse free(Pool, Model) > 0} of
+        {false, _} -> {raised, badarg};
+        {true, true} -> Result;
+        {true, false} -> {error, no_workers_available}
+    end.
+
+x_of(Actor, Bound) ->
+    {_, X} = maps:get(Actor, Bound, {none, unset}),
+    X.
 
 as(Result, #model{bound = Bound} = Model, Actor) ->
     case is_map_key(Actor, Bound) orelse free(Model) > 0 of
