@@ -120,8 +120,11 @@ await({Pid, Monitor}) ->
     receive
         {'DOWN', Monitor, process, Pid, Reason} -> normal = Reason
     after ?NO_ANSWER ->
-        Under = [{What, process_info(P, current_stacktrace)} || {{now, P}, What} <- ets:tab2list(py_chaos_deeds)],
-        error({no_answer, Under})
+        Deeds = maps:from_list([{P, What} || {{now, P}, What} <- ets:tab2list(py_chaos_deeds)]),
+        Alive = [{Name, maps:get(P, Deeds, none), process_info(P, [current_stacktrace, messages])}
+                 || {Name, P} <- ets:tab2list(py_chaos_deeds), is_pid(P), is_process_alive(P)],
+        ct:log("~tp~n~ts", [Alive, os:cmd("ps -eo pid,ppid,stat,args")]),
+        error({no_answer, [{Name, What} || {Name, What, _} <- Alive]})
     end.
 
 %% Starts an actor under a guard, which starts another one when the actor is killed. Each life has a seed of its
@@ -238,12 +241,13 @@ signal(Pids) ->
     end,
     ok.
 
-%% Returns the children of a pool, also those that are starting or spare.
+%% Returns the children of a pool, also those that are starting or spare. A port that is being opened has 0, which
+%% `kill' takes for its own group.
 os_pids(Pool) ->
     case lists:keyfind(Pool, 1, supervisor:which_children(py_pools_sup)) of
         {_, Server, _, _} when is_pid(Server) ->
             [Pid || Port <- erlang:ports(), {connected, Server} =:= erlang:port_info(Port, connected),
-                    {os_pid, Pid} <- [erlang:port_info(Port, os_pid)]];
+                    {os_pid, Pid} <- [erlang:port_info(Port, os_pid)], is_integer(Pid), Pid > 0];
         _ ->
             []
     end.
