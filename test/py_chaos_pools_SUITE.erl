@@ -140,7 +140,7 @@ guard(Name, Act) ->
         _ = rand:seed(exsss, Seed),
         Act()
     end),
-    receive {'DOWN', Monitor, process, Pid, Reason} -> ok end,
+    Reason = receive {'DOWN', Monitor, process, Pid, Why} -> Why end,
     true = ets:delete(py_chaos_deeds, {now, Pid}),
     case Reason of
         normal -> ok;
