@@ -36,20 +36,11 @@ end_per_suite(_Config) ->
     py_test:stop().
 
 init_per_group(Group, Config) ->
-    %% A module that every context finds by import.
-    Dir = filename:join(proplists:get_value(priv_dir, Config), "modules"),
-    ok = filelib:ensure_path(Dir),
-    ok = file:write_file(filename:join(Dir, "py_stream_helpers.py"), <<"
-def made(code, args):
-    names = {}
-    exec(code, names)
-    return names['make'](*args)
-">>),
-    ok = start_pool(?GRACE, Dir),
-    [{place, Group}, {modules, Dir} | Config].
+    ok = start_pool(?GRACE),
+    [{place, Group} | Config].
 
-start_pool(Grace, Dir) ->
-    py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, Grace}, {paths, [Dir]}]).
+start_pool(Grace) ->
+    py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, Grace}]).
 
 end_per_group(_Group, _Config) ->
     ok.
@@ -61,20 +52,23 @@ init_per_testcase(_Case, Config) ->
 end_per_testcase(_Case, _Config) ->
     py_test:end_case(?WORKERS).
 
-%% Starts a stream of the result of `make(*Args)', which Code defines.
+%% Starts a stream of the result of `make(*Args)', which Code defines. One call makes both, so the worker that has
+%% the stream has the function.
 start(Config, Code, Args) ->
+    Names = #{names => #{}, code => Code, args => Args},
+    Made = [<<"(exec(code, names), names['make'](*args))[1]">>, Names],
     case proplists:get_value(place, Config) of
         bound ->
             ok = py:bind(),
-            py:stream_start(py_stream_helpers, made, [Code, Args]);
+            py:stream_start(builtins, eval, Made);
         context ->
             ok = leave(),
             {ok, Ctx} = py:bind(new),
-            Started = py:ctx_stream(Ctx, py_stream_helpers, made, [Code, Args]),
+            Started = py:ctx_stream(Ctx, builtins, eval, Made),
             _ = erlang:put(context, Ctx),
             Started;
         _ ->
-            py:stream_start(py_stream_helpers, made, [Code, Args])
+            py:stream_start(builtins, eval, Made)
     end.
 
 count() ->
@@ -362,7 +356,7 @@ def make():
 close_closes_what_runs(Config) ->
     %% The close takes longer than a twentieth of the grace, after which an exception would be raised
     %% again, and much less than the grace.
-    ok = start_pool(5000, proplists:get_value(modules, Config)),
+    ok = start_pool(5000),
     {ok, S} = start(Config, <<"
 import sys, time
 sys.py_stream_notes = notes = []
@@ -376,7 +370,7 @@ class make:
         notes.append('closed')
 ">>, []),
     close_while_it_runs(Config, S),
-    ok = start_pool(?GRACE, proplists:get_value(modules, Config)),
+    ok = start_pool(?GRACE),
     {ok, T} = start(Config, <<"
 import sys
 sys.py_stream_notes = notes = []
