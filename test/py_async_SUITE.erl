@@ -400,8 +400,10 @@ acall_is_cancelled(_Config) ->
 import erlang
 async def hang(): await erlang.acall('hang')
 ">>),
-    {error, timeout} = py:async_await(py:async_call('__main__', hang, []), 100),
-    Pid = receive {runs, P} -> P after 5000 -> error(never_ran) end,
+    Call = py:async_call('__main__', hang, []),
+    %% The first coroutine of a worker loads asyncio, which may take longer than the timeout.
+    Pid = receive {runs, P} -> P after 30000 -> error(never_ran) end,
+    {error, timeout} = py:async_await(Call, 100),
     Monitor = monitor(process, Pid),
     receive {'DOWN', Monitor, process, Pid, _} -> ok after 5000 -> error(still_runs) end,
     {ok, 1} = py:eval(<<"1">>).
