@@ -26,6 +26,8 @@ needs(py_stream_SUITE, Case) when Case =:= a_second_demand_is_busy; Case =:= clo
                                  Case =:= nothing_is_produced_unasked; Case =:= asynchronous_generators;
                                  Case =:= close_leaves_no_message; Case =:= close_runs_finally ->
     "one interpreter for all contexts";
+needs(py_loop_SUITE, the_loop_is_closed_though_it_is_set_no_more) -> "one interpreter for all contexts";
+needs(py_await_SUITE, a_full_context_is_overloaded) -> "one interpreter for all contexts";
 needs(py_types_SUITE, views) -> "the memory of the VM";
 needs(py_types_SUITE, big_binaries_arrive_whole) -> "the memory of the VM";
 needs(py_types_SUITE, objects_cross_contexts) -> "one interpreter for all contexts";

@@ -247,7 +247,10 @@ impl<'py> Execution<'_, 'py> {
             &plain_reply(self.job.id, status::DEFERRED),
         );
         match asyncio::begin(&value, &host) {
-            Ok(_) => Ok(None),
+            Ok(waker) => {
+                self.child.jobs.set_tasks_loop(waker);
+                Ok(None)
+            }
             Err(error) if self.child.jobs.end_task(self.job) => Err(error.into()),
             Err(_) => Ok(None),
         }

@@ -4,6 +4,7 @@
 //! instructions. An exception is requested under the lock, for the innermost job of the stack, and a job
 //! leaves the stack under the lock: so no exception is requested for a job that has ended.
 
+use once_cell::sync::OnceCell;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use py_engine::interrupt::{Thread, notify_interrupter};
 use py_engine::lock::lock;
+use py_engine::loop_waker::LoopWaker;
 
 /// A job, also after it has become a task.
 pub(crate) struct JobState {
@@ -22,6 +24,8 @@ pub(crate) struct JobState {
     parent: Option<Arc<JobState>>,
     /// Whether the cancel of the task was requested.
     pub(crate) is_cancelled: AtomicBool,
+    /// Since when the job is known to have to stop.
+    stops_since: OnceCell<Instant>,
 }
 
 impl JobState {
@@ -32,6 +36,7 @@ impl JobState {
             must_stop: AtomicBool::new(false),
             parent,
             is_cancelled: AtomicBool::new(false),
+            stops_since: OnceCell::new(),
         })
     }
 
@@ -40,12 +45,18 @@ impl JobState {
         let parent = self.parent.as_ref();
         self.must_stop.load(Ordering::SeqCst) || parent.is_some_and(|parent| parent.must_stop())
     }
+
+    /// Whether a job that must stop has gone on for longer than `patience` since that was seen.
+    fn has_outlasted(&self, patience: Duration) -> bool {
+        self.must_stop() && self.stops_since.get_or_init(Instant::now).elapsed() > patience
+    }
 }
 
 pub(crate) struct Jobs {
     state: Mutex<State>,
-    /// How long a task has to stop by its cancel, before an exception is raised in the event loop's
-    /// callback: half of the grace, as in the VM, since a busy loop takes a while to come to it.
+    /// How long code in the event loop of the lease has to stop by its cancel, before an exception is
+    /// raised in the callback that runs: half of the grace, as in the VM. An exception could hit another
+    /// task, and a busy loop takes a while to come to its cancels.
     patience: Duration,
 }
 
@@ -59,8 +70,8 @@ struct State {
     early: HashSet<u64>,
     is_cleaning: bool,
     cleaning_must_stop: bool,
-    /// Since when a task has not obeyed its cancel.
-    since: Option<Instant>,
+    /// The waker of the loop that runs the tasks, once there has been one.
+    tasks_loop: Option<Arc<LoopWaker>>,
 }
 
 impl Jobs {
@@ -103,12 +114,16 @@ impl Jobs {
         self.state().tasks.push(Arc::clone(job));
     }
 
+    /// Says in which loop the tasks run.
+    pub(crate) fn set_tasks_loop(&self, waker: Arc<LoopWaker>) {
+        self.state().tasks_loop = Some(waker);
+    }
+
     /// Removes a task; `true` if it was there, so that the calling thread has to reply.
     pub(crate) fn end_task(&self, job: &Arc<JobState>) -> bool {
         let mut state = self.state();
         let before = state.tasks.len();
         state.tasks.retain(|other| !Arc::ptr_eq(other, job));
-        state.since = None;
         state.tasks.len() < before
     }
 
@@ -155,28 +170,38 @@ impl Jobs {
     /// a task. Returns `true` if there is something that must stop. Called by the control thread, again
     /// and again while it returns `true`.
     pub(crate) fn stop(&self, main: &Thread) -> bool {
-        let mut state = self.state();
-        let innermost = state.stack.last().is_some_and(|job| job.must_stop());
-        if innermost || state.is_cleaning && state.cleaning_must_stop {
-            main.request();
-            notify_interrupter();
-            main.signal();
-            return true;
-        }
-        if !state.tasks.iter().any(|task| task.must_stop()) {
+        let state = self.state();
+        let running = main.loop_waker();
+        let runs_tasks = !state.tasks.is_empty()
+            && match (&running, &state.tasks_loop) {
+                (Some(running), Some(tasks)) => Arc::ptr_eq(running, tasks),
+                _ => false,
+            };
+        let innermost = state.stack.last().filter(|job| job.must_stop());
+        let stuck = match innermost {
+            // A call that runs the loop of the tasks is cancelled by the loop, if that is not stuck.
+            Some(job) => !runs_tasks || job.has_outlasted(self.patience),
             // Jobs that wait in the stack are interrupted when they go on.
-            return state.stack.iter().any(|job| job.must_stop());
-        }
-        let since = *state.since.get_or_insert_with(Instant::now);
-        if state.stack.is_empty() && since.elapsed() > self.patience {
+            None => {
+                let mut tasks = state.tasks.iter();
+                state.stack.is_empty() && tasks.any(|task| task.has_outlasted(self.patience))
+            }
+        };
+        let cleaning = state.is_cleaning && state.cleaning_must_stop;
+        let must_stop = cleaning
+            || state
+                .stack
+                .iter()
+                .chain(&state.tasks)
+                .any(|job| job.must_stop());
+        if cleaning || stuck {
             main.request();
             notify_interrupter();
             main.signal();
-        }
-        if let Some(waker) = main.loop_waker() {
+        } else if must_stop && let Some(waker) = running {
             waker.wake();
         }
-        true
+        must_stop
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
