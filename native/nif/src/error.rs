@@ -6,6 +6,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use rustler::{Atom, Encoder, Env, Term};
 use std::fmt;
+use std::panic::RefUnwindSafe;
 
 use py_engine::exception::Exception;
 use py_engine::interrupt::Interrupted;
@@ -154,5 +155,19 @@ impl Encoder for Error {
             }
             Self::Python(exception) => encode(env, exception),
         }
+    }
+}
+
+/// The result of a NIF that may refuse: `Err` becomes `{error, Reason}`, and no message is sent.
+pub(crate) type Refusable<T> = Result<T, Refusal>;
+
+pub(crate) struct Refusal(pub(crate) Error);
+
+// A NIF never reads the Python objects of an exception, so a panic cannot show them half changed.
+impl RefUnwindSafe for Refusal {}
+
+impl Encoder for Refusal {
+    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
+        self.0.encode(env)
     }
 }

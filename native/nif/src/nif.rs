@@ -1,14 +1,13 @@
-//! Every NIF but those of child processes (`process/nifs.rs`), in the order of `src/py_nif.erl`. A NIF runs on a scheduler thread, and neither
-//! attaches, blocks nor sends; only `start_python` blocks, on a dirty scheduler.
+//! Every NIF but those of child processes (`process/nifs.rs`), in the order of `src/py_nif.erl`. A NIF runs on a
+//! scheduler thread, and neither attaches, blocks nor sends; only `start_python` blocks, on a dirty scheduler.
 
 use rustler::schedule::consume_timeslice;
 use rustler::{Atom, Encoder, Env, Error as NifError, LocalPid, NifResult, ResourceArc, Term};
-use std::panic::RefUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::error::Error;
+use crate::error::{Error, Refusable, Refusal};
 use crate::host::Outgoing;
 use crate::job::{CallbackHandle, Cancel, Job, ReplyTo};
 use crate::pool::{
@@ -19,20 +18,6 @@ use crate::term::small_map;
 use crate::vm::VM;
 use crate::watch::{self, Limits};
 use crate::{atoms, host, process, start, worker};
-
-/// The result of a NIF that may refuse: `Err` becomes `{error, Reason}`, and no message is sent.
-type Refusable<T> = Result<T, Refusal>;
-
-struct Refusal(Error);
-
-// A NIF never reads the Python objects of an exception, so a panic cannot show them half changed.
-impl RefUnwindSafe for Refusal {}
-
-impl Encoder for Refusal {
-    fn encode<'a>(&self, env: Env<'a>) -> Term<'a> {
-        self.0.encode(env)
-    }
-}
 
 #[rustler::nif(schedule = "DirtyIo")]
 fn start_python<'a>(env: Env<'a>, executable: &str, vars: Vec<(&str, &str)>) -> Term<'a> {

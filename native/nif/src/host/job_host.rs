@@ -17,7 +17,7 @@ use py_engine::host::callback::Callback;
 use py_engine::host::{Function, Host, TaskOutcome, Wake};
 use py_engine::interrupt::Interrupted;
 
-use super::{Current, messages, nested, not_running, server};
+use super::{Current, messages, monitor, nested, not_running, server};
 use crate::atoms;
 use crate::convert::to_term;
 use crate::error::Error;
@@ -193,7 +193,7 @@ impl Host for JobHost {
     }
 
     fn watch<'py>(&self, dest: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        messages::watch(self, dest)
+        monitor::watch(self, dest)
     }
 
     fn finish_task(&self, py: Python<'_>, outcome: TaskOutcome<'_>) {

@@ -10,6 +10,7 @@ mod current;
 mod execute;
 mod job_host;
 mod messages;
+mod monitor;
 mod outgoing;
 mod run;
 mod server;

@@ -28,6 +28,7 @@ mod queue;
 mod submission;
 mod target;
 mod usage;
+mod work;
 
 pub(crate) use handles::{Context, LeaseHandle, PoolHandle};
 pub(crate) use lease::{Lease, LeaseWorker, ServeLease};
@@ -35,26 +36,7 @@ use queue::Queue;
 pub(crate) use submission::{JobQueue, Submission, SubmissionHandle};
 pub(crate) use target::{Target, lease_of};
 pub(crate) use usage::End;
-
-/// An item of the pool's queue, for an unleased worker.
-pub(crate) enum Work {
-    Job(Arc<Job>),
-    /// A lease, to be served until it ends.
-    Lease(Arc<Lease>),
-}
-
-impl Work {
-    /// Refuses what no worker will serve. Sends, so it is called on no scheduler thread.
-    pub(crate) fn refuse(self, replies: &mut ReplyBuffer) {
-        match self {
-            Self::Job(job) => replies.refuse(&job, Error::NoWorkersAvailable),
-            Self::Lease(lease) => {
-                lease.end();
-                lease.leave(replies, || Error::ContextNotBound);
-            }
-        }
-    }
-}
+pub(crate) use work::Work;
 
 /// The child processes of a pool, which serve its queue.
 pub(crate) trait Processes: Send + Sync + RefUnwindSafe {

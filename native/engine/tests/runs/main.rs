@@ -1,5 +1,6 @@
 //! Tests of the engine with a real Python, under a host without a BEAM.
 
+mod interrupts;
 mod support;
 
 use pyo3::prelude::*;
@@ -268,81 +269,6 @@ fn streams_bring_items_on_demand() {
         lease.call(|_| open(2, c"later()"));
         assert_eq!(lease.call(|_| next(2, 9)).unwrap(), "[7, 8]");
         assert_eq!(lease.call(|_| next(2, 9)), None);
-    });
-}
-
-#[test]
-fn code_that_computes_is_interrupted() {
-    in_lease(|lease| {
-        lease.interrupt_after(SOON);
-        assert_eq!(
-            lease.eval("[None for _ in iter(int, 1)]"),
-            Err("BaseException: ".to_owned())
-        );
-        assert_eq!(lease.repr("1 + 1"), "2");
-    });
-}
-
-#[test]
-fn a_wait_for_erlang_is_interrupted() {
-    register("never", |_, _| {
-        loop {
-            std::thread::park();
-        }
-    });
-    in_lease(|lease| {
-        lease.exec("import erlang");
-        let before = support::ended_calls();
-        lease.interrupt_after(SOON);
-        assert_eq!(
-            lease.eval("erlang.call('never')"),
-            Err("BaseException: ".to_owned())
-        );
-        assert!(support::ended_calls() > before);
-    });
-}
-
-#[test]
-fn a_loop_that_sleeps_is_interrupted() {
-    in_lease(|lease| {
-        lease.exec("import asyncio");
-        lease.interrupt_after(SOON);
-        let start = Instant::now();
-        assert!(lease.eval("asyncio.sleep(600)").is_err());
-        assert!(start.elapsed() < Duration::from_secs(60));
-    });
-}
-
-#[test]
-fn an_interrupt_waits_for_the_end_of_a_mask() {
-    in_lease(|lease| {
-        let mask = InterruptMask::new(lease.py);
-        lease.interrupt_after(Duration::ZERO);
-        while !lease.host.must_stop.load(Ordering::SeqCst) {
-            assert_eq!(lease.repr("sum(range(1000))"), "499500");
-        }
-        for _ in 0..1000 {
-            assert_eq!(lease.repr("sum(range(1000))"), "499500");
-        }
-        drop(mask);
-        let raised = lease.eval("[None for _ in iter(int, 1)]");
-        assert_eq!(raised, Err("BaseException: ".to_owned()));
-    });
-}
-
-#[test]
-fn what_was_raised_too_late_is_withdrawn() {
-    in_lease(|lease| {
-        for _ in 0..100 {
-            lease.thread.request();
-            py_engine::interrupt::notify_interrupter();
-            lease
-                .py
-                .detach(|| std::thread::sleep(Duration::from_micros(200)));
-            lease.thread.end(lease.py.into());
-            lease.thread.begin();
-            assert_eq!(lease.repr("sum(range(10))"), "45");
-        }
     });
 }
 
