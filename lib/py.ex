@@ -194,7 +194,7 @@ defmodule Py do
   Gives the calling process a worker of its own, until `unbind/0` or the end of the process.
 
   Waits `wait:` milliseconds for a free worker, by default 0, in the pool `pool:`, by default `:default`.
-  A process that is bound in that pool keeps its worker.
+  A process that is bound keeps its worker, of whichever pool that is.
 
       iex> Py.bind()
       :ok

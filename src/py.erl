@@ -37,21 +37,18 @@
 
 -export([bind/0, bind/1, bind/2, unbind/0, unbind/1, is_bound/0, with_context/1, with_context/2]).
 -export([call/3, call/4, call/5, eval/1, eval/2, eval/3, exec/1, exec/2, exec/3]).
--export([ctx_call/4, ctx_call/5, ctx_call/6, ctx_eval/2, ctx_eval/3, ctx_eval/4,
-         ctx_exec/2, ctx_exec/3, ctx_exec/4]).
+-export([ctx_call/4, ctx_call/5, ctx_call/6, ctx_eval/2, ctx_eval/3, ctx_eval/4, ctx_exec/2, ctx_exec/3, ctx_exec/4]).
 -export([interrupt/1]).
--export([call_async/3, call_async/4, ctx_call_async/4, ctx_call_async/5, await/1, await/2,
-         async_call/3, async_call/4, ctx_async_call/4, ctx_async_call/5,
-         async_await/1, async_await/2, async_gather/1, async_gather/2]).
+-export([call_async/3, call_async/4, ctx_call_async/4, ctx_call_async/5, await/1, await/2, async_call/3, async_call/4,
+         ctx_async_call/4, ctx_async_call/5, async_await/1, async_await/2, async_gather/1, async_gather/2]).
 -export([stream/3, stream/4, stream_eval/1, stream_eval/2, stream_start/3, stream_start/4,
          ctx_stream/4, ctx_stream/5, stream_next/2, stream_close/1]).
 -export([register_function/2, register_function/3, unregister_function/1]).
 -export([version/0, python_info/0, format_error/1]).
 
--export_type([context/0, stream/0, stream_message/0, pending/0,
-              name/0, code/0, args/0, kwargs/0, locals/0, bind_options/0,
-              result/1, result/0, error_reason/0, exception/0, exception_type/0, frame/0,
-              syntax/0, unconvertible/0, python_info/0]).
+-export_type([context/0, stream/0, stream_message/0, pending/0, name/0, code/0, args/0, kwargs/0, locals/0,
+              bind_options/0, call_options/0, result/1, result/0, error_reason/0, exception/0, exception_type/0,
+              frame/0, syntax/0, unconvertible/0, python_info/0]).
 
 -type context() :: py_nif:context().
 %% An explicit context. A context ends with {@link unbind/1}, with the death of the process that
@@ -167,7 +164,7 @@ bind() ->
 bind(new) ->
     bind(new, #{});
 bind(Options) ->
-    {Pool, Wait} = options(Options),
+    {Pool, Wait} = py_call:bind_options(Options),
     case is_bound() of
         true ->
             ok;
@@ -181,7 +178,7 @@ bind(Options) ->
 %% @doc Returns a new context: a worker with a namespace of its own. A process may hold any number.
 -spec bind(new, bind_options()) -> {ok, context()} | {error, no_workers_available}.
 bind(new, Options) ->
-    {Pool, Wait} = options(Options),
+    {Pool, Wait} = py_call:bind_options(Options),
     case py_pool:lease(Pool, Wait) of
         %% The handle is made by the caller: in the heap of the pool it would never be garbage.
         {ok, Lease} -> {ok, py_nif:context(Lease)};
@@ -589,13 +586,11 @@ version() ->
 python_info() ->
     _ = py_pool:native(),
     #{libpython := Libpython, abi := Abi} = py_runtime:info(),
-    Ask = <<"(lambda s: (s.version, s.executable, s.prefix, s.path))(__import__('sys'))">>,
-    case eval(Ask) of
+    case eval(<<"(lambda s: (s.version, s.executable, s.prefix, s.path))(__import__('sys'))">>) of
         {ok, {Version, Executable, Prefix, Path}} ->
             {ok, #{version => Version, executable => Executable, prefix => Prefix,
                    path => Path, libpython => Libpython, abi => Abi}};
-        {error, Reason} ->
-            {error, Reason}
+        {error, Reason} -> {error, Reason}
     end.
 
 %% @doc Returns an error as text for a person: for an exception, the text that Python would print,
@@ -603,12 +598,3 @@ python_info() ->
 -spec format_error(error_reason() | {error, error_reason()} | term()) -> binary().
 format_error(Error) ->
     py_error:format(Error).
-
-%% Returns the pool and the time to wait.
-options(#{} = Options) ->
-    case {maps:without([pool, wait], Options), maps:get(pool, Options, default), maps:get(wait, Options, 0)} of
-        {Rest, Pool, Wait} when Rest =:= #{}, is_atom(Pool), ?IS_TIMEOUT(Wait) -> {Pool, Wait};
-        _ -> error(badarg)
-    end;
-options(_) ->
-    error(badarg).

@@ -6,7 +6,7 @@
 %% are waited for, and once for calls under way.
 -module(py_call).
 
--export([job/4, run/2, run_in/3, submit/3, start/1, start_in/2, start_at/2, within/1, failed/1,
+-export([job/4, run/2, run_in/3, submit/3, bind_options/1, start/1, start_in/2, start_at/2, within/1, failed/1,
          await/2, settled/1, result/1, discard/2, deadline/2, remaining/1, name/1, code/1]).
 
 -export_type([pending/0, options/0]).
@@ -75,6 +75,16 @@ options(Options) ->
         _ ->
             error(badarg)
     end.
+
+%% @doc Returns the pool and the time to wait of the options of a binding or a context.
+-spec bind_options(py:bind_options()) -> {py_pool:name(), Wait :: timeout()}.
+bind_options(#{} = Options) ->
+    case {maps:without([pool, wait], Options), maps:get(pool, Options, default), maps:get(wait, Options, 0)} of
+        {Rest, Pool, Wait} when Rest =:= #{}, is_atom(Pool), ?IS_TIMEOUT(Wait) -> {Pool, Wait};
+        _ -> error(badarg)
+    end;
+bind_options(_) ->
+    error(badarg).
 
 %% A process that answers a callback has its calls run by the thread that waits for the answer.
 run_unbound(Name, Job, Timeout, undefined) ->
