@@ -26,12 +26,12 @@ end_per_suite(_Config) ->
 
 init_per_testcase(_Case, Config) ->
     ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 200}]),
-    ok = logger:set_module_level(py_pool, none),
+    ok = logger:set_module_level(py_pool_server, none),
     ok = register_functions(),
     Config.
 
 end_per_testcase(_Case, _Config) ->
-    ok = logger:unset_module_level(py_pool),
+    ok = logger:unset_module_level(py_pool_server),
     py_test:assert_empty_mailbox().
 
 %%% Killed callers
@@ -219,17 +219,7 @@ for f in (erlang.crash, erlang.leave, erlang.die):
      {reenter_and_loop, fun() -> erlang(<<"loop(10)">>, rand:uniform(20)) end},
      {reenter_context, fun() -> py:with_context(fun(Ctx) ->
           py:ctx_eval(Ctx, <<"__import__('erlang').back(c)">>, #{c => fun() -> Ctx end}) end) end},
-     {callback_of_a_thread, fun() -> py:exec(<<"
-import erlang, threading
-def call():
-    try:
-        erlang.down(2, 'echo(1)')
-    except Exception:
-        pass
-t = threading.Thread(target=call)
-t.start()
-t.join()
-">>, #{}, 1000) end},
+     {callback_of_a_thread, fun() -> py:exec(thread_that_calls(), #{}, 1000) end},
      {send, fun() -> py:exec(<<"
 import erlang
 for i in range(10):
@@ -468,6 +458,20 @@ resident() ->
     {ok, Text} = file:read_file("/proc/self/statm"),
     [_, Pages | _] = binary:split(Text, <<" ">>, [global]),
     binary_to_integer(Pages) * 4096.
+
+%% Returns statements whose thread calls Erlang, and that wait for it.
+thread_that_calls() ->
+    <<"
+import erlang, threading
+def call():
+    try:
+        erlang.down(2, 'echo(1)')
+    except Exception:
+        pass
+t = threading.Thread(target=call)
+t.start()
+t.join()
+">>.
 
 %% A short run says nothing: the allocators are still finding their size.
 is_flat(Sizes, Seconds) when Seconds >= 600 ->

@@ -278,17 +278,7 @@ talking(Pool) ->
           To = py_chaos_SUITE:any([default, threads, children]),
           is({ok, 2}, py:eval(<<"__import__('erlang').across(p, 1)">>, #{p => atom_to_binary(To)}, Named))
       end},
-     {callback_of_a_thread, fun() -> py:exec(<<"
-import erlang, threading
-def call():
-    try:
-        erlang.down(2, 'echo(1)')
-    except Exception:
-        pass
-t = threading.Thread(target=call)
-t.start()
-t.join()
-">>, #{}, Named) end},
+     {callback_of_a_thread, fun() -> py:exec(py_chaos_SUITE:thread_that_calls(), #{}, Named) end},
      {send, fun() -> send(Named) end},
      {watch, fun() ->
           Code = <<"(lambda m: (m.wait(0.002), m.reason))(__import__('erlang').monitor(p))">>,

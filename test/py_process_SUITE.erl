@@ -1,7 +1,7 @@
 %% Are crashes of child processes contained, and do pools start and stop without a trace?
 -module(py_process_SUITE).
 
--export([all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([all/0, init_per_testcase/2, end_per_testcase/2]).
 -export([a_pool_starts_and_stops/1, wrong_options_are_errors/1, pools_of_the_environment_start/1,
          wrong_pools_of_the_environment_stop_the_start/1, calls_name_a_pool/1, a_thread_pool_has_a_name/1,
          a_segfault_ends_one_call_only/1, each_end_of_a_child_is_told/1, a_killed_child_is_replaced/1,
@@ -9,9 +9,7 @@
          a_finalizer_that_hangs_is_killed/1, spares_step_in/1, worn_children_are_replaced/1,
          the_preload_runs_in_each_child/1, a_preload_that_fails_stops_the_start/1,
          a_python_that_does_not_start_is_an_error/1, a_start_that_fails_later_is_tried_again/1,
-         objects_stay_in_their_child/1, dropped_objects_are_released/1, python_code_makes_no_atoms/1,
-         big_values_cross_both_ways/1, big_binaries_are_shared/1, big_values_need_no_file/1,
-         a_child_without_descriptors_is_told_so/1, children_end_with_the_vm/1, a_hundred_pools_leave_nothing/1,
+         children_end_with_the_vm/1, a_hundred_pools_leave_nothing/1,
          a_pool_that_stops_ends_its_calls/1, a_crashed_server_starts_again/1, monitors_end_with_the_child/1,
          a_killed_server_leaves_no_binding/1, a_killed_supervisor_leaves_no_pool/1]).
 
@@ -25,17 +23,9 @@ all() ->
      a_finalizer_that_hangs_is_killed, spares_step_in, worn_children_are_replaced,
      the_preload_runs_in_each_child, a_preload_that_fails_stops_the_start,
      a_python_that_does_not_start_is_an_error, a_start_that_fails_later_is_tried_again,
-     objects_stay_in_their_child, dropped_objects_are_released, python_code_makes_no_atoms,
-     big_values_cross_both_ways, big_binaries_are_shared, big_values_need_no_file,
-     a_child_without_descriptors_is_told_so, children_end_with_the_vm, a_hundred_pools_leave_nothing,
+     children_end_with_the_vm, a_hundred_pools_leave_nothing,
      a_pool_that_stops_ends_its_calls, a_crashed_server_starts_again, monitors_end_with_the_child,
      a_killed_server_leaves_no_binding, a_killed_supervisor_leaves_no_pool].
-
-init_per_suite(Config) ->
-    Config.
-
-end_per_suite(_Config) ->
-    py_test:stop().
 
 init_per_testcase(_Case, Config) ->
     ct:timetrap({seconds, 100}),
@@ -124,7 +114,7 @@ calls_name_a_pool(_Config) ->
     ok = py:unbind(),
     {ok, 7} = py:with_context(#{pool => ?POOL}, fun() -> ok = py:exec(<<"y = 7">>), py:eval(<<"y">>) end),
     {ok, 8} = py:with_context(#{pool => ?POOL}, fun(C) -> py:ctx_eval(C, <<"8">>, #{}, #{timeout => 5000}) end),
-    ok = wait_available(2).
+    ok = py_test:wait_whole(?POOL, 2).
 
 a_thread_pool_has_a_name(_Config) ->
     ok = py_pool:start(?POOL, #{num_workers => 1}),
@@ -135,7 +125,7 @@ a_thread_pool_has_a_name(_Config) ->
     {error, no_workers_available} = py:eval(<<"1">>, #{}, #{pool => ?POOL}),
     {ok, 1} = py:eval(<<"1">>),
     ok = py:unbind(Context),
-    ok = wait_available(1).
+    ok = py_test:wait_whole(?POOL, 1).
 
 %%% Ends of children
 
@@ -150,7 +140,7 @@ a_segfault_ends_one_call_only(_Config) ->
     {ok, 1} = py:ctx_eval(B, <<"kept">>),
     {ok, 1} = py:eval(<<"1">>, #{}, #{pool => ?POOL}),
     ok = py:unbind(B),
-    ok = wait_available(2).
+    ok = py_test:wait_whole(?POOL, 2).
 
 each_end_of_a_child_is_told(_Config) ->
     ok = start(#{num_workers => 1}),
@@ -159,7 +149,7 @@ each_end_of_a_child_is_told(_Config) ->
             {<<"import os, signal; os.kill(os.getpid(), signal.SIGTERM)">>, #{signal => 15}}],
     [begin
          {error, {worker_exited, End}} = py:exec(Code, #{}, #{pool => ?POOL}),
-         ok = wait_available(1)
+         ok = py_test:wait_whole(?POOL, 1)
      end || {Code, End} <- Ends],
     {ok, 1} = py:eval(<<"1">>, #{}, #{pool => ?POOL}).
 
@@ -175,7 +165,7 @@ a_killed_child_is_replaced(_Config) ->
             {error, {worker_exited, #{signal := 9}}} -> false
         end
     end),
-    ok = wait_available(1).
+    ok = py_test:wait_whole(?POOL, 1).
 
 code_that_holds_the_gil_is_killed_in_time(_Config) ->
     ok = start(#{num_workers => 1}),
@@ -183,7 +173,7 @@ code_that_holds_the_gil_is_killed_in_time(_Config) ->
     %% A loop in C, which looks for no interrupt.
     {error, timeout} = py:ctx_eval(Context, <<"__import__('collections').deque(__import__('itertools').repeat(0), maxlen=0)">>, #{}, 200),
     ok = py_test:wait_until(fun() -> py_test:caught(fun() -> py:ctx_eval(Context, <<"1">>) end) =:= {raised, context_not_bound} end),
-    ok = wait_available(1),
+    ok = py_test:wait_whole(?POOL, 1),
     ok = py:bind(#{pool => ?POOL}),
     Self = self(),
     Caller = py_test:start_call(fun() ->
@@ -196,7 +186,7 @@ code_that_holds_the_gil_is_killed_in_time(_Config) ->
     Stuck = receive {context, Other} -> Other end,
     ok = py_test:wait_until(fun() -> py:interrupt(Stuck) =:= ok end),
     {error, interrupted} = py_test:result(Caller),
-    ok = wait_available(1).
+    ok = py_test:wait_whole(?POOL, 1).
 
 a_queued_call_survives_no_crash(_Config) ->
     ok = start(#{num_workers => 1}),
@@ -207,14 +197,14 @@ a_queued_call_survives_no_crash(_Config) ->
     "" = os:cmd("kill -11 " ++ integer_to_list(Pid)),
     {error, {worker_exited, #{signal := 11}}} = py:await(Running),
     {raised, context_not_bound} = py_test:caught(fun() -> py:await(Queued) end),
-    ok = wait_available(1).
+    ok = py_test:wait_whole(?POOL, 1).
 
 a_finalizer_that_hangs_is_killed(_Config) ->
     ok = start(#{num_workers => 1}),
     {ok, Context} = py:bind(new, #{pool => ?POOL}),
     ok = py:ctx_exec(Context, <<"class Stuck:\n    def __del__(self):\n        __import__('collections').deque(__import__('itertools').repeat(0), maxlen=0)\ns = Stuck()">>),
     ok = py:unbind(Context),
-    ok = wait_available(1),
+    ok = py_test:wait_whole(?POOL, 1),
     {ok, 1} = py:eval(<<"1">>, #{}, #{pool => ?POOL, timeout => 60000}).
 
 spares_step_in(_Config) ->
@@ -284,141 +274,7 @@ a_start_that_fails_later_is_tried_again(Config) ->
     Waiting = py_test:start_call(fun() -> py:with_context(#{pool => ?POOL, wait => 60000}, fun() -> py:eval(<<"1">>) end) end),
     ok = file:delete(Flag),
     {ok, 1} = py_test:result(Waiting),
-    ok = wait_available(1).
-
-%%% Values
-
-objects_stay_in_their_child(_Config) ->
-    ok = start(#{num_workers => 2}),
-    {ok, A} = py:bind(new, #{pool => ?POOL}),
-    {ok, B} = py:bind(new, #{pool => ?POOL}),
-    {ok, Object} = py:ctx_eval(A, <<"{1: object()}[1]">>),
-    {ok, Same} = py:ctx_eval(A, <<"(o, [o])">>, #{o => Object}),
-    {ok, true} = py:ctx_eval(A, <<"s[0] is o and s[1][0] is o">>, #{o => Object, s => Same}),
-    Foreign = fun({error, {unconvertible, #{reason := foreign_object}} = Reason}) -> py:format_error(Reason) end,
-    <<"cannot convert: an object of another worker", _/binary>> = Foreign(py:ctx_eval(B, <<"o">>, #{o => Object})),
-    _ = Foreign(py:eval(<<"o">>, #{o => Object})),
-    {ok, OfVm} = py:eval(<<"object()">>),
-    _ = Foreign(py:ctx_eval(A, <<"o">>, #{o => OfVm})),
-    _ = Foreign(py:ctx_call(A, builtins, repr, [[#{k => OfVm}]])),
-    {ok, 1} = py:ctx_eval(A, <<"1">>),
-    %% The answer of a callback crosses, too.
-    ok = py:register_function(foreign, fun([]) -> OfVm end),
-    {error, {'Exception', #{erlang := {error, {unconvertible, _}, []}}}} =
-        py:ctx_eval(A, <<"__import__('erlang').foreign()">>),
-    ok = py:unregister_function(foreign),
-    [ok = py:unbind(C) || C <- [A, B]],
-    ok = wait_available(2).
-
-dropped_objects_are_released(_Config) ->
-    ok = start(#{num_workers => 1}),
-    {ok, Context} = py:bind(new, #{pool => ?POOL}),
-    ok = py:ctx_exec(Context, <<"ends = []\nclass Seen:\n    def __del__(self):\n        ends.append(1)">>),
-    ok = py_test:in_process(fun() ->
-        {ok, _} = py:ctx_eval(Context, <<"[Seen() for _ in range(10)]">>),
-        ok
-    end),
-    ok = py_test:wait_until(fun() -> py:ctx_eval(Context, <<"len(ends)">>) =:= {ok, 10} end),
-    ok = py:unbind(Context).
-
-python_code_makes_no_atoms(_Config) ->
-    ok = start(#{num_workers => 1}),
-    Name = <<"an_atom_that_no_module_has_", (integer_to_binary(erlang:unique_integer([positive])))/binary>>,
-    {error, {'ValueError', _}} = py:eval(<<"__import__('erlang').atom(name, create=True)">>, #{name => Name},
-                                         #{pool => ?POOL}),
-    {ok, default} = py:eval(<<"__import__('erlang').atom('default')">>, #{}, #{pool => ?POOL}),
-    {ok, _} = py:eval(<<"name">>, #{name => Name}, #{pool => ?POOL}),
-    {raised, badarg} = py_test:caught(fun() -> binary_to_existing_atom(Name) end).
-
-big_values_cross_both_ways(_Config) ->
-    ok = start(#{num_workers => 1}),
-    Big = binary:copy(<<"0123456789abcdef">>, 1 bsl 20),
-    {ok, Big} = py:eval(<<"b">>, #{b => {bytes, Big}}, #{pool => ?POOL}),
-    {ok, {<<"bytes">>, Size}} = py:eval(<<"(type(v).__name__, len(v))">>, #{v => {view, Big}}, #{pool => ?POOL}),
-    Size = byte_size(Big),
-    List = lists:seq(1, 100000),
-    {ok, List} = py:eval(<<"list(v)">>, #{v => List}, #{pool => ?POOL}),
-    Map = maps:from_list([{integer_to_binary(N), {N, [N / 2, none, true]}} || N <- lists:seq(1, 10000)]),
-    {ok, Map} = py:eval(<<"v">>, #{v => Map}, #{pool => ?POOL}),
-    Deep = lists:foldl(fun(_, Inner) -> [Inner] end, [], lists:seq(1, 990)),
-    {ok, Deep} = py:eval(<<"v">>, #{v => Deep}, #{pool => ?POOL}),
-    {error, {unconvertible, #{reason := too_deep}}} =
-        py:eval(<<"v">>, #{v => lists:foldl(fun(_, Inner) -> [Inner] end, [], lists:seq(1, 2000))}, #{pool => ?POOL}),
-    {error, {unconvertible, #{reason := improper_list}}} = py:eval(<<"v">>, #{v => [1 | 2]}, #{pool => ?POOL}),
-    {error, {unconvertible, #{reason := not_unicode}}} = py:eval(<<"'\\ud800'">>, #{}, #{pool => ?POOL}).
-
-%% A big binary of a result is the memory that the child has written: it outlives the child.
-big_binaries_are_shared(_Config) ->
-    ok = start(#{num_workers => 1}),
-    Mapped = fun() -> length(binary:matches(element(2, file:read_file("/proc/self/maps")), <<"memfd:erlang_python">>)) end,
-    0 = Mapped(),
-    Size = 1 bsl 20,
-    Pool = #{pool => ?POOL, timeout => 20000},
-    {Pid, Monitor} = spawn_monitor(fun() ->
-        {ok, {Bytes, Text, [Part]}} = py:eval(<<"(b'\\xff' * n, 'ab' * n, [b'\\xfe' * n])">>, #{n => Size}, Pool),
-        _ = py:eval(<<"__import__('os')._exit(1)">>, #{}, Pool),
-        true = Bytes =:= binary:copy(<<255>>, Size),
-        true = Text =:= binary:copy(<<"ab">>, Size),
-        true = Part =:= binary:copy(<<254>>, Size),
-        1 = Mapped()
-    end),
-    receive {'DOWN', Monitor, process, Pid, normal} -> ok end,
-    ok = py_test:wait_until(fun() -> Mapped() =:= 0 end),
-    Bytes = binary:copy(<<255>>, Size),
-    %% There and back, as arguments and as the arguments and the result of a callback.
-    ok = py:register_function(double, fun([B]) -> <<B/binary, B/binary>> end),
-    Length = 4 * Size,
-    {ok, Length} = py:eval(<<"2 * len(b) + len(__import__('erlang').double(b))">>, #{b => {bytes, Bytes}}, Pool),
-    ok = py:unregister_function(double),
-    %% Keys that must be compared, with a big value between them.
-    {ok, Map} = py:eval(<<"{1: b, 'a': 2, (3,): [b]}">>, #{b => {bytes, Bytes}}, Pool),
-    #{1 := Bytes, <<"a">> := 2, {3} := [Bytes]} = Map,
-    {error, {unconvertible, #{reason := key_collision}}} =
-        py:eval(<<"{'a': b, b'a': b}">>, #{b => {bytes, Bytes}}, Pool),
-    {ok, [Bytes, Bytes]} = py:eval(<<"[b, b]">>, #{b => {bytes, Bytes}}, Pool),
-    garbage_collect(),
-    ok = py_test:wait_until(fun() -> Mapped() =:= 0 end).
-
-%% A limit on the size of files is one on such memory: the value goes through the socket.
-big_values_need_no_file(_Config) ->
-    ok = start(#{num_workers => 1, limits => #{file_size => 1 bsl 16}}),
-    Big = binary:copy(<<255>>, 1 bsl 20),
-    {ok, Big} = py:eval(<<"b">>, #{b => {bytes, Big}}, #{pool => ?POOL, timeout => 20000}),
-    {error, {'OSError', _}} = py:exec(<<"open('/tmp/py_process_too_big', 'wb').write(bytes(1 << 20))">>, #{}, #{pool => ?POOL}),
-    _ = file:delete("/tmp/py_process_too_big"),
-    ok.
-
-a_child_without_descriptors_is_told_so(_Config) ->
-    ok = start(#{num_workers => 1, limits => #{open_files => 40}}),
-    Big = binary:copy(<<255>>, 1 bsl 20),
-    {ok, Context} = py:bind(new, #{pool => ?POOL}),
-    ok = py:ctx_exec(Context, <<"
-import os
-kept = []
-try:
-    while True:
-        kept.append(os.open('/dev/null', os.O_RDONLY))
-except OSError as e:
-    code = e.errno
-">>),
-    {ok, 24} = py:ctx_eval(Context, <<"code">>),
-    {error, {'OSError', #{message := Message}}} = py:ctx_eval(Context, <<"len(b)">>, #{b => {bytes, Big}}),
-    ok = py_test:contains(Message, <<"a big value of Erlang">>),
-    ok = py:register_function(big, fun([]) -> {bytes, Big} end),
-    {error, {'OSError', _}} = py:ctx_eval(Context, <<"len(__import__('erlang').big())">>),
-    %% Its own big values go through the socket.
-    {ok, Big} = py:ctx_eval(Context, <<"b'\\xff' * (1 << 20)">>),
-    %% In the middle of a call, too.
-    ok = py:register_function(nested, fun([]) -> {error, {Type, _}} = py:eval(<<"len(b)">>, #{b => {bytes, Big}}), Type end),
-    {ok, <<"OSError">>} = py:ctx_eval(Context, <<"str(__import__('erlang').nested())">>),
-    %% One descriptor is enough.
-    {ok, none} = py:ctx_eval(Context, <<"os.close(kept.pop())">>),
-    {ok, 1048576} = py:ctx_eval(Context, <<"len(b)">>, #{b => {bytes, Big}}),
-    {ok, 4} = py:ctx_eval(Context, <<"[os.close(fd) for fd in kept] and 4">>),
-    {ok, Size} = py:ctx_eval(Context, <<"len(b)">>, #{b => {bytes, Big}}),
-    Size = byte_size(Big),
-    [ok = py:unregister_function(Name) || Name <- [big, nested]],
-    ok = py:unbind(Context).
+    ok = py_test:wait_whole(?POOL, 1).
 
 %%% Traces
 
@@ -489,7 +345,7 @@ a_crashed_server_starts_again(_Config) ->
     {ok, 1} = py:eval(<<"1">>, #{}, #{pool => ?POOL}),
     [{?POOL, Other, _, _}] = supervisor:which_children(py_pools_sup),
     true = Other =/= Pid,
-    ok = wait_available(1).
+    ok = py_test:wait_whole(?POOL, 1).
 
 monitors_end_with_the_child(_Config) ->
     ok = start(#{num_workers => 1}),
@@ -512,7 +368,7 @@ a_killed_server_leaves_no_binding(_Config) ->
     ok = py:bind(#{pool => ?POOL}),
     [{?POOL, Pid, _, _}] = supervisor:which_children(py_pools_sup),
     true = exit(Pid, kill),
-    ok = wait_available(1),
+    ok = py_test:wait_whole(?POOL, 1),
     ok = py_test:wait_until(fun() -> ets:lookup(py_bindings, self()) =:= [] end),
     false = py:is_bound().
 
@@ -536,14 +392,6 @@ start(Options) ->
 
 segfault() ->
     <<"import ctypes, faulthandler; faulthandler.disable(); ctypes.string_at(0)">>.
-
-wait_available(Count) ->
-    py_test:wait_until(fun() ->
-        case py_pool:get_stats(?POOL) of
-            #{num_workers := Count, available_workers := Count, pending_requests := 0} -> true;
-            Stats -> Stats
-        end
-    end).
 
 pid() ->
     py:eval(<<"__import__('os').getpid()">>, #{}, #{pool => ?POOL}).

@@ -2,7 +2,7 @@
 %% the protocol?
 -module(py_sandbox_SUITE).
 
--export([all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([all/0, init_per_testcase/2, end_per_testcase/2]).
 -export([limits_hold/1, a_sandbox_holds/1, a_sandbox_that_no_kernel_has_is_an_error/1,
          hostile_children_are_killed/1, random_frames_harm_no_other/1]).
 
@@ -11,12 +11,6 @@
 all() ->
     [limits_hold, a_sandbox_holds, a_sandbox_that_no_kernel_has_is_an_error, hostile_children_are_killed,
      random_frames_harm_no_other].
-
-init_per_suite(Config) ->
-    Config.
-
-end_per_suite(_Config) ->
-    py_test:stop().
 
 init_per_testcase(_Case, Config) ->
     ct:timetrap({seconds, 100}),

@@ -1,7 +1,7 @@
 %% Helpers that the suites share.
 -module(py_test).
 
--export([start/0, stop/0, start_with/1, start_error/1, wait_until/1, wait_available/1, wait_pending/1,
+-export([start/0, stop/0, start_with/1, start_error/1, wait_until/1, wait_available/1, wait_whole/2, wait_pending/1,
          blocked_context/0, open_gate/2, assert_empty_mailbox/0, in_process/1, stuck/1, stuck_call/1, stuck_call/2,
          time_out_stuck/1, free_stuck/1,
          begin_case/1, end_case/1, start_call/1, result/1, wait_for_mark/0, abandoned/0,
@@ -74,6 +74,16 @@ wait_available(Count) ->
     wait_until(fun() ->
         case py_pool:get_stats() of
             #{available_workers := Count, pending_requests := 0} -> true;
+            Stats -> Stats
+        end
+    end).
+
+%% Waits until a pool has this many workers, all of them are free, and nothing is pending.
+-spec wait_whole(py_pool:name(), pos_integer()) -> ok.
+wait_whole(Name, Count) ->
+    wait_until(fun() ->
+        case py_pool:get_stats(Name) of
+            #{num_workers := Count, available_workers := Count, pending_requests := 0} -> true;
             Stats -> Stats
         end
     end).
