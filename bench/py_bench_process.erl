@@ -155,7 +155,7 @@ after_end(Spares) ->
     ok = py_pool:stop(ending),
     Stats.
 
-%% What a child alone has in memory, and what it has a share in.
+%% The memory that a child alone has, and that with its share of what others have, too.
 memory_rows() ->
     {ok, Context} = py:bind(new, #{pool => children}),
     {ok, Pid} = py:ctx_eval(Context, <<"__import__('os').getpid()">>),

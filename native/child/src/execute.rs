@@ -26,7 +26,7 @@ use crate::host::ChildHost;
 use crate::incoming::{Incoming, incoming, send};
 use crate::jobs::JobState;
 use crate::payload::Payload;
-use crate::values::{Failure, add_value, failed_reply, plain_reply};
+use crate::values::{Failure, add_value, failed_reply, finish, plain_reply};
 
 /// Runs a job in a namespace, and sends its reply.
 pub(crate) fn run<'py>(
@@ -223,12 +223,7 @@ impl<'py> Execution<'_, 'py> {
         let mut frame = FrameWriter::new(from_child::REPLY);
         frame.word(self.job.id).byte(status);
         add_value(&mut frame, self.child, value, &|| self.host.must_stop())?;
-        // Other threads of the code go on while a big value is copied.
-        Ok(Some(if frame.is_big() {
-            self.py.detach(|| frame.finish())
-        } else {
-            frame.finish()
-        }))
+        Ok(Some(finish(self.py, &mut frame)))
     }
 
     /// Starts a coroutine as a task, which replies at its end. Another value is answered at once, and so

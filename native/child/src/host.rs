@@ -21,7 +21,7 @@ use crate::child::Child;
 use crate::jobs::JobState;
 use crate::questions::{End, MAX_NAME, ask, into_exception, lost};
 use crate::receive::{drain, has_frames, next, take};
-use crate::values::{Failure, add_value, exception, failed_reply, value};
+use crate::values::{Failure, add_value, exception, failed_reply, finish, value};
 
 pub(crate) struct ChildHost {
     pub(crate) child: &'static Child,
@@ -72,7 +72,7 @@ impl ChildHost {
                 let mut frame = FrameWriter::new(from_child::REPLY);
                 frame.word(job.id).byte(status::VALUE);
                 match add_value(&mut frame, self.child, &value, &must_stop) {
-                    Ok(()) => return frame.finish(),
+                    Ok(()) => return finish(py, &mut frame),
                     Err(stop) => stop.into(),
                 }
             }
@@ -140,9 +140,10 @@ impl Host for ChildHost {
             .byte(number)
             .bytes(name.as_bytes());
         self.add(&mut frame, args.to_list().as_any())?;
+        let frame = finish(args.py(), &mut frame);
         let calls = &self.child.calls;
         lock(calls).insert(callback.id, Arc::clone(callback));
-        self.child.connection.send(&frame.finish()).map_err(|_| {
+        self.child.connection.send(&frame).map_err(|_| {
             lock(calls).remove(&callback.id);
             lost()
         })

@@ -25,11 +25,12 @@ pub(crate) fn incoming<'a>(
     child: &Child,
     payload: &'a Payload,
 ) -> Option<Incoming<'a>> {
-    if payload.is_lost() {
-        refuse_lost(py, child, payload)?;
-        return None;
+    if !payload.is_lost() {
+        return Incoming::read(payload);
     }
-    Incoming::read(payload)
+    let job = Fields::new(payload).word()?;
+    send(py, child, &failed_reply(job, &no_descriptor().into()));
+    None
 }
 
 impl<'a> Incoming<'a> {
@@ -56,16 +57,11 @@ const DETACHED: usize = 1 << 16;
 
 /// Sends a frame. Fails silently if the VM has gone: the process is about to end.
 pub(crate) fn send(py: Python<'_>, child: &Child, frame: &Message) {
-    let _: std::io::Result<()> = if frame.bytes.len() < DETACHED {
+    // A descriptor that the kernel does not pass on is read, and its bytes are sent.
+    let is_small = frame.bytes.len() < DETACHED && frame.descriptor.is_none();
+    let _: std::io::Result<()> = if is_small {
         child.connection.send(frame)
     } else {
         py.detach(|| child.connection.send(frame))
     };
-}
-
-/// Says that the memory of a job was lost.
-fn refuse_lost(py: Python<'_>, child: &Child, payload: &Payload) -> Option<()> {
-    let job = Fields::new(payload).word()?;
-    send(py, child, &failed_reply(job, &no_descriptor().into()));
-    Some(())
 }

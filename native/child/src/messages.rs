@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use py_codec::etf::{Encoder, opaque_term};
-use py_codec::frame::{FrameWriter, MAX_FRAME, Message};
+use py_codec::frame::{FrameWriter, Message};
 use py_codec::protocol::{from_child, outcome, question};
 use py_codec::{Term, write};
 use py_engine::erlang::{not_registered, overloaded};
@@ -18,7 +18,7 @@ use py_engine::lock::lock;
 use crate::child::Child;
 use crate::host::ChildHost;
 use crate::questions::{MAX_NAME, ask, into_exception, lost};
-use crate::values::{exception, value};
+use crate::values::{exception, finish, value};
 
 /// The tag of a pid in the external term format, and the size of the numbers after its node's name.
 const NEW_PID: u8 = 88;
@@ -42,7 +42,7 @@ impl ChildHost {
             let text = "a process is a pid, a registered name, or a tuple of name and node";
             return Err(PyTypeError::new_err(text));
         }
-        let mut encoder = Encoder::new(MAX_FRAME);
+        let mut encoder = Encoder::new(usize::MAX);
         write(dest, &mut encoder, &|| self.must_stop()).map_err(exception)?;
         let bytes = encoder.into_bytes();
         if bytes.len() > MAX_NAME {
@@ -63,7 +63,7 @@ impl ChildHost {
             let mut frame = FrameWriter::new(from_child::SEND);
             frame.word(id).byte(self.is_main()).bytes(&destination);
             self.add(&mut frame, message)?;
-            Ok(frame.finish())
+            Ok(finish(py, &mut frame))
         };
         // A message to a process of this VM needs no outcome. One to another node may find no room.
         let own = self.job.as_ref().and_then(|job| node_of(&job.caller));

@@ -85,6 +85,14 @@ pub(crate) fn add_value<'a>(
     })
 }
 
+/// Returns the frame of a value. A big one is copied detached: other threads of the code go on meanwhile.
+pub(crate) fn finish(py: Python<'_>, frame: &mut FrameWriter<'_>) -> Message {
+    if frame.is_big() {
+        return py.detach(|| frame.finish());
+    }
+    frame.finish()
+}
+
 /// Returns the object of a term.
 pub(crate) fn value<'py>(
     py: Python<'py>,

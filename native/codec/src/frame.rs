@@ -27,18 +27,18 @@ const HEAD: usize = 8;
 /// Most bytes of a payload: a value of [`MAX_BYTES`](crate::MAX_BYTES), and room for its structure.
 pub const MAX_FRAME: usize = 1 << 32;
 
-/// The size from which a payload is in memory of its own, of which a frame carries the descriptor, and from
-/// which a binary is not copied into the frame before.
+/// The size from which a payload is in memory of its own, whose descriptor comes with a frame. Binaries of this
+/// size are not copied before.
 pub const MIN_MEMORY: usize = 1 << 17;
 
-/// Bytes of the payload that a frame repeats which carries its memory: whom it is for.
+/// Bytes of a payload in memory that are in the frame as well: they say whom the payload is for.
 const BEGIN: usize = 24;
 
 /// A frame that is ready to be sent.
 #[derive(Debug)]
 pub struct Message {
     pub bytes: Vec<u8>,
-    /// What has to be sent with the first byte.
+    /// The descriptor of the payload's memory, which is sent with the first byte.
     pub descriptor: Option<OwnedFd>,
 }
 

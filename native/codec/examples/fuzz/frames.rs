@@ -42,7 +42,7 @@ pub(crate) fn generate(pool: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
     stream
 }
 
-/// What came of an input: the kinds and the payloads, and whether it ended by a broken rule.
+/// The kinds and the payloads of the frames of an input, and whether a broken rule has ended it.
 type Taken = (Vec<(u8, Vec<u8>)>, bool);
 
 /// Returns the number of frames that an input has, and of those that are whole terms from some field on; the

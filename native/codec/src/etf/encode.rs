@@ -100,14 +100,6 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
-    fn constant<const N: usize>(&mut self, name: &[u8; N]) {
-        const { assert!(N < 256) };
-        self.body
-            .bytes
-            .extend_from_slice(&[SMALL_ATOM_UTF8, N as u8]);
-        self.body.bytes.extend(name);
-    }
-
     /// Adds a tag and a length of four bytes.
     fn head(&mut self, tag: u8, length: usize) -> Written {
         let Ok(length) = u32::try_from(length) else {
@@ -174,17 +166,11 @@ impl AsRef<[u8]> for OwnedBytes {
 
 impl Writer for Encoder<'_> {
     fn none(&mut self) -> Written {
-        self.constant(b"none");
-        Ok(())
+        self.atom("none")
     }
 
     fn boolean(&mut self, value: bool) -> Written {
-        if value {
-            self.constant(b"true");
-        } else {
-            self.constant(b"false");
-        }
-        Ok(())
+        self.atom(if value { "true" } else { "false" })
     }
 
     fn atom(&mut self, name: &'static str) -> Written {
@@ -229,14 +215,15 @@ impl Writer for Encoder<'_> {
             let mut bytes = [NEW_FLOAT; 9];
             bytes[1..].copy_from_slice(&value.to_be_bytes());
             self.body.bytes.extend_from_slice(&bytes);
-        } else if value.is_nan() {
-            self.constant(b"nan");
-        } else if value > 0.0 {
-            self.constant(b"infinity");
-        } else {
-            self.constant(b"neg_infinity");
+            return Ok(());
         }
-        Ok(())
+        self.atom(if value.is_nan() {
+            "nan"
+        } else if value > 0.0 {
+            "infinity"
+        } else {
+            "neg_infinity"
+        })
     }
 
     #[inline]

@@ -1,4 +1,4 @@
-//! What a socket brings, cut into frames. The bytes and the descriptors of the other process may be hostile.
+//! The bytes that a socket brings, cut into frames. Those, and the descriptors, may be hostile.
 
 use std::collections::VecDeque;
 use std::io;

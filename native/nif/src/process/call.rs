@@ -4,7 +4,6 @@
 
 use rustler::{Encoder, OwnedEnv, Term};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use py_codec::frame::{FrameWriter, Message};
 use py_codec::protocol::{outcome, to_child};
@@ -88,13 +87,12 @@ pub(super) struct ChildWatch {
     pub(super) worker: Arc<ProcessWorker>,
     /// The id by which `py_callback` and the child know the monitor.
     pub(super) id: u64,
-    /// The child was told the end of the process: nothing changes the reason after that.
-    pub(super) is_told: AtomicBool,
 }
 
 impl ChildWatch {
+    /// Tells the child the end of the process, once, and not if the child has dropped the monitor.
     fn down(&self, reason: Term<'_>) {
-        if self.is_told.swap(true, Ordering::SeqCst) {
+        if !self.worker.state().watches.remove(&self.id) {
             return;
         }
         let frame = || {

@@ -65,7 +65,7 @@ pub(super) fn check(
                 restarted: now,
             }
         });
-        // What a child says of imports restarts the time, but not for ever.
+        // A child that says that an import has ended restarts the time, but not for ever.
         let end = (stop.restarted + grace).min(stop.since + limits.import_grace + limits.grace);
         if end <= now {
             must_die = true;

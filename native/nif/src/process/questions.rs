@@ -3,7 +3,6 @@
 
 use rustler::{Encoder, Env, OwnedEnv, ResourceArc, Term};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use py_codec::frame::Fields;
 use py_codec::protocol::{outcome, question};
@@ -150,7 +149,6 @@ fn watch(
     let waiter = ChildWatch {
         worker: Arc::clone(worker),
         id,
-        is_told: AtomicBool::new(false),
     };
     let queue = CallbackQueue::over(Box::new(waiter), None, Pending::new(usize::MAX));
     {
