@@ -1,6 +1,8 @@
 //! Interrupts of code that computes, waits or sleeps.
 
 use super::*;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 #[test]
 fn code_that_computes_is_interrupted() {
@@ -74,5 +76,34 @@ fn what_was_raised_too_late_is_withdrawn() {
             lease.thread.begin();
             assert_eq!(lease.repr("sum(range(10))"), "45");
         }
+    });
+}
+
+/// Regression: a loop looked for its causes to wake up, ran the jobs of calls, and undid all wake-ups then, also
+/// those that had come in the meantime.
+#[test]
+fn a_wake_up_amid_a_job_is_not_lost() {
+    in_lease(|lease| {
+        let (thread, host) = (Arc::clone(&lease.thread), Arc::clone(&lease.host));
+        let looks = move || host.looks.load(Ordering::SeqCst);
+        let looks_at_wake = Arc::new(AtomicUsize::new(usize::MAX));
+        let (wake_looks, wake_at) = (looks.clone(), Arc::clone(&looks_at_wake));
+        register("wake_loop", move |_, _| {
+            wake_at.store(wake_looks(), Ordering::SeqCst);
+            thread.loop_waker().unwrap().wake();
+            Outcome::Value(bytes_of("None"))
+        });
+        register("runs_a_job", move |_, callback| {
+            eval_within(callback, "erlang.call('wake_loop')").unwrap();
+            let end = Instant::now() + Duration::from_secs(10);
+            while looks() <= looks_at_wake.load(Ordering::SeqCst) && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let is_seen = looks() > looks_at_wake.load(Ordering::SeqCst);
+            Outcome::Value(bytes_of(if is_seen { "'seen'" } else { "'lost'" }))
+        });
+        lease.exec("import erlang\nasync def call():\n    return await erlang.acall('runs_a_job')");
+        let value = lease.eval("call()").unwrap();
+        assert_eq!(bytes_of("'seen'"), value);
     });
 }

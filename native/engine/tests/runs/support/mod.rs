@@ -68,6 +68,8 @@ pub(crate) struct TestHost {
     pub(crate) tasks: Mutex<Vec<Result<Bytes, String>>>,
     /// How often an outermost load of a module was about to end.
     pub(crate) imports: AtomicUsize,
+    /// How often a loop has looked for tasks that must stop.
+    pub(crate) looks: AtomicUsize,
 }
 
 pub(crate) fn encode(object: &Bound<'_, PyAny>) -> PyResult<Bytes> {
@@ -242,7 +244,9 @@ impl Host for TestHost {
         lock(&self.tasks).push(result);
     }
 
-    fn cancel_unwanted_tasks(&self, _py: Python<'_>) {}
+    fn cancel_unwanted_tasks(&self, _py: Python<'_>) {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+    }
 
     fn import_ends(&self) {
         self.imports.fetch_add(1, Ordering::SeqCst);
