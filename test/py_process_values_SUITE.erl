@@ -4,13 +4,14 @@
 -export([all/0, init_per_testcase/2, end_per_testcase/2]).
 -export([objects_stay_in_their_child/1, dropped_objects_are_released/1, python_code_makes_no_atoms/1,
          big_values_cross_both_ways/1, big_binaries_are_shared/1, big_values_need_no_file/1,
-         a_child_without_descriptors_is_told_so/1]).
+         a_child_without_descriptors_is_told_so/1, a_vm_without_descriptors_loses_no_child/1]).
 
 -define(POOL, workers).
 
 all() ->
     [objects_stay_in_their_child, dropped_objects_are_released, python_code_makes_no_atoms, big_values_cross_both_ways,
-     big_binaries_are_shared, big_values_need_no_file, a_child_without_descriptors_is_told_so].
+     big_binaries_are_shared, big_values_need_no_file, a_child_without_descriptors_is_told_so,
+     a_vm_without_descriptors_loses_no_child].
 
 init_per_testcase(_Case, Config) ->
     ct:timetrap({seconds, 100}),
@@ -152,6 +153,34 @@ except OSError as e:
     [ok = py:unregister_function(Name) || Name <- [big, nested]],
     ok = py:unbind(Context).
 
+
+%% A result whose memory the VM cannot take is an error of the call, and the context goes on.
+a_vm_without_descriptors_loses_no_child(_Config) ->
+    ok = start(#{num_workers => 1, spares => 0}),
+    {ok, Context} = py:bind(new, #{pool => ?POOL}),
+    ok = py:ctx_exec(Context, <<"big = b'\\xff' * (1 << 20)">>),
+    {ok, Open} = file:list_dir("/proc/self/fd"),
+    Most = 8 + lists:max([list_to_integer(Descriptor) || Descriptor <- Open]),
+    [Before] = string:lexemes(prlimit("--output=SOFT --noheadings --nofile"), " \n"),
+    [] = prlimit("--nofile=" ++ integer_to_list(Most) ++ ":"),
+    Files = all_files(),
+    Result = py:ctx_eval(Context, <<"big">>),
+    Small = py:ctx_eval(Context, <<"len(big)">>),
+    [ok = file:close(File) || File <- Files],
+    [] = prlimit("--nofile=" ++ Before ++ ":"),
+    {error, {unconvertible, #{reason := too_large}}} = Result,
+    {ok, 1048576} = Small,
+    {ok, <<255, _/binary>>} = py:ctx_eval(Context, <<"big">>),
+    ok = py:unbind(Context).
+
+prlimit(Arguments) ->
+    os:cmd("prlimit --pid " ++ os:getpid() ++ " " ++ Arguments).
+
+all_files() ->
+    case file:open("/dev/null", [raw, read]) of
+        {ok, File} -> [File | all_files()];
+        {error, emfile} -> []
+    end.
 
 start(Options) ->
     py_pool:start(?POOL, Options#{level => process}).

@@ -89,6 +89,10 @@ impl Jobs {
         if state.early.remove(&job.id) {
             job.must_stop.store(true, Ordering::SeqCst);
         }
+        if state.stack.is_empty() && state.tasks.is_empty() {
+            // Interrupts that came after the ends of their jobs: numbers only grow.
+            state.early.retain(|id| *id > job.id);
+        }
         state.stack.push(Arc::clone(job));
     }
 

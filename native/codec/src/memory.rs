@@ -57,7 +57,36 @@ pub(crate) fn seal(pieces: &[&[u8]]) -> io::Result<OwnedFd> {
     {
         return Err(io::Error::last_os_error());
     }
+    // A kernel of another kind may tell less of such memory: the other side would refuse it.
+    measure(file.as_raw_fd())?;
     Ok(file.into())
+}
+
+/// Returns the bytes of sealed memory that was written as a whole. Fails for any other descriptor, which
+/// another process may have sent.
+fn measure(fd: RawFd) -> io::Result<usize> {
+    // SAFETY: takes no pointer. Fails for a descriptor of anything but such memory.
+    let seals = unsafe { libc::fcntl(fd, libc::F_GET_SEALS) };
+    if seals < 0 || seals & SEALS != SEALS {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    // SAFETY: structs of integers, which the calls write.
+    let (about, system) = unsafe {
+        let (mut about, mut system): (libc::stat, libc::statfs) = std::mem::zeroed();
+        if libc::fstat(fd, &raw mut about) < 0 || libc::fstatfs(fd, &raw mut system) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        (about, system)
+    };
+    let length = usize::try_from(about.st_size).map_err(io::Error::other)?;
+    let held = usize::try_from(about.st_blocks)
+        .unwrap_or(0)
+        .saturating_mul(512);
+    // Huge pages may be missing when they are read, and the reader of a hole fills it.
+    if held < length || system.f_type != libc::TMPFS_MAGIC {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(length)
 }
 
 /// The bytes of sealed memory: mapped for reading, or copied when many are mapped.
@@ -91,28 +120,9 @@ impl Memory {
     /// than `max` bytes.
     pub(crate) fn open(descriptor: &OwnedFd, min: usize, max: usize) -> io::Result<Option<Self>> {
         let fd = descriptor.as_raw_fd();
-        let malformed = || io::Error::from(io::ErrorKind::InvalidData);
-        // SAFETY: takes no pointer. Fails for a descriptor of anything but such memory.
-        let seals = unsafe { libc::fcntl(fd, libc::F_GET_SEALS) };
-        if seals < 0 || seals & SEALS != SEALS {
-            return Err(malformed());
-        }
-        // SAFETY: structs of integers, which the calls write.
-        let (about, system) = unsafe {
-            let (mut about, mut system): (libc::stat, libc::statfs) = std::mem::zeroed();
-            if libc::fstat(fd, &raw mut about) < 0 || libc::fstatfs(fd, &raw mut system) < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            (about, system)
-        };
-        let length = usize::try_from(about.st_size).map_err(io::Error::other)?;
-        let held = usize::try_from(about.st_blocks)
-            .unwrap_or(0)
-            .saturating_mul(512);
-        // Huge pages may be missing when they are read, and the reader of a hole fills it.
-        let is_whole = held >= length && system.f_type == libc::TMPFS_MAGIC;
-        if !is_whole || length < min.max(1) || length > max {
-            return Err(malformed());
+        let length = measure(fd)?;
+        if length < min.max(1) || length > max {
+            return Err(io::ErrorKind::InvalidData.into());
         }
         if MAPPED.fetch_add(1, Ordering::Relaxed) < MAX_MAPPED
             && let Some(start) = map(fd, length)
@@ -233,14 +243,14 @@ pub struct Received {
     /// 0 if the other end has gone.
     pub count: usize,
     /// The descriptor that came with these bytes; `Some(None)` if it was lost, since this process may
-    /// have no more of them, or more than one came.
+    /// have no more of them.
     pub descriptor: Option<Option<OwnedFd>>,
 }
 
 /// Reads what has come, without blocking.
 ///
 /// # Errors
-/// That of `recvmsg`: `WouldBlock` if nothing has come.
+/// That of `recvmsg`: `WouldBlock` if nothing has come. `InvalidData`: more than one descriptor has come.
 pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<Received> {
     let mut aside = Aside([0; 64]);
     let mut vector = libc::iovec {
@@ -274,7 +284,8 @@ pub fn receive(socket: BorrowedFd<'_>, room: &mut [u8]) -> io::Result<Received> 
         })
     };
     let descriptor = match come {
-        Some(descriptor) => Some((!is_cut).then_some(descriptor)),
+        Some(_) if is_cut => return Err(io::ErrorKind::InvalidData.into()),
+        Some(descriptor) => Some(Some(descriptor)),
         None => is_cut.then_some(None),
     };
     Ok(Received { count, descriptor })

@@ -3,8 +3,8 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use py_codec::frame::Payload;
-use py_codec::protocol::from_child;
+use py_codec::frame::{Fields, Payload};
+use py_codec::protocol::{from_child, status};
 use py_engine::lock::lock;
 
 use super::ending::lost;
@@ -12,7 +12,7 @@ use super::frames::handle;
 use super::memory::SharedMemory;
 use super::socket::Socket;
 use super::worker::ProcessWorker;
-use crate::error::Exited;
+use crate::error::{Exited, Why};
 use crate::job::ReplyBuffer;
 
 /// Reads what has come, and handles each whole frame.
@@ -50,6 +50,15 @@ fn is_value(kind: u8) -> bool {
     )
 }
 
+/// Tells the caller of a job that there was no room for its result.
+fn reply_lost(worker: &Arc<ProcessWorker>, begin: &[u8], replies: &mut ReplyBuffer) -> Option<()> {
+    let job = Fields::new(begin).word()?;
+    let mut payload = job.to_le_bytes().to_vec();
+    payload.extend([status::UNCONVERTIBLE, 0, Why::TooLarge as u8]);
+    payload.extend(b"result: the VM may open no more files, or has no room for it");
+    handle(worker, from_child::REPLY, &payload, None, replies)
+}
+
 /// Handles a frame, whose payload may be in memory that the child has shared.
 fn received(
     worker: &Arc<ProcessWorker>,
@@ -65,7 +74,8 @@ fn received(
             let memory = SharedMemory::new(memory);
             handle(worker, kind, memory.bytes(), Some(&memory), replies)
         }
-        // The VM may have no more descriptors, or more than one has come.
+        // The VM may have no more descriptors, or no room.
+        Payload::Lost(begin) if kind == from_child::REPLY => reply_lost(worker, begin, replies),
         Payload::Lost(_) => None,
     }
 }
