@@ -109,7 +109,7 @@ def main() -> None:
         limit(config["limits"])
         signal.signal(signal.SIGURG, on_interrupt)
         sandbox, own = config.get("sandbox"), own_paths(config)
-        native.run(config["address"], sandbox, own, config["grace"], lambda: prepare(config))
+        native.run(config["address"], sandbox, own, config["settings"], lambda: prepare(config))
     except Exception as error:
         say(f"{type(error).__name__}: {error}")
         sys.exit(1)

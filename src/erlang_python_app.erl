@@ -16,7 +16,7 @@
               | {invalid_env, atom(), term()} | term()}.
 start(_Type, _Args) ->
     case check_env([python, num_workers, default_timeout, max_pending, interrupt_grace, import_grace,
-                    max_abandoned, pools | ?PREPARE]) of
+                    max_abandoned, pools, none | ?PREPARE]) of
         ok -> start_python(py_options:resolve(maps:from_list([{Key, env(Key)} || Key <- ?PREPARE])));
         {error, Reason} -> {error, Reason}
     end.
@@ -28,7 +28,9 @@ stop(_State) ->
 
 start_python({ok, #{env := Variables} = Options}) ->
     case py_runtime:start(maps:to_list(Variables)) of
-        ok -> start_supervisor(py_prepare:run(Options));
+        ok ->
+            ok = py_nif:configure(atom_to_binary(env(none))),
+            start_supervisor(py_prepare:run(Options));
         {error, Message} -> {error, {python_unavailable, Message}}
     end;
 start_python({error, Message}) ->
@@ -53,6 +55,7 @@ env(Key) ->
 is_valid(Key, Value) when Key =:= python; Key =:= paths; Key =:= env; Key =:= preload; Key =:= preload_timeout ->
     py_options:is_valid(Key, Value);
 is_valid(pools, Pools) -> is_map(Pools) andalso are_pools(maps:to_list(Pools));
+is_valid(none, Atom) -> lists:member(Atom, [none, nil, undefined]);
 is_valid(num_workers, undefined) -> true;
 is_valid(default_timeout, infinity) -> true;
 is_valid(Key, Value) ->

@@ -8,7 +8,9 @@
 %% <table border="1"><tr><th>I want</th><th>functions</th></tr>
 %% <tr><td>the result of a function, of an expression</td>
 %%     <td>{@link call/3}, {@link eval/1}</td></tr>
-%% <tr><td>to run statements</td><td>{@link exec/1}</td></tr>
+%% <tr><td>to run statements; and their last value</td><td>{@link exec/1}; {@link run/1}</td></tr>
+%% <tr><td>to use an object that stays in Python</td>
+%%     <td>{@link call_method/3}, {@link getattr/2}</td></tr>
 %% <tr><td>variables that stay, for my process</td>
 %%     <td>{@link bind/0}, {@link with_context/1}</td></tr>
 %% <tr><td>several states, or one for many processes</td>
@@ -38,15 +40,20 @@
 -export([bind/0, bind/1, bind/2, unbind/0, unbind/1, is_bound/0, with_context/1, with_context/2]).
 -export([call/3, call/4, call/5, eval/1, eval/2, eval/3, exec/1, exec/2, exec/3]).
 -export([ctx_call/4, ctx_call/5, ctx_call/6, ctx_eval/2, ctx_eval/3, ctx_eval/4, ctx_exec/2, ctx_exec/3, ctx_exec/4]).
+-export([run/1, run/2, run/3, ctx_run/2, ctx_run/3, ctx_run/4]).
+-export([is_object/1, getattr/2, ctx_getattr/3, call_method/3, call_method/4, call_method/5, ctx_call_method/4,
+         ctx_call_method/5, ctx_call_method/6, str/1, ctx_str/2, repr/1, ctx_repr/2, type/1, ctx_type/2, to_term/1,
+         ctx_to_term/2]).
 -export([interrupt/1]).
 -export([call_async/3, call_async/4, ctx_call_async/4, ctx_call_async/5, await/1, await/2, async_call/3, async_call/4,
          ctx_async_call/4, ctx_async_call/5, async_await/1, async_await/2, async_gather/1, async_gather/2]).
--export([stream/3, stream/4, stream_eval/1, stream_eval/2, stream_start/3, stream_start/4,
-         ctx_stream/4, ctx_stream/5, stream_next/2, stream_close/1]).
+-export([stream/1, stream/3, stream/4, stream/5, stream_eval/1, stream_eval/2, stream_eval/3, stream_start/1,
+         stream_start/3, stream_start/4, stream_eval_start/1, stream_eval_start/2, ctx_stream/2, ctx_stream/4,
+         ctx_stream/5, stream_next/2, stream_close/1]).
 -export([register_function/2, register_function/3, unregister_function/1]).
 -export([version/0, python_info/0, format_error/1]).
 
--export_type([context/0, stream/0, stream_message/0, pending/0, name/0, code/0, args/0, kwargs/0, locals/0,
+-export_type([context/0, object/0, callee/0, stream/0, stream_message/0, pending/0, name/0, code/0, args/0, kwargs/0, locals/0,
               bind_options/0, call_options/0, result/1, result/0, error_reason/0, exception/0, exception_type/0,
               frame/0, syntax/0, unconvertible/0, python_info/0]).
 
@@ -75,19 +82,29 @@
 -type args() :: [term()].
 %% Positional arguments.
 
--type kwargs() :: #{atom() | binary() => term()}.
-%% Keyword arguments.
+-type object() :: py_nif:object().
+%% A handle of an object that stays in Python, since it has no form in Erlang or since the call wanted
+%% `#{return => object}'. The object lives as long as a handle on it.
 
--type locals() :: #{atom() | binary() => term()}.
+-type callee() :: name() | object().
+%% A module, or an object whose methods are called.
+
+-type kwargs() :: #{atom() | binary() => term()} | [{atom() | binary(), term()}].
+%% Keyword arguments, in a map or in a keyword list, in which no name stands twice.
+
+-type locals() :: #{atom() | binary() => term()} | [{atom() | binary(), term()}].
 %% Variables for one call, visible in every nested scope of the code, and gone after it.
 
 -type bind_options() :: #{wait => timeout(), pool => py_pool:name()}.
 %% `wait': how long to wait for a free worker, in milliseconds, first come first served.
 %% Default: 0, which fails at once. `pool': the pool of the worker; default: `default'.
 
--type call_options() :: timeout() | #{timeout => timeout(), pool => py_pool:name()}.
-%% How long the call may take, in milliseconds, and the pool that it runs in, if the calling process has
-%% no binding there.
+-type call_options() :: timeout() | #{timeout => timeout(), pool => py_pool:name(), return => term | object,
+                                      arrays => list | binary, none => none | nil | undefined}.
+%% `timeout': how long the call may take, in milliseconds. `pool': the pool that it runs in, if the calling
+%% process has no binding there. `return': `object' keeps the value in Python, the result is a handle.
+%% `arrays': `binary' makes `{ndarray, #{dtype, shape, data}}' of an array of numpy, instead of nested
+%% lists. `none': the atom that `None' becomes; the default is that of the environment key `none'.
 
 -type result(T) :: {ok, T} | {error, error_reason()}.
 %% The result of a call.
@@ -138,8 +155,9 @@
 -type unconvertible() :: #{reason := improper_list | too_deep | cycle | key_collision
                                    | unhashable_key | not_unicode | too_large
                                    | foreign_object | unknown_atom,
-                           value := binary()}.
-%% The reason why a value cannot cross, and the value or its type, for a person to read.
+                           value := binary(), path => [integer() | binary()]}.
+%% The reason why a value cannot cross, and the value or its type, for a person to read. `path': where the
+%% value stands in a result, by indices from 0 and keys, outermost first.
 
 -type python_info() :: #{version := binary(), executable := binary(), prefix := binary(),
                          libpython := binary(), abi := binary(), path := [binary()]}.
@@ -246,22 +264,22 @@ bound(Bound) -> Bound.
 %%% Calls of a process: in its binding, or on any free worker.
 
 %% @equiv call(Module, Function, Args, #{})
--spec call(name(), name(), args()) -> result().
+-spec call(callee(), name(), args()) -> result().
 call(Module, Function, Args) ->
     call(Module, Function, Args, #{}).
 
 %% @equiv call(Module, Function, Args, Kwargs, DefaultTimeout)
--spec call(name(), name(), args(), kwargs()) -> result().
+-spec call(callee(), name(), args(), kwargs()) -> result().
 call(Module, Function, Args, Kwargs) ->
     py_call:run(py_call:job(Module, Function, Args, Kwargs), ?DEFAULT).
 
 %% @doc Calls a Python function and returns its result.
 %%
-%% Module is imported if need be; `` '__main__' '' is the namespace of the context. Function may
-%% be dotted, as `path.join' of `os'. Timeout is in milliseconds; the default is that of the
+%% Module is imported if need be; `` '__main__' '' is the namespace of the context. A handle of an object
+%% may stand for it. Function may be dotted, as `path.join' of `os'. Timeout is in milliseconds; the default is that of the
 %% environment key `default_timeout', 30 seconds. When the time is over, the call returns
 %% `{error, timeout}' at once and the code is stopped, as by {@link interrupt/1}.
--spec call(name(), name(), args(), kwargs(), call_options()) -> result().
+-spec call(callee(), name(), args(), kwargs(), call_options()) -> result().
 call(Module, Function, Args, Kwargs, Timeout) ->
     py_call:run(py_call:job(Module, Function, Args, Kwargs), Timeout).
 
@@ -273,12 +291,12 @@ eval(Code) ->
 %% @equiv eval(Code, Locals, DefaultTimeout)
 -spec eval(code(), locals()) -> result().
 eval(Code, Locals) ->
-    py_call:run({eval, py_call:code(Code), Locals}, ?DEFAULT).
+    py_call:run(py_call:code_job(eval, Code, Locals), ?DEFAULT).
 
 %% @doc Returns the value of a Python expression.
 -spec eval(code(), locals(), call_options()) -> result().
 eval(Code, Locals, Timeout) ->
-    py_call:run({eval, py_call:code(Code), Locals}, Timeout).
+    py_call:run(py_call:code_job(eval, Code, Locals), Timeout).
 
 %% @equiv exec(Code, #{})
 -spec exec(code()) -> ok | {error, error_reason()}.
@@ -288,28 +306,44 @@ exec(Code) ->
 %% @equiv exec(Code, Locals, DefaultTimeout)
 -spec exec(code(), locals()) -> ok | {error, error_reason()}.
 exec(Code, Locals) ->
-    py_call:run({exec, py_call:code(Code), Locals}, ?DEFAULT).
+    py_call:run(py_call:code_job(exec, Code, Locals), ?DEFAULT).
 
 %% @doc Returns `ok' when the Python statements have run. Their assignments stay in the namespace.
 -spec exec(code(), locals(), call_options()) -> ok | {error, error_reason()}.
 exec(Code, Locals, Timeout) ->
-    py_call:run({exec, py_call:code(Code), Locals}, Timeout).
+    py_call:run(py_call:code_job(exec, Code, Locals), Timeout).
+
+%% @equiv run(Code, #{})
+-spec run(code()) -> result().
+run(Code) ->
+    run(Code, #{}).
+
+%% @equiv run(Code, Locals, DefaultTimeout)
+-spec run(code(), locals()) -> result().
+run(Code, Locals) ->
+    py_call:run(py_call:code_job(run, Code, Locals), ?DEFAULT).
+
+%% @doc Runs Python statements as {@link exec/3} does. Returns the value of the last one if it is an
+%% expression, else that of `None'.
+-spec run(code(), locals(), call_options()) -> result().
+run(Code, Locals, Timeout) ->
+    py_call:run(py_call:code_job(run, Code, Locals), Timeout).
 
 %%% Calls in an explicit context.
 
 %% @equiv ctx_call(Context, Module, Function, Args, #{})
--spec ctx_call(context(), name(), name(), args()) -> result().
+-spec ctx_call(context(), callee(), name(), args()) -> result().
 ctx_call(Context, Module, Function, Args) ->
     ctx_call(Context, Module, Function, Args, #{}).
 
 %% @equiv ctx_call(Context, Module, Function, Args, Kwargs, DefaultTimeout)
--spec ctx_call(context(), name(), name(), args(), kwargs()) -> result().
+-spec ctx_call(context(), callee(), name(), args(), kwargs()) -> result().
 ctx_call(Context, Module, Function, Args, Kwargs) ->
     py_call:run_in(Context, py_call:job(Module, Function, Args, Kwargs), ?DEFAULT).
 
 %% @doc Calls a function as {@link call/5} does, in a context. Raises `context_not_bound' when it
 %% has ended.
--spec ctx_call(context(), name(), name(), args(), kwargs(), call_options()) -> result().
+-spec ctx_call(context(), callee(), name(), args(), kwargs(), call_options()) -> result().
 ctx_call(Context, Module, Function, Args, Kwargs, Timeout) ->
     py_call:run_in(Context, py_call:job(Module, Function, Args, Kwargs), Timeout).
 
@@ -321,13 +355,13 @@ ctx_eval(Context, Code) ->
 %% @equiv ctx_eval(Context, Code, Locals, DefaultTimeout)
 -spec ctx_eval(context(), code(), locals()) -> result().
 ctx_eval(Context, Code, Locals) ->
-    py_call:run_in(Context, {eval, py_call:code(Code), Locals}, ?DEFAULT).
+    py_call:run_in(Context, py_call:code_job(eval, Code, Locals), ?DEFAULT).
 
 %% @doc Evaluates as {@link eval/3} does, in a context. Raises `context_not_bound' when it has
 %% ended.
 -spec ctx_eval(context(), code(), locals(), call_options()) -> result().
 ctx_eval(Context, Code, Locals, Timeout) ->
-    py_call:run_in(Context, {eval, py_call:code(Code), Locals}, Timeout).
+    py_call:run_in(Context, py_call:code_job(eval, Code, Locals), Timeout).
 
 %% @equiv ctx_exec(Context, Code, #{})
 -spec ctx_exec(context(), code()) -> ok | {error, error_reason()}.
@@ -337,25 +371,144 @@ ctx_exec(Context, Code) ->
 %% @equiv ctx_exec(Context, Code, Locals, DefaultTimeout)
 -spec ctx_exec(context(), code(), locals()) -> ok | {error, error_reason()}.
 ctx_exec(Context, Code, Locals) ->
-    py_call:run_in(Context, {exec, py_call:code(Code), Locals}, ?DEFAULT).
+    py_call:run_in(Context, py_call:code_job(exec, Code, Locals), ?DEFAULT).
 
 %% @doc Executes as {@link exec/3} does, in a context. Raises `context_not_bound' when it has ended.
 -spec ctx_exec(context(), code(), locals(), call_options()) -> ok | {error, error_reason()}.
 ctx_exec(Context, Code, Locals, Timeout) ->
-    py_call:run_in(Context, {exec, py_call:code(Code), Locals}, Timeout).
+    py_call:run_in(Context, py_call:code_job(exec, Code, Locals), Timeout).
+
+%% @equiv ctx_run(Context, Code, #{})
+-spec ctx_run(context(), code()) -> result().
+ctx_run(Context, Code) ->
+    ctx_run(Context, Code, #{}).
+
+%% @equiv ctx_run(Context, Code, Locals, DefaultTimeout)
+-spec ctx_run(context(), code(), locals()) -> result().
+ctx_run(Context, Code, Locals) ->
+    py_call:run_in(Context, py_call:code_job(run, Code, Locals), ?DEFAULT).
+
+%% @doc Runs statements as {@link run/3} does, in a context. Raises `context_not_bound' when it has ended.
+-spec ctx_run(context(), code(), locals(), call_options()) -> result().
+ctx_run(Context, Code, Locals, Timeout) ->
+    py_call:run_in(Context, py_call:code_job(run, Code, Locals), Timeout).
+
+%%% Objects
+
+%% @doc Returns whether a term is a handle of a Python object.
+-spec is_object(term()) -> boolean().
+is_object(Term) ->
+    is_reference(Term) andalso py_nif:is_object(Term).
+
+%% @doc Returns an attribute of an object. Name may be dotted.
+%%
+%% This function, and the others of objects, run in the binding of the calling process, or on any free
+%% worker; those that begin with `ctx_' in a context. An object of a child process can be used in that
+%% process alone: elsewhere the result is `{error, {unconvertible, #{reason := foreign_object}}}'.
+-spec getattr(object(), name()) -> result().
+getattr(Object, Name) ->
+    py_call:run(py_object:getattr(Object, Name), ?DEFAULT).
+
+%% @doc Returns an attribute as {@link getattr/2} does, in a context.
+-spec ctx_getattr(context(), object(), name()) -> result().
+ctx_getattr(Context, Object, Name) ->
+    py_call:run_in(Context, py_object:getattr(Object, Name), ?DEFAULT).
+
+%% @equiv call_method(Object, Name, Args, #{})
+-spec call_method(object(), name(), args()) -> result().
+call_method(Object, Name, Args) ->
+    call_method(Object, Name, Args, #{}).
+
+%% @equiv call_method(Object, Name, Args, Kwargs, DefaultTimeout)
+-spec call_method(object(), name(), args(), kwargs()) -> result().
+call_method(Object, Name, Args, Kwargs) ->
+    py_call:run(py_object:call(Object, Name, Args, Kwargs), ?DEFAULT).
+
+%% @doc Calls a method of an object. {@link call/5} does the same for a handle; this function takes
+%% nothing else.
+-spec call_method(object(), name(), args(), kwargs(), call_options()) -> result().
+call_method(Object, Name, Args, Kwargs, Timeout) ->
+    py_call:run(py_object:call(Object, Name, Args, Kwargs), Timeout).
+
+%% @equiv ctx_call_method(Context, Object, Name, Args, #{})
+-spec ctx_call_method(context(), object(), name(), args()) -> result().
+ctx_call_method(Context, Object, Name, Args) ->
+    ctx_call_method(Context, Object, Name, Args, #{}).
+
+%% @equiv ctx_call_method(Context, Object, Name, Args, Kwargs, DefaultTimeout)
+-spec ctx_call_method(context(), object(), name(), args(), kwargs()) -> result().
+ctx_call_method(Context, Object, Name, Args, Kwargs) ->
+    py_call:run_in(Context, py_object:call(Object, Name, Args, Kwargs), ?DEFAULT).
+
+%% @doc Calls a method as {@link call_method/5} does, in a context.
+-spec ctx_call_method(context(), object(), name(), args(), kwargs(), call_options()) -> result().
+ctx_call_method(Context, Object, Name, Args, Kwargs, Timeout) ->
+    py_call:run_in(Context, py_object:call(Object, Name, Args, Kwargs), Timeout).
+
+%% @doc Returns `str' of a value: of an object, or of the Python form of any other term.
+-spec str(object() | term()) -> result(binary()).
+str(Value) ->
+    py_call:run(py_object:str(Value), ?DEFAULT).
+
+%% @doc Returns `str' as {@link str/1} does, in a context.
+-spec ctx_str(context(), object() | term()) -> result(binary()).
+ctx_str(Context, Value) ->
+    py_call:run_in(Context, py_object:str(Value), ?DEFAULT).
+
+%% @doc Returns `repr' of a value.
+-spec repr(object() | term()) -> result(binary()).
+repr(Value) ->
+    py_call:run(py_object:repr(Value), ?DEFAULT).
+
+%% @doc Returns `repr' as {@link repr/1} does, in a context.
+-spec ctx_repr(context(), object() | term()) -> result(binary()).
+ctx_repr(Context, Value) ->
+    py_call:run_in(Context, py_object:repr(Value), ?DEFAULT).
+
+%% @doc Returns the name of the class of a value, with its module unless that is `builtins':
+%% `<<"collections.Counter">>', `<<"int">>'.
+-spec type(object() | term()) -> result(binary()).
+type(Value) ->
+    py_call:run(py_object:type(Value), ?DEFAULT).
+
+%% @doc Returns the name of a class as {@link type/1} does, in a context.
+-spec ctx_type(context(), object() | term()) -> result(binary()).
+ctx_type(Context, Value) ->
+    py_call:run_in(Context, py_object:type(Value), ?DEFAULT).
+
+%% @doc Returns the value of an object as a call would, in its form in Erlang: a list that `return => object'
+%% has kept in Python becomes a list. An object without such a form is a handle again.
+-spec to_term(object()) -> result().
+to_term(Object) ->
+    py_call:run({object, Object}, ?DEFAULT).
+
+%% @doc Returns the value of an object as {@link to_term/1} does, in a context.
+-spec ctx_to_term(context(), object()) -> result().
+ctx_to_term(Context, Object) ->
+    py_call:run_in(Context, {object, Object}, ?DEFAULT).
 
 %%% Streams
 
+%% @doc Returns all items of an object that can be iterated over, asynchronously or not.
+-spec stream(object()) -> result([term()]).
+stream(Object) ->
+    py_call:run({collect, {object, Object}}, ?DEFAULT).
+
 %% @equiv stream(Module, Function, Args, #{})
--spec stream(name(), name(), args()) -> result([term()]).
+-spec stream(callee(), name(), args()) -> result([term()]).
 stream(Module, Function, Args) ->
     stream(Module, Function, Args, #{}).
 
 %% @doc Returns all items of the result of a Python function: a generator, or anything that can be
 %% iterated over, asynchronous or not.
--spec stream(name(), name(), args(), kwargs()) -> result([term()]).
+-spec stream(callee(), name(), args(), kwargs()) -> result([term()]).
 stream(Module, Function, Args, Kwargs) ->
-    py_call:run({collect, py_call:job(Module, Function, Args, Kwargs)}, ?DEFAULT).
+    stream(Module, Function, Args, Kwargs, ?DEFAULT).
+
+%% @doc Returns all items as {@link stream/4} does, within a timeout, in milliseconds, for all of them.
+-spec stream(callee(), name(), args(), kwargs(), call_options()) -> result([term()]).
+stream(Module, Function, Args, Kwargs, Timeout) ->
+    py_call:run({collect, py_call:job(Module, Function, Args, Kwargs)}, Timeout).
 
 %% @equiv stream_eval(Code, #{})
 -spec stream_eval(code()) -> result([term()]).
@@ -365,10 +518,30 @@ stream_eval(Code) ->
 %% @doc Returns all items of the value of a Python expression.
 -spec stream_eval(code(), locals()) -> result([term()]).
 stream_eval(Code, Locals) ->
-    py_call:run({collect, {eval, py_call:code(Code), Locals}}, ?DEFAULT).
+    stream_eval(Code, Locals, ?DEFAULT).
+
+%% @doc Returns all items as {@link stream_eval/2} does, within a timeout, in milliseconds.
+-spec stream_eval(code(), locals(), call_options()) -> result([term()]).
+stream_eval(Code, Locals, Timeout) ->
+    py_call:run({collect, py_call:code_job(eval, Code, Locals)}, Timeout).
+
+%% @doc Returns a stream of the items of an object, as {@link stream_start/4} does.
+-spec stream_start(object()) -> result(stream()).
+stream_start(Object) ->
+    py_stream:start({object, Object}).
+
+%% @equiv stream_eval_start(Code, #{})
+-spec stream_eval_start(code()) -> result(stream()).
+stream_eval_start(Code) ->
+    stream_eval_start(Code, #{}).
+
+%% @doc Returns a stream of the items of the value of an expression, as {@link stream_start/4} does.
+-spec stream_eval_start(code(), locals()) -> result(stream()).
+stream_eval_start(Code, Locals) ->
+    py_stream:start(py_call:code_job(eval, Code, Locals)).
 
 %% @equiv stream_start(Module, Function, Args, #{})
--spec stream_start(name(), name(), args()) -> result(stream()).
+-spec stream_start(callee(), name(), args()) -> result(stream()).
 stream_start(Module, Function, Args) ->
     stream_start(Module, Function, Args, #{}).
 
@@ -377,18 +550,23 @@ stream_start(Module, Function, Args) ->
 %% The stream lives in the binding of the calling process. Without a binding it has a worker of its
 %% own until it ends, so `no_workers_available' is possible. No item is produced before
 %% {@link stream_next/2} asks for it, and in between the context does other work.
--spec stream_start(name(), name(), args(), kwargs()) -> result(stream()).
+-spec stream_start(callee(), name(), args(), kwargs()) -> result(stream()).
 stream_start(Module, Function, Args, Kwargs) ->
     py_stream:start(py_call:job(Module, Function, Args, Kwargs)).
 
+%% @doc Returns a stream of the items of an object, in a context.
+-spec ctx_stream(context(), object()) -> result(stream()).
+ctx_stream(Context, Object) ->
+    py_stream:start_in(Context, {object, Object}).
+
 %% @equiv ctx_stream(Context, Module, Function, Args, #{})
--spec ctx_stream(context(), name(), name(), args()) -> result(stream()).
+-spec ctx_stream(context(), callee(), name(), args()) -> result(stream()).
 ctx_stream(Context, Module, Function, Args) ->
     ctx_stream(Context, Module, Function, Args, #{}).
 
 %% @doc Starts a stream as {@link stream_start/4} does, in a context. The context lasts as long as
 %% the stream.
--spec ctx_stream(context(), name(), name(), args(), kwargs()) -> result(stream()).
+-spec ctx_stream(context(), callee(), name(), args(), kwargs()) -> result(stream()).
 ctx_stream(Context, Module, Function, Args, Kwargs) ->
     py_stream:start_in(Context, py_call:job(Module, Function, Args, Kwargs)).
 
@@ -417,7 +595,7 @@ stream_close(Stream) ->
 %%% Calls under way
 
 %% @equiv call_async(Module, Function, Args, #{})
--spec call_async(name(), name(), args()) -> pending().
+-spec call_async(callee(), name(), args()) -> pending().
 call_async(Module, Function, Args) ->
     call_async(Module, Function, Args, #{}).
 
@@ -425,17 +603,17 @@ call_async(Module, Function, Args) ->
 %%
 %% Calls of a bound process run one after the other, others on any free worker. For `async def'
 %% functions see {@link async_call/4}, which runs any number of them on one worker at once.
--spec call_async(name(), name(), args(), kwargs()) -> pending().
+-spec call_async(callee(), name(), args(), kwargs()) -> pending().
 call_async(Module, Function, Args, Kwargs) ->
     py_call:start(py_call:job(Module, Function, Args, Kwargs)).
 
 %% @equiv ctx_call_async(Context, Module, Function, Args, #{})
--spec ctx_call_async(context(), name(), name(), args()) -> pending().
+-spec ctx_call_async(context(), callee(), name(), args()) -> pending().
 ctx_call_async(Context, Module, Function, Args) ->
     ctx_call_async(Context, Module, Function, Args, #{}).
 
 %% @doc Starts a call as {@link call_async/4} does, in a context.
--spec ctx_call_async(context(), name(), name(), args(), kwargs()) -> pending().
+-spec ctx_call_async(context(), callee(), name(), args(), kwargs()) -> pending().
 ctx_call_async(Context, Module, Function, Args, Kwargs) ->
     py_call:start_in(Context, py_call:job(Module, Function, Args, Kwargs)).
 
@@ -455,7 +633,7 @@ await(Pending, Timeout) ->
     py_call:await(Pending, Timeout).
 
 %% @equiv async_call(Module, Function, Args, #{})
--spec async_call(name(), name(), args()) -> pending().
+-spec async_call(callee(), name(), args()) -> pending().
 async_call(Module, Function, Args) ->
     async_call(Module, Function, Args, #{}).
 
@@ -467,17 +645,17 @@ async_call(Module, Function, Args) ->
 %% there while one of them is under way. A function that returns no coroutine has its result as the
 %% result of the call. For functions that compute or block see {@link call_async/4}, which runs each
 %% on a worker.
--spec async_call(name(), name(), args(), kwargs()) -> pending().
+-spec async_call(callee(), name(), args(), kwargs()) -> pending().
 async_call(Module, Function, Args, Kwargs) ->
     py_async:start({async, py_call:job(Module, Function, Args, Kwargs)}).
 
 %% @equiv ctx_async_call(Context, Module, Function, Args, #{})
--spec ctx_async_call(context(), name(), name(), args()) -> pending().
+-spec ctx_async_call(context(), callee(), name(), args()) -> pending().
 ctx_async_call(Context, Module, Function, Args) ->
     ctx_async_call(Context, Module, Function, Args, #{}).
 
 %% @doc Starts a call as {@link async_call/4} does, in the event loop of a context.
--spec ctx_async_call(context(), name(), name(), args(), kwargs()) -> pending().
+-spec ctx_async_call(context(), callee(), name(), args(), kwargs()) -> pending().
 ctx_async_call(Context, Module, Function, Args, Kwargs) ->
     py_call:start_in(Context, {async, py_call:job(Module, Function, Args, Kwargs)}).
 
@@ -493,7 +671,7 @@ async_await(Pending, Timeout) ->
     py_call:await(Pending, Timeout).
 
 %% @equiv async_gather(Calls, DefaultTimeout)
--spec async_gather([pending() | {name(), name(), args()} | {name(), name(), args(), kwargs()}]) ->
+-spec async_gather([pending() | {callee(), name(), args()} | {callee(), name(), args(), kwargs()}]) ->
     result([term()]).
 async_gather(Calls) ->
     py_gather:gather(fun under_way/1, Calls, ?DEFAULT).
@@ -504,7 +682,7 @@ async_gather(Calls) ->
 %% finished; the result is `{error, overloaded}' when there is no other. Timeout milliseconds are
 %% for all calls together. The calls that are still under way after an error are cancelled. Raises
 %% `badarg' as {@link await/2} does.
--spec async_gather([pending() | {name(), name(), args()} | {name(), name(), args(), kwargs()}],
+-spec async_gather([pending() | {callee(), name(), args()} | {callee(), name(), args(), kwargs()}],
                    timeout()) -> result([term()]).
 async_gather(Calls, Timeout) ->
     py_gather:gather(fun under_way/1, Calls, Timeout).

@@ -6,7 +6,7 @@
 %% are waited for, and once for calls under way.
 -module(py_call).
 
--export([job/4, run/2, run_in/3, submit/3, bind_options/1, start/1, start_in/2, start_at/2, within/1, failed/1,
+-export([job/4, code_job/3, run/2, run_in/3, submit/3, bind_options/1, start/1, start_in/2, start_at/2, within/1, failed/1,
          await/2, settled/1, result/1, discard/2, deadline/2, remaining/1, name/1, code/1]).
 
 -export_type([pending/0, options/0]).
@@ -17,7 +17,8 @@
 -type pending() :: {py_pending, Owner :: pid(), reference(),
                       py_nif:ticket() | {error, py:error_reason()}}.
 
--type options() :: #{pool => py_pool:name(), timeout => timeout()}.
+-type options() :: py:call_options().
+%% A map: the timeout alone is handled before.
 
 -type target() :: py_nif:target().
 
@@ -25,15 +26,32 @@
 -define(GRACE_MS, 1000).
 
 -spec job(py:name(), py:name(), py:args(), py:kwargs()) -> py_nif:source().
+job(Object, Function, Args, Kwargs) when is_reference(Object) ->
+    {call, Object, name(Function), Args, names(Kwargs)};
 job(Module, Function, Args, Kwargs) ->
-    {call, name(Module), name(Function), Args, Kwargs}.
+    {call, name(Module), name(Function), Args, names(Kwargs)}.
+
+%% @doc Returns the request of source code: `eval', `exec' or `run'.
+-spec code_job(eval | exec | run, py:code(), py:locals()) -> py_nif:source().
+code_job(Kind, Code, Locals) ->
+    {Kind, code(Code), names(Locals)}.
+
+%% Keyword arguments or variables, in a map or in a list of pairs. The native side checks the map.
+names(List) when is_list(List) ->
+    Map = maps:from_list(List),
+    %% Python refuses a keyword that is repeated, too.
+    map_size(Map) =:= length(List) orelse error(badarg),
+    Map;
+names(Map) ->
+    Map.
 
 %% A process that lost its binding to a crash is a process without one. A call that was accepted in
 %% the binding is not run outside of it: the result is `{error, interrupted}' if the binding ends
 %% before the call.
 -spec run(py_nif:job(), timeout() | options() | ?DEFAULT) -> term().
-run(Job, #{} = Options) ->
-    {Pool, Timeout} = options(Options),
+run(Job0, #{} = Options) ->
+    {Pool, Timeout, Form} = options(Options),
+    Job = in_form(Form, Job0),
     case py_pool:binding(self()) of
         {ok, Lease} when Pool =/= any -> run_named(Pool, Lease, Job, Timeout);
         none when Pool =/= any, Pool =/= default -> run_unbound(Pool, Job, Timeout, undefined);
@@ -64,17 +82,26 @@ run_named(Name, Lease, Job, Timeout) ->
             run_unbound(Name, Job, Timeout, undefined)
     end.
 
-%% Returns the pool and the timeout that the options name.
+%% Returns the pool and the timeout that the options name, and the form of the value, as the bits that the
+%% native side knows.
 options(Options) ->
-    case maps:without([pool, timeout], Options) of
-        Rest when Rest =:= #{} ->
-            case maps:get(pool, Options, any) of
-                Pool when is_atom(Pool) -> {Pool, maps:get(timeout, Options, ?DEFAULT)};
-                _ -> error(badarg)
-            end;
-        _ ->
-            error(badarg)
-    end.
+    maps:fold(fun option/3, {any, ?DEFAULT, 0}, Options).
+
+option(pool, Pool, {_, Timeout, Form}) when is_atom(Pool) -> {Pool, Timeout, Form};
+option(timeout, Timeout, {Pool, _, Form}) -> {Pool, Timeout, Form};
+option(return, term, Options) -> Options;
+option(return, object, {Pool, Timeout, Form}) -> {Pool, Timeout, Form bor 1};
+option(arrays, list, Options) -> Options;
+option(arrays, binary, {Pool, Timeout, Form}) -> {Pool, Timeout, Form bor 2};
+option(none, none, {Pool, Timeout, Form}) -> {Pool, Timeout, Form bor 4};
+option(none, nil, {Pool, Timeout, Form}) -> {Pool, Timeout, Form bor 8};
+option(none, undefined, {Pool, Timeout, Form}) -> {Pool, Timeout, Form bor 12};
+option(_, _, _) -> error(badarg).
+
+in_form(0, Job) -> Job;
+%% Statements have no value.
+in_form(_, {exec, _, _}) -> error(badarg);
+in_form(Form, Job) -> {form, Form, Job}.
 
 %% @doc Returns the pool and the time to wait of the options of a binding or a context.
 -spec bind_options(py:bind_options()) -> {py_pool:name(), Wait :: timeout()}.
@@ -98,7 +125,7 @@ run_unbound(_Name, Job, Timeout, {Callback, _Lease}) ->
 run_in(Context, Job, #{} = Options) ->
     %% A context has its pool.
     case options(Options) of
-        {any, Timeout} -> run_in(Context, Job, Timeout);
+        {any, Timeout, Form} -> run_in(Context, in_form(Form, Job), Timeout);
         _ -> error(badarg)
     end;
 run_in(Context, Job, Timeout) ->

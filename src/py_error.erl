@@ -10,8 +10,9 @@ format({error, Reason}) ->
     format(Reason);
 format({Type, #{class := _, message := _, traceback := _} = Exception}) when is_atom(Type) ->
     py_traceback:print(Exception);
-format({unconvertible, #{reason := Reason, value := Value}}) ->
-    <<"cannot convert: ", (why(Reason))/binary, ": ", (py_traceback:text(Value))/binary>>;
+format({unconvertible, #{reason := Reason, value := Value} = Info}) ->
+    <<"cannot convert: ", (why(Reason))/binary, ": ", (py_traceback:text(Value))/binary,
+      (place(maps:get(path, Info, [])))/binary>>;
 format(timeout) ->
     <<"the call took longer than its timeout">>;
 format(interrupted) ->
@@ -39,6 +40,18 @@ format({Kind, Message}) when Kind =:= python_unavailable, is_binary(Message);
     Message;
 format(Other) ->
     py_traceback:written(Other).
+
+%% Returns the place of a value in a result, as Python would write it.
+place([]) ->
+    <<>>;
+place(Path) when is_list(Path) ->
+    Steps = [case Step of
+                 Number when is_integer(Number) -> [$[, integer_to_binary(Number), $]];
+                 Key -> ["[\"", Key, "\"]"]
+             end || Step <- Path],
+    unicode:characters_to_binary([", at result" | Steps]);
+place(_) ->
+    <<>>.
 
 why(improper_list) -> <<"an improper list">>;
 why(too_deep) -> <<"nested more than 1000 deep">>;

@@ -1,19 +1,19 @@
 %% @private
-%% The stubs of native/nif/src/nif.rs and process/nifs.rs, in the same order. A NIF module cannot be
+%% The stubs of native/nif/src/settings.rs, nif.rs and process/nifs.rs. A NIF module cannot be
 %% upgraded, so all other code lives elsewhere. No `-on_load' loads the library: the one that fits is
 %% known when the application has asked the chosen Python.
 -module(py_nif).
 -on_load(keep/0).
 
 -export([load/1]).
--export([start_python/2, open_pool/5, open_process_pool/4, resize_pool/2,
+-export([start_python/2, configure/1, set_preload/1, is_object/1, open_pool/5, open_process_pool/4, resize_pool/2,
          open_child/1, child_started/2, child_exited/2, kill_child/1, close_pool/1, is_closed/1, start_worker/2, pool_info/1,
          resources/0, lease/1, end_lease/1, lease_id/1, lease_manager/1, is_leased/1, is_idle/1, submitted/1,
          end_idle/2, context/1, submit/4, cancel/1, is_pending/1, take/1, interrupt/1,
          serve_callbacks/1, add_function/1, remove_function/1, answer/2, sent/1, stream/2,
          stream_next/4, stream_close/1]).
 
--export_type([pool/0, group/0, child/0, lease/0, context/0, ticket/0, callback/0, stream/0, outgoing/0,
+-export_type([pool/0, group/0, child/0, object/0, lease/0, context/0, ticket/0, callback/0, stream/0, outgoing/0,
               target/0, job/0, source/0, outcome/0, refusal/0,
               load_error/0]).
 
@@ -26,12 +26,15 @@
 -type callback() :: reference().
 -type stream() :: reference().
 -type outgoing() :: reference().
+-type object() :: reference().
 %% The queue that a job goes to. With the mark, the handle is nothing but a context or a lease.
 -type target() :: pool() | lease() | callback() | {context, context() | lease()}.
 -type name() :: atom() | binary().
--type source() :: {call, name(), name(), [term()], #{name() => term()}}
-                | {eval | exec, binary(), #{name() => term()}}.
--type job() :: source() | {open, stream(), source()} | {collect | async, source()} | empty.
+-type source() :: {call, name() | object(), name(), [term()], #{name() => term()}}
+                | {eval | exec | run, binary(), #{name() => term()}}
+                | {object, object()}.
+-type job() :: source() | {open, stream(), source()} | {collect | async, source()} | empty
+             | {form, Bits :: byte(), source() | {collect, source()}}.
 -type outcome() :: {ok, term()} | {error | exit | throw, Reason :: term(), list()} | not_registered.
 -type load_error() :: bad_lib | load | load_failed | old_code | reload | upgrade.
 -type refusal() :: no_workers_available | overloaded | context_not_bound.
@@ -56,6 +59,18 @@ keep() ->
 -spec start_python(Executable :: binary(), Variables :: [{binary(), binary()}]) ->
     ok | {error, binary()}.
 start_python(_Executable, _Variables) ->
+    erlang:nif_error(not_loaded).
+
+-spec configure(None :: binary()) -> ok.
+configure(_None) ->
+    erlang:nif_error(not_loaded).
+
+-spec set_preload(boolean()) -> ok.
+set_preload(_IsPreload) ->
+    erlang:nif_error(not_loaded).
+
+-spec is_object(term()) -> boolean().
+is_object(_Term) ->
     erlang:nif_error(not_loaded).
 
 -spec open_pool(Size :: pos_integer(), MaxPending :: pos_integer(),

@@ -11,7 +11,9 @@
 run(#{preload_timeout := Timeout} = Options) ->
     case environment(Options) ++ preload(Options) of
         [] -> ok;
-        Jobs -> in_process(fun() -> in_pool(Jobs, Timeout) end)
+        Jobs ->
+            ok = py_nif:set_preload(true),
+            try in_process(fun() -> in_pool(Jobs, Timeout) end) after ok = py_nif:set_preload(false) end
     end.
 
 %% A directory that `sys.path' has already moves to the front.

@@ -420,7 +420,8 @@ an_error_does_not_reach_the_next_caller(_Config) ->
 mistakes_of_the_caller_are_raised(_Config) ->
     [{raised, badarg} = py_test:caught(Call)
      || Call <- [fun() -> py:eval(1) end, fun() -> py:call(math, sqrt, 16) end,
-                 fun() -> py:eval(<<"1">>, []) end, fun() -> py:eval(<<"1">>, #{}, -1) end,
+                 fun() -> py:eval(<<"1">>, [x]) end,
+                 fun() -> py:eval(<<"1">>, [{x, 1}, {x, 2}]) end, fun() -> py:eval(<<"1">>, #{}, -1) end,
                  fun() -> py:ctx_eval(self(), <<"1">>) end, fun() -> py:bind(old) end,
                  fun() -> py:with_context(ok) end]],
     ok.

@@ -128,9 +128,12 @@ outcome(Call) ->
         {ok, Value} ->
             {ok, Value};
         {error, {unconvertible, #{reason := Reason, value := Text} = Info}}
-          when map_size(Info) =:= 2, is_binary(Text) ->
+          when is_binary(Text) ->
+            Path = maps:get(path, Info, []),
+            IsStep = fun(Step) -> is_integer(Step) orelse unicode:characters_to_binary(Step) =:= Step end,
+            IsPlain = lists:all(IsStep, Path) andalso map_size(maps:remove(path, Info)) =:= 2,
             case unicode:characters_to_binary(Text) of
-                Text -> {unconvertible, Reason};
+                Text when IsPlain -> {unconvertible, Reason};
                 _ -> {undocumented, Info}
             end;
         Other ->

@@ -39,7 +39,7 @@ load(Env) ->
 %% Suites run once more with PY_TEST_LEVEL=process: over a pool of child processes.
 level(Env) ->
     Options = #{level => process, num_workers => proplists:get_value(num_workers, Env, 8),
-                paths => proplists:get_value(paths, Env, [])},
+                paths => proplists:get_value(paths, Env, []), preload => proplists:get_value(preload, Env, [])},
     case os:getenv("PY_TEST_LEVEL") of
         "process" -> [{pools, #{default => Options}}];
         _ -> []

@@ -11,14 +11,15 @@ use std::sync::Arc;
 use py_codec::etf::Decoder;
 use py_codec::frame::{Fields, FrameWriter, Message};
 use py_codec::protocol::{from_child, request, status};
-use py_codec::{Unconvertible, Why, read_arguments, read_kwargs};
+use py_codec::{Error, Form, Why, read_arguments, read_kwargs};
 use py_engine::asyncio::{self, settle};
 use py_engine::call_stack::{self, with_call};
-use py_engine::execute::{self as engine, resolve};
+use py_engine::execute::{self as engine, attribute, resolve};
 use py_engine::host::Host;
 use py_engine::interrupt::InterruptMask;
 use py_engine::lock::lock;
 use py_engine::namespace::Namespace;
+use py_engine::namespace::conversion::Conversion;
 use py_engine::python::code_cache::Mode;
 
 use crate::child::Child;
@@ -26,7 +27,7 @@ use crate::host::ChildHost;
 use crate::incoming::{Incoming, incoming, send};
 use crate::jobs::JobState;
 use crate::payload::Payload;
-use crate::values::{Failure, add_value, failed_reply, finish, plain_reply};
+use crate::values::{Failure, add_value, failed_reply, finish, plain_reply, value};
 
 /// Runs a job in a namespace, and sends its reply.
 pub(crate) fn run<'py>(
@@ -114,10 +115,7 @@ type Done<T> = Result<T, Failure>;
 
 /// Returns the error for a request that the VM has not written well. Unreachable.
 fn malformed() -> Failure {
-    Failure::Unconvertible(Unconvertible {
-        why: Why::NotUnicode,
-        value: "job".to_owned(),
-    })
+    Error::unconvertible(Why::NotUnicode, "job").into()
 }
 
 impl<'py> Execution<'_, 'py> {
@@ -139,6 +137,11 @@ impl<'py> Execution<'_, 'py> {
     }
 
     fn execute(&self, mut fields: Fields<'_>) -> Done<Option<Message>> {
+        let mut form = Form::default();
+        if fields.clone().byte() == Some(request::IN_FORM) {
+            fields.byte();
+            form = Form::from_bits(fields.byte().ok_or_else(malformed)?);
+        }
         let done = || Ok(Some(plain_reply(self.job.id, status::DONE)));
         let mut source = fields;
         match fields.byte().ok_or_else(malformed)? {
@@ -160,50 +163,61 @@ impl<'py> Execution<'_, 'py> {
             }
             request::COLLECT => self.value(fields, |value| {
                 let items = asyncio::collect(&settle(value)?, &**self.host)?;
-                self.answer(status::VALUE, items.as_any())
+                self.answer(status::VALUE, items.as_any(), form)
             }),
             request::ASYNC => self.value(fields, |value| self.begin(value)),
             _ => {
-                // A call or an expression.
+                // A call, an expression, a block or an object.
                 source = Fields::new(source.rest());
-                self.value(source, |value| self.answer(status::VALUE, &settle(value)?))
+                self.value(source, |value| {
+                    self.answer(status::VALUE, &settle(value)?, form)
+                })
             }
         }
     }
 
-    /// Calls `finish` with the value of a call, an expression or statements, while the locals are alive.
+    /// Calls `finish` with the value of a source or of statements, while the locals are alive.
     fn value<T>(
         &self,
         mut fields: Fields<'_>,
         finish: impl FnOnce(Bound<'py, PyAny>) -> Done<T>,
     ) -> Done<T> {
         let py = self.py;
-        let must_stop = || self.host.must_stop();
+        let rules = Conversion::new(&**self.host);
         let kind = fields.byte().ok_or_else(malformed)?;
-        let first = fields.text().ok_or_else(malformed)?;
         let request = match kind {
-            request::CALL => {
+            request::CALL | request::CALL_METHOD => {
+                let module = fields.bytes().ok_or_else(malformed)?;
                 let function = fields.text().ok_or_else(malformed)?;
                 let args = fields.bytes().ok_or_else(malformed)?;
                 let kwargs = self.names(fields.bytes().ok_or_else(malformed)?)?;
-                let name = |text: &str| PyString::new(py, text);
-                let callable = resolve(self.namespace, &name(first), &name(function))?;
+                let function = PyString::new(py, function);
+                let callable = if kind == request::CALL {
+                    let module = std::str::from_utf8(module).map_err(|_| malformed())?;
+                    resolve(self.namespace, &PyString::new(py, module), &function)?
+                } else {
+                    attribute(value(py, self.child, module, &rules)?, &function)?
+                };
                 let mut decoder = Decoder::new(args)?.with_objects(&self.child.objects);
                 engine::Request::Call {
                     callable,
-                    args: read_arguments(py, &mut decoder, &must_stop)?,
+                    args: read_arguments(py, &mut decoder, &rules)?,
                     kwargs,
                 }
             }
-            request::EVAL | request::EXEC => engine::Request::Run {
-                mode: if kind == request::EVAL {
-                    Mode::Eval
-                } else {
-                    Mode::Exec
+            request::EVAL | request::EXEC | request::BLOCK => engine::Request::Run {
+                mode: match kind {
+                    request::EVAL => Mode::Eval,
+                    request::EXEC => Mode::Exec,
+                    _ => Mode::Block,
                 },
-                source: first,
+                source: fields.text().ok_or_else(malformed)?,
                 locals: self.names(fields.bytes().ok_or_else(malformed)?)?,
             },
+            request::OBJECT => {
+                let object = fields.bytes().ok_or_else(malformed)?;
+                return finish(value(py, self.child, object, &rules)?);
+            }
             _ => return Err(malformed()),
         };
         engine::execute(self.namespace, request, finish)
@@ -215,14 +229,15 @@ impl<'py> Execution<'_, 'py> {
             return Ok(None);
         }
         let mut decoder = Decoder::new(term)?.with_objects(&self.child.objects);
-        let must_stop = || self.host.must_stop();
-        Ok(Some(read_kwargs(self.py, &mut decoder, &must_stop)?))
+        let rules = Conversion::new(&**self.host);
+        Ok(Some(read_kwargs(self.py, &mut decoder, &rules)?))
     }
 
-    fn answer(&self, status: u8, value: &Bound<'py, PyAny>) -> Done<Option<Message>> {
+    fn answer(&self, status: u8, value: &Bound<'py, PyAny>, form: Form) -> Done<Option<Message>> {
         let mut frame = FrameWriter::new(from_child::REPLY);
         frame.word(self.job.id).byte(status);
-        add_value(&mut frame, self.child, value, &|| self.host.must_stop())?;
+        let rules = Conversion::with_form(&**self.host, form);
+        add_value(&mut frame, self.child, value, &rules)?;
         Ok(Some(finish(self.py, &mut frame)))
     }
 
@@ -230,7 +245,7 @@ impl<'py> Execution<'_, 'py> {
     /// is the value of a coroutine that has no lease to live in, or whose job is nested.
     fn begin(&self, value: Bound<'py, PyAny>) -> Done<Option<Message>> {
         if !self.has_lease || !asyncio::is_coroutine(&value) || !call_stack::is_outermost() {
-            return self.answer(status::VALUE, &settle(value)?);
+            return self.answer(status::VALUE, &settle(value)?, Form::default());
         }
         let host: Arc<dyn Host> = Arc::clone(self.host) as Arc<dyn Host>;
         let _mask = InterruptMask::new(self.py);
@@ -254,7 +269,7 @@ impl<'py> Execution<'_, 'py> {
     /// Returns the next items of a stream.
     fn next(&self, stream: u64, count: usize) -> Done<Option<Message>> {
         match asyncio::next_batch(self.namespace, stream, count, &**self.host)? {
-            Some(items) => self.answer(status::ITEMS, items.as_any()),
+            Some(items) => self.answer(status::ITEMS, items.as_any(), Form::default()),
             None => Ok(Some(plain_reply(self.job.id, status::END))),
         }
     }

@@ -16,6 +16,7 @@ use py_engine::host::callback::Callback;
 use py_engine::host::{Function, Host, TaskOutcome, Wake};
 use py_engine::interrupt::Interrupted;
 use py_engine::lock::lock;
+use py_engine::namespace::conversion::Conversion;
 
 use crate::child::Child;
 use crate::jobs::JobState;
@@ -61,17 +62,17 @@ impl ChildHost {
         frame: &mut FrameWriter<'_>,
         object: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
-        add_value(frame, self.child, object, &|| self.must_stop()).map_err(exception)
+        add_value(frame, self.child, object, &Conversion::new(self)).map_err(exception)
     }
 
     /// Returns the reply of a task.
     fn task_reply(&self, job: &JobState, py: Python<'_>, outcome: TaskOutcome<'_>) -> Message {
-        let must_stop = || job.must_stop();
+        let rules = Conversion::new(self);
         let failure = match outcome {
             TaskOutcome::Value(value) => {
                 let mut frame = FrameWriter::new(from_child::REPLY);
                 frame.word(job.id).byte(status::VALUE);
-                match add_value(&mut frame, self.child, &value, &must_stop) {
+                match add_value(&mut frame, self.child, &value, &rules) {
                     Ok(()) => return finish(py, &mut frame),
                     Err(stop) => stop.into(),
                 }

@@ -5,6 +5,7 @@
 //!
 //! A module uses only those above it in this list.
 //!
+//! - `settings`: what the pool says of its children.
 //! - [`connection`]: the two sockets to the VM.
 //! - [`payload`]: the payload of a frame of the VM.
 //! - [`jobs`]: the jobs that the child has, and which of them must stop.
@@ -39,6 +40,7 @@ mod questions;
 mod receive;
 mod sandbox;
 mod serve;
+mod settings;
 mod values;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
@@ -48,8 +50,8 @@ use py_codec::frame::FrameWriter;
 use py_codec::protocol::from_child;
 
 /// Serves the VM that listens at the abstract Unix address `address`. `sandbox` is a dict, or None; `own`
-/// lists what Python itself reads in a sandbox. `grace` is the time in which code has to
-/// stop, in milliseconds. `prepare` is called before the first job, and returns a text if the child cannot
+/// lists what Python itself reads in a sandbox. `settings` are
+/// those of the pool. `prepare` is called before the first job, and returns a text if the child cannot
 /// serve. Does not return.
 #[pyfunction]
 fn run(
@@ -57,7 +59,7 @@ fn run(
     address: &str,
     sandbox: Option<sandbox::Sandbox>,
     own: Vec<String>,
-    grace: u64,
+    settings: settings::Settings,
     prepare: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
     let connection = connection::Connection::open(address)?;
@@ -72,7 +74,7 @@ fn run(
             }
         })?;
     }
-    serve::run(py, connection, grace, prepare)
+    serve::run(py, connection, &settings, prepare)
 }
 
 /// Returns the object of a term in the external term format: the configuration of the child.

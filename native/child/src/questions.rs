@@ -16,6 +16,7 @@ use py_engine::erlang::{erlang_error, next_id, not_registered};
 use py_engine::host::callback::{Answer, Callback, Event};
 use py_engine::host::{Function, Host};
 use py_engine::lock::lock;
+use py_engine::namespace::conversion::Conversion;
 
 use crate::child::Child;
 use crate::payload::{Payload, no_descriptor};
@@ -58,7 +59,7 @@ impl Answer for End {
         host: &dyn Host,
     ) -> PyResult<Bound<'py, PyAny>> {
         let child = Child::find().ok_or_else(lost)?;
-        let decode = |term: &[u8]| value(py, child, term, &|| host.must_stop());
+        let decode = |term: &[u8]| value(py, child, term, &Conversion::new(host));
         match (self.outcome, function) {
             (outcome::VALUE, _) => decode(self.term()?).map_err(into_exception),
             (outcome::UNKNOWN, Function::Registered(name)) => {

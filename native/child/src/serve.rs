@@ -18,7 +18,7 @@ use py_engine::exception::Exception;
 use py_engine::host::Host;
 use py_engine::interrupt::{Interrupted, LoopMask, start_interrupter};
 use py_engine::lock::lock;
-use py_engine::namespace::{Namespace, child_threads};
+use py_engine::namespace::{Namespace, child_threads, conversion};
 use py_engine::python::garbage::FullCollections;
 use py_engine::{released, start};
 
@@ -30,17 +30,19 @@ use crate::host::{ChildHost, cancel_unwanted};
 use crate::incoming::{Incoming, incoming, send};
 use crate::payload::Payload;
 use crate::receive::{exit, has_frames, next, pass_on};
+use crate::settings::Settings;
 use crate::values::plain_reply;
 
 /// Serves the VM until it has gone, or ends the child.
 pub(crate) fn run(
     py: Python<'_>,
     connection: Connection,
-    grace: u64,
+    settings: &Settings,
     prepare: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    let child = Child::open(connection, grace, execute::run_nested);
+    let child = Child::open(connection, settings.grace, execute::run_nested);
     start::adopt(py, ChildHost::new(child, None))?;
+    conversion::set_none(settings.none()?);
     start_interrupter(|| {
         Child::find()
             .map(|c| Arc::clone(&c.thread))

@@ -4,7 +4,7 @@
 use py_codec::etf::{Decoder, Encoder};
 use py_codec::frame::{FrameWriter, Message};
 use py_codec::protocol::{from_child, status};
-use py_codec::{Error, Stop, Unconvertible, Why, Written, read, write};
+use py_codec::{Error, Rules, Stop, Unconvertible, Why, Written, read, write};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
@@ -36,10 +36,7 @@ impl From<Error> for Failure {
             Error::Unconvertible(unconvertible) => Self::Unconvertible(unconvertible),
             Error::Interrupted => Self::Interrupted,
             Error::Python(error) => error.into(),
-            Error::Malformed { what, .. } => Self::Unconvertible(Unconvertible {
-                why: Why::NotUnicode,
-                value: what.to_owned(),
-            }),
+            Error::Malformed { what, .. } => Error::unconvertible(Why::NotUnicode, what).into(),
         }
     }
 }
@@ -47,10 +44,7 @@ impl From<Error> for Failure {
 impl From<Stop> for Failure {
     fn from(stop: Stop) -> Self {
         match stop {
-            Stop::Refused => Self::Unconvertible(Unconvertible {
-                why: Why::TooLarge,
-                value: "term".to_owned(),
-            }),
+            Stop::Refused => Error::unconvertible(Why::TooLarge, "term").into(),
             Stop::Failed(error) => (*error).into(),
         }
     }
@@ -74,11 +68,11 @@ pub(crate) fn add_value<'a>(
     frame: &mut FrameWriter<'a>,
     child: &'a Child,
     object: &Bound<'_, PyAny>,
-    must_stop: &dyn Fn() -> bool,
+    rules: &dyn Rules,
 ) -> Written {
     frame.tagged(|body| {
         let mut encoder = Encoder::after(std::mem::take(body), Some(&child.objects));
-        let written = write(object, &mut encoder, must_stop);
+        let written = write(object, &mut encoder, rules);
         let is_special = encoder.is_special();
         *body = encoder.into_body();
         written.map(|()| u8::from(is_special))
@@ -98,10 +92,10 @@ pub(crate) fn value<'py>(
     py: Python<'py>,
     child: &Child,
     term: &[u8],
-    must_stop: &dyn Fn() -> bool,
+    rules: &dyn Rules,
 ) -> Result<Bound<'py, PyAny>, Error> {
     let mut decoder = Decoder::new(term)?.with_objects(&child.objects);
-    let object = read(py, &mut decoder, must_stop)?;
+    let object = read(py, &mut decoder, rules)?;
     decoder.finish()?;
     Ok(object)
 }
@@ -123,8 +117,7 @@ pub(crate) fn failed_reply(job: u64, failure: &Failure) -> Message {
         }
         Failure::Unconvertible(unconvertible) => {
             frame.byte(status::UNCONVERTIBLE).byte(0);
-            frame.byte(unconvertible.why as u8);
-            frame.rest(unconvertible.value.as_bytes());
+            frame.unconvertible(unconvertible);
         }
         Failure::Python(exception) => {
             frame.byte(status::RAISED).byte(0);

@@ -27,6 +27,17 @@ pub struct Unconvertible {
     pub why: Why,
     /// The beginning of the value, or its type, as text for an error message.
     pub value: String,
+    /// Where the value stands in the whole result, innermost step first.
+    pub path: Vec<Step>,
+}
+
+/// One step of a path into a result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// The index of an item, or an integer that is a key.
+    Number(i64),
+    /// The beginning of a key that is text, or the type of another one.
+    Key(String),
 }
 
 /// The reason for which a value has no form on the other side.
@@ -49,7 +60,11 @@ impl Error {
     /// Makes an [`Error::Unconvertible`].
     pub fn unconvertible(why: Why, value: impl Into<String>) -> Self {
         let value = value.into();
-        Self::Unconvertible(Unconvertible { why, value })
+        Self::Unconvertible(Unconvertible {
+            why,
+            value,
+            path: Vec::new(),
+        })
     }
 }
 
@@ -87,6 +102,20 @@ pub enum Stop {
     /// The writer cannot take a part of the object; another writer may.
     Refused,
     Failed(Box<Error>),
+}
+
+impl Stop {
+    /// Adds a step to the path of a value without a form. Called for each container around the value, the
+    /// innermost first.
+    #[cold]
+    pub(crate) fn within(mut self, step: impl FnOnce() -> Step) -> Self {
+        if let Self::Failed(error) = &mut self
+            && let Error::Unconvertible(unconvertible) = &mut **error
+        {
+            unconvertible.path.push(step());
+        }
+        self
+    }
 }
 
 impl From<Error> for Stop {

@@ -11,6 +11,7 @@ mod body;
 mod inbox;
 #[cfg(test)]
 mod tests;
+mod unconvertible;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -145,6 +146,13 @@ impl<'a> FrameWriter<'a> {
     #[must_use]
     pub fn is_too_long(&self) -> bool {
         self.body.len() > MAX_FRAME
+    }
+
+    /// Returns the payload alone.
+    #[must_use]
+    pub fn into_payload(mut self) -> Vec<u8> {
+        self.body.flatten(0);
+        self.body.bytes.split_off(HEAD)
     }
 
     /// Returns the frame, and leaves none behind. Copies the payload of a big one, which takes a while.

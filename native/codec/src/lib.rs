@@ -5,7 +5,7 @@
 //!
 //! A module uses only those above it in this list.
 //!
-//! - `limits`, `error`: the limits and the errors of a conversion.
+//! - `limits`, `error`, `rules`: the limits and the errors of a conversion, and what its host decides: [`Rules`].
 //! - [`memory`], [`protocol`], [`frame`]: the frames between a VM and a child process, and the memory and
 //!   descriptors that come with them.
 //! - `python_ffi`: containers of Python through the C level.
@@ -29,17 +29,19 @@ mod opaque;
 pub mod protocol;
 mod python_ffi;
 mod read;
+mod rules;
 #[cfg(test)]
 mod tests;
 mod text;
 mod view;
 mod write;
 
-pub use error::{Error, Stop, Unconvertible, Why};
+pub use error::{Error, Step, Stop, Unconvertible, Why};
 pub use limits::{CHECK_INTERVAL, LIST_CELL, MAX_BYTES, MAX_DEPTH, MAX_TERMS};
 pub use opaque::{Opaque, Term};
 pub use read::{
     Constant, Fallible, Kind, Reader, Tag, integer, read, read_arguments, read_kwargs, read_name,
 };
+pub use rules::{Form, NoneAtom, Rules};
 pub use view::ByteOwner;
 pub use write::{Keys, Writer, Written, write};

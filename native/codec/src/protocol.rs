@@ -10,7 +10,7 @@
 //! of at least [`MIN_MEMORY`](crate::frame::MIN_MEMORY) bytes is in the term that follows, else 0.
 
 /// The version of the protocol, in the first frame of a child.
-pub const VERSION: u64 = 2;
+pub const VERSION: u64 = 3;
 
 /// A frame of both directions, which comes with a descriptor of sealed memory: `byte` kind, `rest` the first
 /// 24 bytes of the payload: whom it is for, if the descriptor is lost. The payload is in the memory.
@@ -86,7 +86,8 @@ pub mod status {
     pub const END: u8 = 4;
     /// An exception: the term is `{Type, Info}`.
     pub const RAISED: u8 = 5;
-    /// The value has no form in Erlang. In place of the term: `byte` cause, `rest` text.
+    /// The value has no form in Erlang. In place of the term: `byte` cause, `bytes` text, and the path to
+    /// the value, see `frame/unconvertible.rs`.
     pub const UNCONVERTIBLE: u8 = 6;
     pub const INTERRUPTED: u8 = 7;
     /// A panic in the child.
@@ -112,6 +113,14 @@ pub mod request {
     /// A source.
     pub const ASYNC: u8 = 7;
     pub const EMPTY: u8 = 8;
+    /// As `EVAL`.
+    pub const BLOCK: u8 = 9;
+    /// As `CALL`, but `bytes` term of an object instead of the module.
+    pub const CALL_METHOD: u8 = 10;
+    /// A source: `bytes` term of an object.
+    pub const OBJECT: u8 = 11;
+    /// `byte` form of the value, and another request.
+    pub const IN_FORM: u8 = 12;
 }
 
 /// The functions of a call.

@@ -4,6 +4,7 @@
 mod arguments;
 mod describe;
 mod reader;
+mod tagged;
 
 use pyo3::exceptions::PyException;
 use pyo3::ffi;
@@ -13,30 +14,29 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyNone, PyString, PyTuple};
 use crate::error::{Error, Why};
 use crate::limits::{CHECK_INTERVAL, MAX_DEPTH};
 use crate::python_ffi::{new_dict, set_list_item};
+use crate::rules::Rules;
 use crate::{text, view};
 
 use describe::describe;
 pub use reader::{Constant, Fallible, Kind, Reader, Tag, integer};
 
-/// Returns the object that the next term of `reader` becomes. Calls `must_stop` before each list and map,
-/// and every [`CHECK_INTERVAL`] items, and fails with `Interrupted` if that returns `true`.
+/// Returns the object that the next term of `reader` becomes. Calls `must_stop` of `rules` before each list
+/// and map, and every [`CHECK_INTERVAL`] items, and fails with `Interrupted` if that returns `true`.
 pub fn read<'py, R: Reader>(
     py: Python<'py>,
     reader: &mut R,
-    must_stop: &dyn Fn() -> bool,
+    rules: &dyn Rules,
 ) -> Result<Bound<'py, PyAny>, Error> {
-    Read::new(py, reader, must_stop)
-        .value()
-        .map_err(|error| *error)
+    Read::new(py, reader, rules).value().map_err(|error| *error)
 }
 
 /// Returns the objects that the items of a list become, as positional arguments.
 pub fn read_arguments<'py, R: Reader>(
     py: Python<'py>,
     reader: &mut R,
-    must_stop: &dyn Fn() -> bool,
+    rules: &dyn Rules,
 ) -> Result<Vec<Bound<'py, PyAny>>, Error> {
-    Read::new(py, reader, must_stop)
+    Read::new(py, reader, rules)
         .arguments()
         .map_err(|error| *error)
 }
@@ -45,9 +45,9 @@ pub fn read_arguments<'py, R: Reader>(
 pub fn read_kwargs<'py, R: Reader>(
     py: Python<'py>,
     reader: &mut R,
-    must_stop: &dyn Fn() -> bool,
+    rules: &dyn Rules,
 ) -> Result<Bound<'py, PyDict>, Error> {
-    Read::new(py, reader, must_stop)
+    Read::new(py, reader, rules)
         .kwargs()
         .map_err(|error| *error)
 }
@@ -65,17 +65,20 @@ pub fn read_name<'py, R: Reader>(
 struct Read<'r, 'py, R> {
     py: Python<'py>,
     reader: &'r mut R,
-    must_stop: &'r dyn Fn() -> bool,
+    rules: &'r dyn Rules,
+    /// The decoders of the rules, once they were asked.
+    decoders: Option<Option<Bound<'py, PyDict>>>,
     /// How many containers are around the next term.
     depth: usize,
 }
 
 impl<'r, 'py, R: Reader> Read<'r, 'py, R> {
-    fn new(py: Python<'py>, reader: &'r mut R, must_stop: &'r dyn Fn() -> bool) -> Self {
+    fn new(py: Python<'py>, reader: &'r mut R, rules: &'r dyn Rules) -> Self {
         Self {
             py,
             reader,
-            must_stop,
+            rules,
+            decoders: None,
             depth: 0,
         }
     }
@@ -83,7 +86,7 @@ impl<'r, 'py, R: Reader> Read<'r, 'py, R> {
     /// Calls `must_stop` before some items or entries: the next one has the number `index`.
     #[inline(always)]
     fn check(&self, index: usize) -> Fallible<()> {
-        if index.is_multiple_of(CHECK_INTERVAL) && (self.must_stop)() {
+        if index.is_multiple_of(CHECK_INTERVAL) && self.rules.must_stop() {
             return Err(Error::Interrupted.into());
         }
         Ok(())
@@ -202,16 +205,25 @@ impl<'r, 'py, R: Reader> Read<'r, 'py, R> {
                 return Ok(text::new_bytes(self.py, bytes));
             }
             Some(Tag::View) => return Ok(view::over(self.py, self.reader.held_binary()?)?),
+            Some(Tag::Array) => return self.within(Self::array),
             None => {}
         }
         self.within(|read| {
             let arity = read.reader.arity(&elements);
             let mut items = Vec::with_capacity(arity);
-            for _ in 0..arity {
+            let mut decoder = None;
+            for index in 0..arity {
                 read.reader.next_element(&mut elements);
+                let is_tag = index == 0 && matches!(read.reader.kind()?, Kind::Atom);
                 items.push(read.value()?);
+                if is_tag {
+                    decoder = read.decoder(&items[0])?;
+                }
             }
-            Ok(PyTuple::new(read.py, items)?.into_any())
+            match decoder {
+                Some(decoder) => read.decoded(&decoder, items.split_off(1)),
+                None => Ok(PyTuple::new(read.py, items)?.into_any()),
+            }
         })
     }
 

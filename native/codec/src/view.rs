@@ -24,6 +24,11 @@ pub(crate) fn over<'py>(py: Python<'py>, owner: Box<dyn ByteOwner>) -> PyResult<
     Ok(PyMemoryView::from(exporter.as_any())?.into_any())
 }
 
+/// Whether an object is the exporter of such a memoryview.
+pub(crate) fn is_binary(object: &Bound<'_, PyAny>) -> bool {
+    object.is_exact_instance_of::<BinaryView>()
+}
+
 /// The exporter behind the memoryview.
 #[pyclass(frozen, module = "erlang")]
 struct BinaryView {

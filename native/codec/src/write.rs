@@ -8,30 +8,41 @@
 //! size of a list before each item, and holds an object before a conversion that makes others. All
 //! other references are borrowed: no code runs while they are in use.
 
+mod array;
+mod custom;
+mod dict;
+mod known;
 mod rare;
 mod writer;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use std::{ptr, slice};
+use pyo3::types::{PyDict, PyType};
+use std::slice;
 
-use crate::error::{Error, Stop, Why};
+use crate::error::{Error, Step, Stop, Why};
 use crate::limits::{CHECK_INTERVAL, MAX_ARITY, MAX_BYTES, MAX_DEPTH};
 use crate::python_ffi::{float_value, list_item, list_size, tuple_item, type_name};
+use crate::rules::{NoneAtom, Rules};
 
+use known::Known;
 pub use writer::{Keys, Writer, Written};
 
-/// Writes `object`. Calls `must_stop` after each [`CHECK_INTERVAL`] terms, and fails with `Interrupted`
-/// if that returns `true`. After an error the writer has a part of the object, and must be dropped.
-pub fn write<W: Writer>(
-    object: &Bound<'_, PyAny>,
-    writer: &mut W,
-    must_stop: &dyn Fn() -> bool,
-) -> Written {
+/// Writes `object`, in the form of `rules`. Calls their `must_stop` after each [`CHECK_INTERVAL`] terms,
+/// and fails with `Interrupted` if that returns `true`. After an error the writer has a part of the
+/// object, and must be dropped.
+pub fn write<W: Writer>(object: &Bound<'_, PyAny>, writer: &mut W, rules: &dyn Rules) -> Written {
+    let form = rules.form();
+    if form.is_object {
+        return writer.object(object);
+    }
     let mut walk = Walk {
         py: object.py(),
         writer,
-        must_stop,
+        rules,
+        none: form.none.unwrap_or_default(),
+        known: None,
+        custom: None,
         path: Vec::new(),
         entries: Vec::new(),
         terms: 0,
@@ -46,7 +57,12 @@ pub fn write<W: Writer>(
 struct Walk<'w, 'py, W> {
     py: Python<'py>,
     writer: &'w mut W,
-    must_stop: &'w dyn Fn() -> bool,
+    rules: &'w dyn Rules,
+    none: NoneAtom,
+    /// The class of the last object without a form of its own, and what is known of the class.
+    known: Option<(Bound<'py, PyType>, Option<Known>)>,
+    /// The encoders of the rules, once they were asked.
+    custom: Option<Option<Bound<'py, PyDict>>>,
     /// The containers around the current object, outermost first.
     path: Vec<Bound<'py, PyAny>>,
     /// Keys and values of the dicts in `path` that are held until they are written, outermost first.
@@ -101,7 +117,7 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
             } else if object == ffi::Py_False() {
                 self.writer.boolean(false)
             } else if object == ffi::Py_None() {
-                self.writer.none()
+                self.writer.none(self.none)
             } else {
                 return None;
             }
@@ -116,7 +132,9 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         // SAFETY: the type is checked before each access.
         unsafe {
             self.count(object)?;
-            if ffi::PyList_Check(object) != 0 {
+            if let Some(written) = self.put_custom(object) {
+                written
+            } else if ffi::PyList_Check(object) != 0 {
                 self.within(object, |walk| walk.list(object))
             } else if ffi::PyTuple_Check(object) != 0 {
                 self.within(object, |walk| walk.tuple(object))
@@ -219,7 +237,8 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
             self.writer.begin_list(list_size(list).cast_unsigned())?;
             let mut index = 0;
             while index < list_size(list) {
-                self.put(list_item(list, index))?;
+                let at = |stop: Stop| stop.within(|| Step::Number(index as i64));
+                self.put(list_item(list, index)).map_err(at)?;
                 index += 1;
             }
             self.writer.end_list(index.cast_unsigned())
@@ -236,52 +255,9 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         self.writer.begin_tuple(arity)?;
         for index in 0..size {
             // SAFETY: the index is in the tuple, which holds the item.
-            unsafe { self.put(tuple_item(tuple, index))? };
+            let put = unsafe { self.put(tuple_item(tuple, index)) };
+            put.map_err(|stop| stop.within(|| Step::Number(index as i64)))?;
         }
         self.writer.end_tuple(arity)
-    }
-
-    /// Writes a dict. Keys and values are written at once while they are plain. The first other one, and
-    /// all after it, are held before one of them is written: code that runs meanwhile may change the
-    /// dict, of which an entry would be missed, or read twice.
-    unsafe fn dict(&mut self, dict: *mut ffi::PyObject) -> Written {
-        let first = self.entries.len();
-        let (mut position, mut key, mut value) = (0, ptr::null_mut(), ptr::null_mut());
-        let (mut size, mut keys) = (0, Keys::Distinct);
-        // SAFETY: a dict on the path; no code that could change it runs between two steps.
-        unsafe {
-            let expected = ffi::PyDict_Size(dict).cast_unsigned();
-            self.writer.begin_map(expected)?;
-            while ffi::PyDict_Next(dict, &mut position, &mut key, &mut value) != 0 {
-                if ffi::PyUnicode_CheckExact(key) == 0 && ffi::PyLong_CheckExact(key) == 0 {
-                    keys = Keys::Unknown;
-                }
-                self.put_or_hold(key, first)?;
-                self.put_or_hold(value, first)?;
-                size += 1;
-            }
-        }
-        for index in first..self.entries.len() {
-            // SAFETY: held by `entries`; containers in the dict truncate it to this length at their end.
-            unsafe { self.put(self.entries[index].as_ptr())? };
-        }
-        self.entries.truncate(first);
-        self.writer.end_map(size, keys)
-    }
-
-    /// Writes a plain object, if no object of the same dict is held: `entries` from `first` on. Holds
-    /// any other object.
-    #[inline(always)]
-    unsafe fn put_or_hold(&mut self, object: *mut ffi::PyObject, first: usize) -> Written {
-        // SAFETY: attached, and a live object, by the contract of the caller.
-        unsafe {
-            if self.entries.len() == first
-                && let Some(written) = self.put_plain(object)
-            {
-                return written;
-            }
-            self.entries.push(self.hold(object));
-        }
-        Ok(())
     }
 }

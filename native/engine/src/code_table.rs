@@ -13,11 +13,13 @@ const MAX_BYTES: usize = 1 << 21;
 /// An overflow evicts one fifth of the table, so that the releaser is woken once for many entries.
 const EVICTED_SHARE: usize = 5;
 
-/// How source is compiled: as one expression, or as statements.
+/// How source is compiled: as one expression, as statements, or as a block: statements of which the last
+/// one may be an expression.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Mode {
     Eval,
     Exec,
+    Block,
 }
 
 pub(crate) struct Entry {
@@ -33,6 +35,8 @@ pub(crate) struct Entry {
 pub(crate) struct CodeTable {
     eval: HashMap<Arc<str>, Entry>,
     exec: HashMap<Arc<str>, Entry>,
+    /// The code of each is a pair, see `block.py`.
+    block: HashMap<Arc<str>, Entry>,
     /// The source by the address of a code object, which its entry keeps alive.
     sources: HashMap<usize, Arc<str>>,
     bytes: usize,
@@ -48,7 +52,8 @@ impl CodeTable {
         code: &Bound<'_, PyAny>,
         name: &Bound<'_, PyString>,
     ) -> Option<Arc<str>> {
-        let entries = self.exec.iter_mut().chain(self.eval.iter_mut());
+        let others = self.eval.iter_mut().chain(self.block.iter_mut());
+        let entries = self.exec.iter_mut().chain(others);
         for (source, entry) in entries.filter(|(_, entry)| entry.parts.is_empty()) {
             parts(entry.code.bind(code.py()), name, &mut entry.parts);
             let parts = entry.parts.iter().map(|part| (*part, Arc::clone(source)));
@@ -61,6 +66,7 @@ impl CodeTable {
         match mode {
             Mode::Eval => &mut self.eval,
             Mode::Exec => &mut self.exec,
+            Mode::Block => &mut self.block,
         }
     }
 
@@ -112,23 +118,23 @@ impl CodeTable {
     }
 
     fn exceeds(&self, entries: usize, bytes: usize) -> bool {
-        self.eval.len() + self.exec.len() > entries || self.bytes > bytes
+        self.eval.len() + self.exec.len() + self.block.len() > entries || self.bytes > bytes
     }
 
     /// Removes the entry that was not used for the longest time.
     fn evict(&mut self) -> Option<Entry> {
-        let oldest = |entries: &HashMap<Arc<str>, Entry>| {
+        let oldest = |mode: Mode, entries: &HashMap<Arc<str>, Entry>| {
             let oldest = entries.iter().min_by_key(|(_, entry)| entry.last_use);
-            oldest.map(|(source, entry)| (entry.last_use, Arc::clone(source)))
+            oldest.map(|(source, entry)| (entry.last_use, mode, Arc::clone(source)))
         };
-        let mode = match (oldest(&self.eval), oldest(&self.exec)) {
-            (Some((eval, source)), Some((exec, _))) if eval <= exec => (Mode::Eval, source),
-            (Some((_, source)), None) => (Mode::Eval, source),
-            (_, Some((_, source))) => (Mode::Exec, source),
-            (None, None) => return None,
-        };
-        let entry = self.entries(mode.0).remove(&mode.1);
-        entry.map(|entry| self.forget(&mode.1, entry))
+        let all = [
+            oldest(Mode::Eval, &self.eval),
+            oldest(Mode::Exec, &self.exec),
+            oldest(Mode::Block, &self.block),
+        ];
+        let (_, mode, source) = all.into_iter().flatten().min_by_key(|(last, ..)| *last)?;
+        let entry = self.entries(mode).remove(&source);
+        entry.map(|entry| self.forget(&source, entry))
     }
 
     /// Uncounts an entry that was removed.
@@ -141,8 +147,14 @@ impl CodeTable {
     }
 }
 
-/// Appends the addresses of `code`, and of the functions, classes and comprehensions in it.
+/// Appends the addresses of `code`, and of the functions, classes and comprehensions in it. The code of
+/// a block is a pair.
 fn parts(code: &Bound<'_, PyAny>, name: &Bound<'_, PyString>, found: &mut Vec<usize>) {
+    if let Ok(pair) = code.cast::<PyTuple>() {
+        let both = pair.iter_borrowed().filter(|part| !part.is_none());
+        both.for_each(|part| parts(&part, name, found));
+        return;
+    }
     found.push(code.as_ptr() as usize);
     let constants = code.getattr(name);
     let Ok(Ok(constants)) = constants.map(Bound::cast_into::<PyTuple>) else {

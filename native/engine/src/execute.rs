@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::namespace::Namespace;
-use crate::python::code_cache::{self, Mode, evaluate};
+use crate::python::code_cache::{self, Mode};
 
 /// A request whose terms have become Python objects.
 pub enum Request<'py, 'a> {
@@ -16,7 +16,7 @@ pub enum Request<'py, 'a> {
         args: Vec<Bound<'py, PyAny>>,
         kwargs: Option<Bound<'py, PyDict>>,
     },
-    /// Evaluates an expression, or runs statements.
+    /// Evaluates an expression, or runs statements or a block.
     Run {
         mode: Mode,
         source: &'a str,
@@ -73,12 +73,24 @@ pub fn resolve<'py>(
     } else {
         module.py().import(module)?.into_any()
     };
-    let path = function.to_cow()?;
-    if !path.contains('.') {
-        return found.getattr(function);
+    attribute(found, function)
+}
+
+/// Returns an attribute of an object. `path` may be dotted.
+///
+/// # Errors
+/// There is no such attribute.
+pub fn attribute<'py>(
+    object: Bound<'py, PyAny>,
+    path: &Bound<'py, PyString>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let names = path.to_cow()?;
+    if !names.contains('.') {
+        return object.getattr(path);
     }
-    path.split('.')
-        .try_fold(found, |object, name| object.getattr(name))
+    names
+        .split('.')
+        .try_fold(object, |object, name| object.getattr(name))
 }
 
 /// Evaluates an expression or runs statements. The locals of an expression become arguments of a
@@ -93,7 +105,7 @@ fn run<'py, T, E: From<PyErr>>(
     let globals = &namespace.globals;
     let Some(locals) = locals else {
         let code = code_cache::compile(globals.py(), mode, source)?;
-        return finish(evaluate(&code, globals)?);
+        return finish(code_cache::run(mode, &code, globals)?);
     };
     if matches!(mode, Mode::Eval)
         && let Some(function) = code_cache::closure(source, &locals, globals)?
@@ -102,7 +114,7 @@ fn run<'py, T, E: From<PyErr>>(
         return finish(apply(&function, values)?);
     }
     let code = code_cache::compile(globals.py(), mode, source)?;
-    namespace.with_locals(&locals, || finish(evaluate(&code, globals)?))
+    namespace.with_locals(&locals, || finish(code_cache::run(mode, &code, globals)?))
 }
 
 /// Returns a module of `sys.modules`, or `None`. Waits, detached, while another thread imports it.

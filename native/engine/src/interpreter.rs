@@ -11,7 +11,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule, PyType};
 use std::collections::HashMap;
 use std::ffi::c_ulong;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex};
 
 use crate::code_table::CodeTable;
@@ -63,11 +63,14 @@ pub(crate) struct Interpreter {
     pub(crate) next_call: AtomicU64,
     pub(crate) switch_interval: SwitchInterval,
     pub(crate) audit: Audit,
+    pub(crate) converters: Converters,
 }
 
 /// The functions of Python that make code objects, and functions of them.
 pub(crate) struct Compiler {
     pub(crate) compile: Py<PyAny>,
+    /// `compile_block` of `block.py`.
+    pub(crate) compile_block: Py<PyAny>,
     /// `compile_closure` of `closure.py`.
     pub(crate) compile_closure: Py<PyAny>,
     /// `types.FunctionType`.
@@ -149,6 +152,20 @@ pub(crate) struct SwitchInterval {
     pub(crate) set: Option<unsafe extern "C" fn(c_ulong)>,
     /// The last argument of `sys.setswitchinterval`, in microseconds.
     pub(crate) chosen: AtomicU64,
+}
+
+/// How values are converted, see `namespace/conversion.rs`.
+pub(crate) struct Converters {
+    /// Set once code has registered a converter.
+    pub(crate) is_used: AtomicBool,
+    /// A preload runs.
+    pub(crate) is_preload: AtomicBool,
+    /// The encoders and decoders of the pool.
+    pub(crate) of_pool: [Py<PyDict>; 2],
+    /// Those of a namespace, by its `owner`.
+    pub(crate) by_namespace: Mutex<HashMap<usize, [Py<PyDict>; 2]>>,
+    /// The atom that `None` becomes, a `NoneAtom`.
+    pub(crate) none: AtomicU8,
 }
 
 /// Events that the audit hook and the patches have counted.

@@ -11,12 +11,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
 use std::ffi::CString;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::host::Host;
-use crate::interpreter::{self, Audit, Interpreter, Types};
+use crate::interpreter::{self, Audit, Converters, Interpreter, Types};
 use crate::namespace::{self, patches};
 use crate::python::{
     arena_cache, audit_hook, code_cache, exception_class, faulthandler, fields, garbage,
@@ -192,6 +192,13 @@ fn look_up(py: Python<'_>, host: Arc<dyn Host>, owns_process: bool) -> PyResult<
         next_call: AtomicU64::new(1),
         switch_interval: switch_interval::find(py),
         audit: Audit::default(),
+        converters: Converters {
+            is_used: AtomicBool::new(false),
+            is_preload: AtomicBool::new(false),
+            of_pool: [PyDict::new(py).unbind(), PyDict::new(py).unbind()],
+            by_namespace: Mutex::default(),
+            none: AtomicU8::new(0),
+        },
         sys: sys.unbind(),
         host,
         owns_process,

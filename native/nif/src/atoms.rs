@@ -19,6 +19,9 @@ rustler::atoms! {
     call,
     eval,
     exec,
+    run,
+    object,
+    form,
     open,
     next,
     collect,
@@ -85,6 +88,7 @@ rustler::atoms! {
     // Keys of maps.
     reason,
     value,
+    path,
     class,
     message,
     traceback,
@@ -106,6 +110,10 @@ rustler::atoms! {
     // Types that have a tagged form.
     bytes,
     view,
+    ndarray,
+    dtype,
+    shape,
+    data,
 
     // Child processes.
     foreign_object,

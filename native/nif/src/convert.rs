@@ -3,12 +3,13 @@
 //! and returns `Interrupted` if the job must stop.
 
 use py_codec::etf::Encoder as External;
-use py_codec::{Stop, read, read_arguments, read_kwargs, read_name, write};
+use py_codec::{Form, Stop, read, read_arguments, read_kwargs, read_name, write};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString};
 use rustler::{Atom, Encoder, Env, NewBinary, Term};
 
 use py_engine::host::Host;
+use py_engine::namespace::conversion::Conversion;
 
 use crate::atoms;
 use crate::error::{Error, Why};
@@ -70,12 +71,14 @@ pub(crate) fn to_term<'a>(
     env: Env<'a>,
     object: &Bound<'_, PyAny>,
     host: &dyn Host,
+    form: Form,
 ) -> Result<Answer<'a>, Error> {
-    if !prefers_external(object) {
-        return to_message(env, object, host);
+    let rules = Conversion::with_form(host, form);
+    if form.is_object || !prefers_external(object) {
+        return to_terms(env, object, &rules);
     }
     let mut external = External::new(MAX_INLINE);
-    match write(object, &mut external, &|| host.must_stop()) {
+    match write(object, &mut external, &rules) {
         Ok(()) => {
             let bytes = external.into_bytes();
             let mut binary = NewBinary::new(env, bytes.len());
@@ -86,7 +89,7 @@ pub(crate) fn to_term<'a>(
                 ..Answer::compact(binary.into())
             })
         }
-        Err(Stop::Refused) => to_message(env, object, host),
+        Err(Stop::Refused) => to_terms(env, object, &rules),
         Err(Stop::Failed(error)) => Err((*error).into()),
     }
 }
@@ -97,8 +100,16 @@ pub(crate) fn to_message<'a>(
     object: &Bound<'_, PyAny>,
     host: &dyn Host,
 ) -> Result<Answer<'a>, Error> {
+    to_terms(env, object, &Conversion::new(host))
+}
+
+fn to_terms<'a>(
+    env: Env<'a>,
+    object: &Bound<'_, PyAny>,
+    rules: &Conversion<'_>,
+) -> Result<Answer<'a>, Error> {
     let mut writer = TermWriter::new(env);
-    match write(object, &mut writer, &|| host.must_stop()) {
+    match write(object, &mut writer, rules) {
         Ok(()) => {
             let has_garbage = writer.has_garbage();
             let term = writer.into_term();
@@ -118,8 +129,11 @@ pub(crate) fn to_object<'py>(
     term: Term<'_>,
     host: &dyn Host,
 ) -> Result<Bound<'py, PyAny>, Error> {
-    let must_stop = || host.must_stop();
-    Ok(read(py, &mut TermReader::new(term), &must_stop)?)
+    Ok(read(
+        py,
+        &mut TermReader::new(term),
+        &Conversion::new(host),
+    )?)
 }
 
 /// Returns the Python forms of a list of terms, for the code of `host`.
@@ -128,8 +142,8 @@ pub(crate) fn to_arguments<'py>(
     list: Term<'_>,
     host: &dyn Host,
 ) -> Result<Vec<Bound<'py, PyAny>>, Error> {
-    let must_stop = || host.must_stop();
-    Ok(read_arguments(py, &mut TermReader::new(list), &must_stop)?)
+    let rules = Conversion::new(host);
+    Ok(read_arguments(py, &mut TermReader::new(list), &rules)?)
 }
 
 /// Returns a map with names as keys as a dict: keyword arguments or locals.
@@ -138,8 +152,8 @@ pub(crate) fn to_kwargs<'py>(
     map: Term<'_>,
     host: &dyn Host,
 ) -> Result<Bound<'py, PyDict>, Error> {
-    let must_stop = || host.must_stop();
-    Ok(read_kwargs(py, &mut TermReader::new(map), &must_stop)?)
+    let rules = Conversion::new(host);
+    Ok(read_kwargs(py, &mut TermReader::new(map), &rules)?)
 }
 
 /// Returns a name: the text of an atom or of a binary.

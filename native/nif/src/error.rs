@@ -1,7 +1,7 @@
 //! Every error of a job, as a Rust value, a Python exception and a term. Made and encoded on any
 //! thread; only `From<PyErr>` and `into_exception` need the GIL. Nothing here blocks.
 
-use py_codec::Unconvertible;
+use py_codec::{Step, Unconvertible};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use rustler::{Atom, Encoder, Env, Term};
@@ -57,8 +57,11 @@ impl Encoder for Exited {
 
 impl Error {
     pub(crate) fn unconvertible(why: Why, value: impl Into<String>) -> Self {
-        let value = value.into();
-        Self::Unconvertible(Unconvertible { why, value })
+        Self::Unconvertible(Unconvertible {
+            why,
+            value: value.into(),
+            path: Vec::new(),
+        })
     }
 
     /// Returns the exception that Python code gets for this error, where the code has called
@@ -75,6 +78,13 @@ impl Error {
     /// returned.
     pub(crate) fn is_raised(&self) -> bool {
         matches!(self, Self::ContextNotBound)
+    }
+}
+
+fn encode_step<'a>(env: Env<'a>, step: &Step) -> Term<'a> {
+    match step {
+        Step::Number(number) => number.encode(env),
+        Step::Key(key) => key.as_str().encode(env),
     }
 }
 
@@ -144,14 +154,20 @@ impl Encoder for Error {
             Self::ContextNotBound => atoms::context_not_bound().encode(env),
             Self::Interrupted => atoms::interrupted().encode(env),
             Self::Unconvertible(u) => {
-                let info = small_map(
-                    env,
-                    &[
-                        (atoms::reason(), atom_of(u.why).encode(env)),
-                        (atoms::value(), u.value.as_str().encode(env)),
-                    ],
-                );
-                (atoms::unconvertible(), info).encode(env)
+                let mut info = vec![
+                    (atoms::reason(), atom_of(u.why).encode(env)),
+                    (atoms::value(), u.value.as_str().encode(env)),
+                ];
+                if !u.path.is_empty() {
+                    let steps: Vec<_> = u
+                        .path
+                        .iter()
+                        .rev()
+                        .map(|step| encode_step(env, step))
+                        .collect();
+                    info.push((atoms::path(), steps.encode(env)));
+                }
+                (atoms::unconvertible(), small_map(env, &info)).encode(env)
             }
             Self::Python(exception) => encode(env, exception),
         }

@@ -18,7 +18,8 @@
 //! - [`process`]: pools of child processes, their workers, and the thread that reads from them.
 //! - [`worker`]: the threads: workers, releaser, watchdog.
 //! - [`start`]: starts Python and the threads that serve it.
-//! - [`nif`]: every NIF, in the order of `src/py_nif.erl`.
+//! - `settings`: the NIFs by which the application sets how its values are converted.
+//! - [`nif`]: every other NIF, in the order of `src/py_nif.erl`.
 //!
 //! No thread attaches to Python, or runs Python code, while it holds a lock. The section "Threads"
 //! of `docs/internals/overview.md` says which thread may attach, block and send.
@@ -34,6 +35,7 @@ mod live_counts;
 mod nif;
 mod pool;
 mod process;
+mod settings;
 mod start;
 mod stream;
 mod term;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Refusable, Refusal};
 use crate::host::Outgoing;
-use crate::job::{CallbackHandle, Cancel, Job, ReplyTo};
+use crate::job::{CallbackHandle, Cancel, Job, ReplyTo, is_handle};
 use crate::pool::{
     Context, End, Lease, LeaseHandle, Pool, PoolHandle, SubmissionHandle, Target, lease_of,
 };
@@ -25,6 +25,11 @@ fn start_python<'a>(env: Env<'a>, executable: &str, vars: Vec<(&str, &str)>) -> 
         Ok(()) => atoms::ok().encode(env),
         Err(text) => env.error_tuple(text),
     }
+}
+
+#[rustler::nif]
+fn is_object(term: Term<'_>) -> bool {
+    is_handle(term)
 }
 
 #[rustler::nif]

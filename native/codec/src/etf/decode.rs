@@ -11,16 +11,17 @@ use super::scan::{Cursor, skip};
 use super::tags::{COMPRESSED, VERSION};
 use crate::error::Error;
 use crate::read::{Fallible, read};
+use crate::rules::Rules;
 
 /// Returns the object that the encoded term `input` becomes, like [`read`](read()). Fails if bytes
 /// follow the term.
 pub fn decode<'py>(
     py: Python<'py>,
     input: &[u8],
-    must_stop: &dyn Fn() -> bool,
+    rules: &dyn Rules,
 ) -> Result<Bound<'py, PyAny>, Error> {
     let mut decoder = Decoder::new(input)?;
-    let object = read(py, &mut decoder, must_stop)?;
+    let object = read(py, &mut decoder, rules)?;
     decoder.finish()?;
     Ok(object)
 }

@@ -13,6 +13,7 @@ use crate::error::{Error, Stop, Why};
 use crate::frame::{Body, MIN_MEMORY};
 use crate::opaque::Term;
 use crate::protocol::OBJECT;
+use crate::rules::NoneAtom;
 use crate::write::{Keys, Writer, Written};
 
 /// The bytes that are reserved for each element of a list or a map.
@@ -165,8 +166,8 @@ impl AsRef<[u8]> for OwnedBytes {
 }
 
 impl Writer for Encoder<'_> {
-    fn none(&mut self) -> Written {
-        self.atom("none")
+    fn none(&mut self, atom: NoneAtom) -> Written {
+        self.atom(atom.name())
     }
 
     fn boolean(&mut self, value: bool) -> Written {

@@ -35,13 +35,15 @@ pub enum Constant {
     None,
 }
 
-/// The first element of a pair whose second one is a binary.
+/// The first element of a pair whose second one is a binary, or a map for an array.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tag {
     /// `{bytes, Binary}`
     Bytes,
     /// `{view, Binary}`
     View,
+    /// `{ndarray, Map}`, with a map of three entries.
+    Array,
 }
 
 /// A cursor in terms, which is at one term. A method that takes a term moves the cursor past it.
@@ -91,8 +93,8 @@ pub trait Reader {
     fn open_tuple(&mut self) -> Fallible<Self::Tuple>;
     /// Returns the number of elements.
     fn arity(&self, tuple: &Self::Tuple) -> usize;
-    /// Moves to the binary of `{bytes, Binary}` or `{view, Binary}`; `None`, and nothing is moved, in
-    /// any other tuple. Called before the first element.
+    /// Moves to the binary of `{bytes, Binary}` or `{view, Binary}`, or to the map of `{ndarray, Map}`;
+    /// `None`, and nothing is moved, in any other tuple. Called before the first element.
     fn tag(&mut self, tuple: &mut Self::Tuple) -> Option<Tag>;
     /// Moves to the next element. Called once for each.
     fn next_element(&mut self, tuple: &mut Self::Tuple);

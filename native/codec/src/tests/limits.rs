@@ -4,13 +4,13 @@ use pyo3::prelude::*;
 use std::cell::Cell;
 
 use super::{attached, decoded, encode, eval, exec, failure};
-use crate::{CHECK_INTERVAL, Error, Keys, MAX_DEPTH, Term, Writer, Written, write};
+use crate::{CHECK_INTERVAL, Error, Keys, MAX_DEPTH, NoneAtom, Term, Writer, Written, write};
 
 /// A writer that drops all parts.
 struct Nothing;
 
 impl Writer for Nothing {
-    fn none(&mut self) -> Written {
+    fn none(&mut self, _atom: NoneAtom) -> Written {
         Ok(())
     }
     fn boolean(&mut self, _: bool) -> Written {

@@ -27,7 +27,7 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
             return unconvertible(Why::TooLarge, type_name(&object));
         }
         self.next_check = (self.terms + CHECK_INTERVAL).min(MAX_TERMS + 1);
-        if (self.must_stop)() {
+        if self.rules.must_stop() {
             return Err(Error::Interrupted.into());
         }
         Ok(())
@@ -65,7 +65,7 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         } else if let Ok(term) = object.cast::<Term>() {
             self.writer.opaque(term.get())
         } else {
-            self.writer.object(object)
+            self.known(object)
         }
     }
 

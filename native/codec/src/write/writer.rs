@@ -5,6 +5,7 @@ use pyo3::prelude::*;
 
 use crate::error::Stop;
 use crate::opaque::Term;
+use crate::rules::NoneAtom;
 
 pub type Written = Result<(), Stop>;
 
@@ -12,7 +13,7 @@ pub type Written = Result<(), Stop>;
 /// whose elements are added in between; keys and values of a map alternate. No method may run Python
 /// code, since the walk has only borrowed the current object.
 pub trait Writer {
-    fn none(&mut self) -> Written;
+    fn none(&mut self, atom: NoneAtom) -> Written;
     fn boolean(&mut self, value: bool) -> Written;
     /// Adds an atom of a fixed set, such as a key of an exception. The walk of an object adds none.
     fn atom(&mut self, name: &'static str) -> Written;

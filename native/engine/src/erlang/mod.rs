@@ -4,6 +4,7 @@
 
 mod acall;
 mod call;
+mod converters;
 mod messages;
 
 use py_codec::Term;
@@ -36,6 +37,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<ErlangClasses> {
     module.setattr("_event_loop", wrap_pyfunction!(event_loop, &module)?)?;
     call::install(&module)?;
     messages::install(&module)?;
+    converters::install(&module)?;
     let classes = ErlangClasses {
         erlang_error: module.getattr("ErlangError")?.unbind(),
         not_registered: module.getattr("NotRegistered")?.unbind(),

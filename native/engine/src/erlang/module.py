@@ -5,6 +5,7 @@ module as well. ``send`` sends a message, ``self`` returns the process that the 
 """
 
 import functools
+import operator
 
 
 class ErlangError(Exception):
@@ -103,6 +104,18 @@ def demonitor(watched: Monitor, /) -> None:
 async def acall(name: str, /, *args: object) -> object:
     """Calls an Erlang function like ``call``, while the event loop runs other tasks."""
     return await _event_loop().acall(name, args)
+
+
+def _getattr(value: object, name: str) -> object:
+    """Returns an attribute of a value; ``name`` may be dotted. For ``py:getattr``."""
+    return operator.attrgetter(name)(value)
+
+
+def _type_name(value: object) -> str:
+    """Returns the name of the class of a value, with its module. For ``py:type``."""
+    cls = type(value)
+    name = cls.__qualname__
+    return name if cls.__module__ == "builtins" else f"{cls.__module__}.{name}"
 
 
 def __getattr__(name: str) -> object:

@@ -23,7 +23,7 @@ fn info<W: Writer>(exception: &Exception, writer: &mut W) -> Written {
     list(writer, &exception.frames, frame)?;
     writer.atom("cause")?;
     match &exception.cause {
-        None => writer.none()?,
+        None => writer.atom("none")?,
         Some(cause) => {
             info(&cause.exception, writer)?;
             writer.atom("chain")?;

@@ -23,6 +23,7 @@ use iterator_table::IteratorTable;
 pub mod child_threads;
 pub(crate) mod cleanup;
 mod contents;
+pub mod conversion;
 pub(crate) mod iterator_table;
 pub mod patches;
 
@@ -98,6 +99,8 @@ impl<'py> Namespace<'py> {
         globals.set_item(intern!(py, "__builtins__"), &interpreter.builtins)?;
         let loader = main.loader.bind(py).call1((&globals,))?;
         globals.set_item(intern!(py, "__loader__"), loader)?;
+        // A thread of an ended lease may have registered some for a module that had this address.
+        conversion::forget(module.as_ptr().addr());
         let current = main.current.bind(py);
         current.setattr(intern!(py, "module"), &module)?;
         Ok(Rc::new(Self {
@@ -141,6 +144,7 @@ impl<'py> Namespace<'py> {
     pub fn is_new(&self) -> bool {
         let py = self.module.py();
         !self.has_streams.get()
+            && !conversion::has_own(self.owner())
             && self.module.is_exact_instance_of::<PyModule>()
             && has_own_entry(py)
             && self.initial == Contents::of(&self.module, &self.globals)
@@ -214,6 +218,7 @@ impl<'py> Namespace<'py> {
             }
         }
         drop(self.tasks.take());
+        conversion::forget(self.owner());
     }
 
     /// The second part of the clean-up: removes the namespace from the thread and drops it.

@@ -23,9 +23,11 @@ pub(crate) const FILE: &str = "<erlang>";
 /// Looks up the functions of [`Compiler`]. Called once, by `start`.
 pub(crate) fn find_compiler(py: Python<'_>) -> PyResult<Compiler> {
     let closure = load(py, "closure", include_str!("closure.py"))?;
+    let block = load(py, "block", include_str!("block.py"))?;
     Ok(Compiler {
         compile: py.import("builtins")?.getattr("compile")?.unbind(),
         compile_closure: closure.getattr("compile_closure")?.unbind(),
+        compile_block: block.getattr("compile_block")?.unbind(),
         function: py.import("types")?.getattr("FunctionType")?.unbind(),
     })
 }
@@ -62,7 +64,7 @@ fn cache(py: Python<'_>) -> PyResult<MutexGuard<'static, CodeTable>> {
     Ok(lock(&interpreter::find(py)?.code_table))
 }
 
-/// Returns the code object of `source`, which is compiled at its first use.
+/// Returns the code object of `source`, or the pair of a block, which is compiled at its first use.
 pub(crate) fn compile<'py>(
     py: Python<'py>,
     mode: Mode,
@@ -72,15 +74,34 @@ pub(crate) fn compile<'py>(
     if let Some(code) = known {
         return Ok(code);
     }
-    let (text, mode_name) = match mode {
-        Mode::Eval => (expression(source), intern!(py, "eval")),
-        Mode::Exec => (source, intern!(py, "exec")),
-    };
+    let compiler = &interpreter::find(py)?.compiler;
     // No flags, and `dont_inherit`: a future statement holds for its own source only.
-    let compile = interpreter::find(py)?.compiler.compile.bind(py);
-    let code = compile.call1((text, FILE, mode_name, 0, true))?;
+    let compile = |text, mode| compiler.compile.bind(py).call1((text, FILE, mode, 0, true));
+    let code = match mode {
+        Mode::Eval => compile(expression(source), intern!(py, "eval"))?,
+        Mode::Exec => compile(source, intern!(py, "exec"))?,
+        Mode::Block => compiler.compile_block.bind(py).call1((source, FILE))?,
+    };
     keep(mode, source, &code)?;
     Ok(code)
+}
+
+/// Runs what [`compile`] has returned for `mode`. The value of a block is that of its last statement if
+/// that is an expression, else `None`.
+pub(crate) fn run<'py>(
+    mode: Mode,
+    code: &Bound<'py, PyAny>,
+    globals: &Bound<'py, PyDict>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if !matches!(mode, Mode::Block) {
+        return evaluate(code, globals);
+    }
+    let (statements, last): (Bound<'py, PyAny>, Bound<'py, PyAny>) = code.extract()?;
+    let done = evaluate(&statements, globals)?;
+    if last.is_none() {
+        return Ok(done);
+    }
+    evaluate(&last, globals)
 }
 
 /// Returns a function of the names of `locals`, which returns the value of the expression `source` and

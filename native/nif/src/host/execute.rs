@@ -1,6 +1,7 @@
 //! Reads the request of a job, runs it, and writes the answer. Called by `run_job` on the thread
 //! that serves the job, attached, within its call; blocks as the code of the job does.
 
+use py_codec::Form;
 use pyo3::prelude::*;
 use rustler::{Encoder, Env, ResourceArc, Term};
 use std::any::Any;
@@ -8,7 +9,7 @@ use std::sync::Arc;
 
 use py_engine::asyncio::{self, settle};
 use py_engine::call_stack;
-use py_engine::execute::{self as engine, resolve};
+use py_engine::execute::{self as engine, attribute, resolve};
 use py_engine::host::Host;
 use py_engine::interrupt::InterruptMask;
 use py_engine::namespace::Namespace;
@@ -16,7 +17,7 @@ use py_engine::python::code_cache::Mode;
 
 use super::job_host::JobHost;
 use crate::atoms;
-use crate::convert::{Answer, to_arguments, to_kwargs, to_message, to_name, to_term};
+use crate::convert::{Answer, to_arguments, to_kwargs, to_message, to_name, to_object, to_term};
 use crate::error::{Error, Why};
 use crate::job::{Request, is_empty};
 use crate::stream::{Stream, StreamDemand};
@@ -31,13 +32,19 @@ pub(super) fn execute<'a, 'py>(
     let Some(job) = host.job() else {
         return Err(malformed());
     };
-    let execution = Execution {
+    let mut execution = Execution {
         py,
         namespace,
         host,
+        form: Form::default(),
     };
     let done = job.with_request(|request| match request {
         Request::Empty => Ok(Answer::compact(atoms::ok().encode(env))),
+        Request::InForm { form, job } => {
+            execution.form = form;
+            let job = Request::decode(job).map_err(|_| malformed())?;
+            namespace.run(|| execution.execute(job, env))
+        }
         request => namespace.run(|| execution.execute(request, env)),
     });
     // Code may turn an interrupt, also one for an outer job, into another exception.
@@ -61,6 +68,8 @@ struct Execution<'py, 'ns> {
     py: Python<'py>,
     namespace: &'ns Namespace<'py>,
     host: &'ns Arc<JobHost>,
+    /// The form that the call wants for its value.
+    form: Form,
 }
 
 impl<'py> Execution<'py, '_> {
@@ -103,11 +112,7 @@ impl<'py> Execution<'py, '_> {
                 args,
                 kwargs,
             } => engine::Request::Call {
-                callable: resolve(
-                    self.namespace,
-                    &to_name(py, module)?,
-                    &to_name(py, function)?,
-                )?,
+                callable: self.callable(module, function)?,
                 args: to_arguments(py, args, host)?,
                 kwargs: self.names(kwargs)?,
             },
@@ -120,9 +125,24 @@ impl<'py> Execution<'py, '_> {
                 source,
                 locals: self.names(locals)?,
             },
+            Request::Object { handle } => return finish(to_object(py, handle, host)?),
             _ => return Err(malformed()),
         };
         engine::execute(self.namespace, request, finish)
+    }
+
+    /// Returns a function of a module, or of the object of a handle.
+    fn callable(&self, module: Term<'_>, function: Term<'_>) -> Result<Bound<'py, PyAny>, Error> {
+        let function = to_name(self.py, function)?;
+        if module.is_ref() {
+            let object = to_object(self.py, module, &**self.host)?;
+            return Ok(attribute(object, &function)?);
+        }
+        Ok(resolve(
+            self.namespace,
+            &to_name(self.py, module)?,
+            &function,
+        )?)
     }
 
     /// Returns the dict of a map with names as keys; `None` if it is empty.
@@ -142,7 +162,7 @@ impl<'py> Execution<'py, '_> {
     }
 
     fn answer<'a>(&self, env: Env<'a>, value: &Bound<'py, PyAny>) -> Result<Answer<'a>, Error> {
-        let answer = to_term(env, value, &**self.host)?;
+        let answer = to_term(env, value, &**self.host, self.form)?;
         let tag = answer.tag();
         Ok(answer.map(|value| (tag, value).encode(env)))
     }

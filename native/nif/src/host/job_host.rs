@@ -4,6 +4,7 @@
 //! Called by the engine on the thread that runs the code, attached. Only `park` blocks, detached;
 //! messages are sent from here, which is never a scheduler thread.
 
+use py_codec::Form;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -137,7 +138,7 @@ impl Host for JobHost {
         let args = args.to_list();
         let server = server::pid().ok_or_else(not_running)?;
         let sent = ReplyBuffer::new().send_to(&server, |env| {
-            let args = to_term(env, args.as_any(), self)?;
+            let args = to_term(env, args.as_any(), self, Form::default())?;
             let tag = args.tag();
             let callback = self.callback_term(env, callback);
             let function = match function {
@@ -207,7 +208,7 @@ impl Host for JobHost {
         let write = || {
             replies.write(job, |env| {
                 let value = self.task_result(py, outcome)?;
-                let answer = to_term(env, &value, self)?;
+                let answer = to_term(env, &value, self, Form::default())?;
                 let tag = answer.tag();
                 Ok(answer.map(|value| (tag, value).encode(env)))
             })

@@ -29,7 +29,7 @@ pub(crate) use callback::{CallbackHandle, CallbackQueue, Outcome, Waiter};
 use env_pool::PooledEnv;
 pub(crate) use in_flight::{CANCEL_GRACE, InFlight};
 pub(crate) use reply::ReplyBuffer;
-pub(crate) use request::{Request, is_empty};
+pub(crate) use request::{Request, is_empty, is_handle};
 pub(crate) use ticket::{Cancel, Pending, Ticket};
 
 pub(crate) struct Job {

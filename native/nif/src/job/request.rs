@@ -2,15 +2,17 @@
 //! threads, and decodes once more on the worker. Nothing here blocks or needs the GIL.
 
 use rustler::types::tuple::get_tuple;
-use rustler::{Atom, Binary, Error as NifError, MapIterator, NifResult, Term};
+use rustler::{Atom, Binary, Error as NifError, MapIterator, NifResult, ResourceArc, Term};
 
 use crate::atoms;
+use crate::term::{Object, ProcessObject};
+use py_codec::Form;
 use py_engine::python::code_cache::Mode;
 
 /// The number of arguments that are looked at to tell whether a request is small.
 const MAX_LOOK: usize = 8;
 
-/// A request, of one of the forms that `py.erl` submits.
+/// A request, of one of the forms that `py.erl` submits. The module of a call may be a handle of an object.
 pub(crate) enum Request<'a> {
     Call {
         module: Term<'a>,
@@ -23,6 +25,10 @@ pub(crate) enum Request<'a> {
         source: &'a str,
         locals: Term<'a>,
     },
+    /// The object of a handle.
+    Object { handle: Term<'a> },
+    /// Returns the value of `job` in a form of its own.
+    InForm { form: Form, job: Term<'a> },
     /// Keeps an iterator over the value of `source`, a call or an expression, for a stream.
     Open { stream: Term<'a>, source: Term<'a> },
     /// Returns at most `count` next items of the stream that the job is a demand of.
@@ -36,7 +42,7 @@ pub(crate) enum Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    pub(super) fn decode(term: Term<'a>) -> NifResult<Self> {
+    pub(crate) fn decode(term: Term<'a>) -> NifResult<Self> {
         if atoms::empty() == term {
             return Ok(Self::Empty);
         }
@@ -59,6 +65,16 @@ impl<'a> Request<'a> {
                 source: text(source)?,
                 locals,
             }),
+            [tag, source, locals] if is(tag, atoms::run()) => Ok(Self::Run {
+                mode: Mode::Block,
+                source: text(source)?,
+                locals,
+            }),
+            [tag, handle] if is(tag, atoms::object()) => Ok(Self::Object { handle }),
+            [tag, bits, job] if is(tag, atoms::form()) => Ok(Self::InForm {
+                form: Form::from_bits(bits.decode()?),
+                job,
+            }),
             [tag, stream, source] if is(tag, atoms::open()) => Ok(Self::Open { stream, source }),
             [tag, count] if is(tag, atoms::next()) => Ok(Self::Next {
                 count: count.decode()?,
@@ -69,11 +85,11 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Decodes the source of a request: a call or an expression. Raises `badarg` for another
+    /// Decodes the source of a request: a call, an expression or an object. Raises `badarg` for another
     /// request.
     pub(crate) fn source(term: Term<'a>) -> NifResult<Self> {
         match Self::decode(term)? {
-            request @ (Self::Call { .. } | Self::Run { .. }) => Ok(request),
+            request @ (Self::Call { .. } | Self::Run { .. } | Self::Object { .. }) => Ok(request),
             _ => Err(NifError::BadArg),
         }
     }
@@ -87,7 +103,8 @@ impl<'a> Request<'a> {
             Self::Open { source, .. } | Self::Collect { source } | Self::Async { source } => {
                 Self::source(*source).is_ok_and(|source| source.is_small())
             }
-            Self::Empty | Self::Next { .. } => true,
+            Self::InForm { job, .. } => Self::decode(*job).is_ok_and(|job| job.is_small()),
+            Self::Empty | Self::Next { .. } | Self::Object { .. } => true,
         }
     }
 
@@ -100,7 +117,9 @@ impl<'a> Request<'a> {
                 args,
                 kwargs,
             } => {
-                check_name(*module)?;
+                if !is_handle(*module) {
+                    check_name(*module)?;
+                }
                 check_name(*function)?;
                 check_names(*kwargs)?;
                 if args.is_list() {
@@ -113,6 +132,15 @@ impl<'a> Request<'a> {
             Self::Open { source, .. } | Self::Collect { source } | Self::Async { source } => {
                 Self::source(*source)?.check()
             }
+            Self::Object { handle } if is_handle(*handle) => Ok(()),
+            Self::Object { .. } => Err(NifError::BadArg),
+            Self::InForm { job, .. } => match Self::decode(*job)? {
+                job @ (Self::Call { .. }
+                | Self::Run { .. }
+                | Self::Object { .. }
+                | Self::Collect { .. }) => job.check(),
+                _ => Err(NifError::BadArg),
+            },
             Self::Empty => Ok(()),
             // Only `Stream::ask` makes a demand, and does not check it.
             Self::Next { .. } => Err(NifError::BadArg),
@@ -133,6 +161,13 @@ fn is_short(list: Term<'_>) -> bool {
         }
     }
     false
+}
+
+/// Whether a term is a handle of a Python object.
+pub(crate) fn is_handle(term: Term<'_>) -> bool {
+    term.is_ref()
+        && (term.decode::<ResourceArc<Object>>().is_ok()
+            || term.decode::<ResourceArc<ProcessObject>>().is_ok())
 }
 
 fn text(term: Term<'_>) -> NifResult<&str> {

@@ -3,7 +3,8 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use py_codec::frame::{Fields, Payload};
+use py_codec::Unconvertible;
+use py_codec::frame::{Fields, FrameWriter, Payload};
 use py_codec::protocol::{from_child, status};
 use py_engine::lock::lock;
 
@@ -53,9 +54,19 @@ fn is_value(kind: u8) -> bool {
 /// Tells the caller of a job that there was no room for its result.
 fn reply_lost(worker: &Arc<ProcessWorker>, begin: &[u8], replies: &mut ReplyBuffer) -> Option<()> {
     let job = Fields::new(begin).word()?;
-    let mut payload = job.to_le_bytes().to_vec();
-    payload.extend([status::UNCONVERTIBLE, 0, Why::TooLarge as u8]);
-    payload.extend(b"result: the VM may open no more files, or has no room for it");
+    let text = "result: the VM may open no more files, or has no room for it";
+    let error = Unconvertible {
+        why: Why::TooLarge,
+        value: text.to_owned(),
+        path: Vec::new(),
+    };
+    let mut frame = FrameWriter::new(from_child::REPLY);
+    frame
+        .word(job)
+        .byte(status::UNCONVERTIBLE)
+        .byte(0)
+        .unconvertible(&error);
+    let payload = frame.into_payload();
     handle(worker, from_child::REPLY, &payload, None, replies)
 }
 

@@ -16,7 +16,7 @@ use super::terms::decode;
 use super::worker::ProcessWorker;
 use crate::atoms;
 use crate::convert::Answer;
-use crate::error::{Error, Exited, Why};
+use crate::error::{Error, Exited};
 use crate::job::{Job, ReplyBuffer};
 use crate::pool::Lease;
 
@@ -173,30 +173,12 @@ fn result<'a>(
         status::END if job.demand().is_some() => Ok(Answer::compact(atoms::done().encode(env))),
         status::RAISED => term(atoms::error()),
         status::UNCONVERTIBLE => {
-            let (why, text) = bytes.split_first().ok_or_else(malformed)?;
-            let text = String::from_utf8_lossy(text.get(..MAX_TEXT).unwrap_or(text));
-            Err(Error::unconvertible(
-                why_of(*why).ok_or_else(malformed)?,
-                text,
-            ))
+            let error = Fields::new(bytes).unconvertible().ok_or_else(malformed)?;
+            Err(Error::Unconvertible(error))
         }
         status::INTERRUPTED => Err(Error::Interrupted),
         status::CRASHED => Err(Error::WorkerCrashed),
         status::REFUSED => Err(Error::ContextNotBound),
         _ => Err(malformed()),
     }
-}
-
-fn why_of(number: u8) -> Option<Why> {
-    let all = [
-        Why::ImproperList,
-        Why::TooDeep,
-        Why::Cycle,
-        Why::KeyCollision,
-        Why::UnhashableKey,
-        Why::NotUnicode,
-        Why::TooLarge,
-        Why::ForeignObject,
-    ];
-    all.into_iter().find(|why| *why as u8 == number)
 }

@@ -58,8 +58,13 @@ fn add<'a>(
             args,
             kwargs,
         } => {
-            frame.byte(request::CALL);
-            frame.bytes(name(*module)?.as_bytes());
+            if module.is_ref() {
+                frame.byte(request::CALL_METHOD);
+                frame.field(|body| terms::encode(*module, worker, body))?;
+            } else {
+                frame.byte(request::CALL);
+                frame.bytes(name(*module)?.as_bytes());
+            }
             frame.bytes(name(*function)?.as_bytes());
             frame.field(|body| terms::encode(*args, worker, body))?;
             names(frame, *kwargs, worker)
@@ -72,9 +77,20 @@ fn add<'a>(
             frame.byte(match mode {
                 Mode::Eval => request::EVAL,
                 Mode::Exec => request::EXEC,
+                Mode::Block => request::BLOCK,
             });
             frame.bytes(source.as_bytes());
             names(frame, *locals, worker)
+        }
+        Request::Object { handle } => {
+            frame.byte(request::OBJECT);
+            frame.field(|body| terms::encode(*handle, worker, body))?;
+            Ok(())
+        }
+        Request::InForm { form, job: inner } => {
+            frame.byte(request::IN_FORM).byte(form.bits());
+            let inner = Request::decode(*inner).map_err(|_| malformed())?;
+            add(frame, job, &inner, worker)
         }
         Request::Open { stream, source } => {
             let stream: ResourceArc<Stream> = stream.decode().map_err(|_| malformed())?;

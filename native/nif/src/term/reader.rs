@@ -195,11 +195,17 @@ impl<'a> Reader for TermReader<'a> {
             Tag::Bytes
         } else if self.is(atoms::view()) {
             Tag::View
+        } else if self.is(atoms::ndarray()) {
+            Tag::Array
         } else {
             return None;
         };
         self.term = value;
-        self.term().is_binary().then_some(tag)
+        let fits = match tag {
+            Tag::Bytes | Tag::View => self.term().is_binary(),
+            Tag::Array => self.term().map_size().is_ok_and(|size| size == 3),
+        };
+        fits.then_some(tag)
     }
 
     fn next_element(&mut self, tuple: &mut slice::Iter<'a, ErlNifTerm>) {

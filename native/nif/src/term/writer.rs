@@ -1,7 +1,7 @@
 //! The codec's writer of terms, in the environment of a reply. Called by the walk of the codec on
 //! workers and guests, attached; runs no Python code and blocks on nothing.
 
-use py_codec::{Error, Keys, Stop, Term as ErlangTerm, Why, Writer, Written};
+use py_codec::{Error, Keys, NoneAtom, Stop, Term as ErlangTerm, Why, Writer, Written};
 use pyo3::prelude::*;
 use rustler::sys::{self, ErlNifTerm};
 use rustler::{Atom, Encoder, Env, NewBinary, Term};
@@ -77,8 +77,13 @@ impl<'a> TermWriter<'a> {
 }
 
 impl Writer for TermWriter<'_> {
-    fn none(&mut self) -> Written {
-        self.add(atoms::none().encode(self.env).as_c_arg())
+    fn none(&mut self, atom: NoneAtom) -> Written {
+        let atom = match atom {
+            NoneAtom::None => atoms::none(),
+            NoneAtom::Nil => atoms::nil(),
+            NoneAtom::Undefined => atoms::undefined(),
+        };
+        self.add(atom.encode(self.env).as_c_arg())
     }
 
     fn boolean(&mut self, value: bool) -> Written {

@@ -235,12 +235,17 @@ impl Reader for Decoder<'_> {
         let tag = match text {
             b"bytes" => Tag::Bytes,
             b"view" => Tag::View,
+            b"ndarray" => Tag::Array,
             _ => return None,
         };
         let start = after.at;
-        let (_, 8) = after.bits().ok()? else {
-            return None;
+        let fits = match tag {
+            Tag::Bytes | Tag::View => matches!(after.bits(), Ok((_, 8))),
+            Tag::Array => matches!((after.byte(), after.word()), (Ok(MAP), Ok(3))),
         };
+        if !fits {
+            return None;
+        }
         self.cursor.at = start;
         self.advance();
         self.advance();
