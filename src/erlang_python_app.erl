@@ -16,7 +16,7 @@
               | {invalid_env, atom(), term()} | term()}.
 start(_Type, _Args) ->
     case check_env([python, num_workers, default_timeout, max_pending, interrupt_grace, import_grace,
-                    max_abandoned, pools, none | ?PREPARE]) of
+                    max_abandoned, pools, none, stdio | ?PREPARE]) of
         ok -> start_python(py_options:resolve(maps:from_list([{Key, env(Key)} || Key <- ?PREPARE])));
         {error, Reason} -> {error, Reason}
     end.
@@ -56,6 +56,7 @@ is_valid(Key, Value) when Key =:= python; Key =:= paths; Key =:= env; Key =:= pr
     py_options:is_valid(Key, Value);
 is_valid(pools, Pools) -> is_map(Pools) andalso are_pools(maps:to_list(Pools));
 is_valid(none, Atom) -> lists:member(Atom, [none, nil, undefined]);
+is_valid(stdio, Stdio) -> lists:member(Stdio, [group_leader, logger, inherit]);
 is_valid(num_workers, undefined) -> true;
 is_valid(default_timeout, infinity) -> true;
 is_valid(Key, Value) ->

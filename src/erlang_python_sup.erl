@@ -1,5 +1,5 @@
 %% @private
-%% The supervisor of the three servers, and the owner of their tables.
+%% The supervisor of the servers, and the owner of their tables.
 -module(erlang_python_sup).
 -behaviour(supervisor).
 
@@ -29,4 +29,6 @@ init([]) ->
     Callback = #{id => py_callback, start => {py_callback, start_link, []}, type => supervisor,
                  shutdown => 6000},
     Async = #{id => py_async, start => {py_async, start_link, []}},
-    {ok, {Flags, [Pool, Callback, Async, Pools]}}.
+    %% The first to start and the last to stop: code of the others may write.
+    Output = #{id => py_output, start => {py_output, start_link, []}},
+    {ok, {Flags, [Output, Pool, Callback, Async, Pools]}}.

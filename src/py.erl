@@ -44,7 +44,7 @@
 -export([is_object/1, getattr/2, ctx_getattr/3, call_method/3, call_method/4, call_method/5, ctx_call_method/4,
          ctx_call_method/5, ctx_call_method/6, str/1, ctx_str/2, repr/1, ctx_repr/2, type/1, ctx_type/2, to_term/1,
          ctx_to_term/2]).
--export([interrupt/1]).
+-export([with_output/1, interrupt/1]).
 -export([call_async/3, call_async/4, ctx_call_async/4, ctx_call_async/5, await/1, await/2, async_call/3, async_call/4,
          ctx_async_call/4, ctx_async_call/5, async_await/1, async_await/2, async_gather/1, async_gather/2]).
 -export([stream/1, stream/3, stream/4, stream/5, stream_eval/1, stream_eval/2, stream_eval/3, stream_start/1,
@@ -693,6 +693,19 @@ under_way({Module, Function, Args, Kwargs}) when is_list(Args) ->
     async_call(Module, Function, Args, Kwargs);
 under_way(Pending) ->
     Pending.
+
+%%% Output
+
+%% @doc Runs Fun, and returns its result and what was written meanwhile: by Python code that the calling
+%% process has called, and by the process itself, to its group leader.
+%%
+%% Text of other processes, and of their Python code, goes on to where it went.
+-spec with_output(fun(() -> Result)) -> {Result, binary()}.
+with_output(Fun) when is_function(Fun, 0) ->
+    _ = py_pool:native(),
+    py_output:capture(Fun);
+with_output(_) ->
+    error(badarg).
 
 %%% Interruptions
 

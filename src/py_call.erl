@@ -188,6 +188,10 @@ timeout(_) -> error(badarg).
 %% A big value is decoded by the caller: into its own heap, on a scheduler.
 result({external, Value}) -> {ok, binary_to_term(Value)};
 result({child, Value}) -> child_value(Value);
+%% What the code has written is where it belongs before its caller goes on.
+result({printed, Result}) ->
+    ok = py_output:sync(),
+    result(Result);
 result({raise, Reason}) -> error(Reason);
 result(Result) -> Result.
 

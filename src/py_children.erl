@@ -122,11 +122,12 @@ open(#{python := Python, prepare := #{env := Env} = Prepare, limits := Limits, s
     try open_port({spawn_executable, Python}, Options) of
         Port ->
             #{paths := Paths, preload := Items} = Prepare,
-            [Grace, None] = [Value || Key <- [interrupt_grace, none],
-                                      {ok, Value} <- [application:get_env(erlang_python, Key)]],
+            [Grace, None, Stdio] = [Value || Key <- [interrupt_grace, none, stdio],
+                                             {ok, Value} <- [application:get_env(erlang_python, Key)]],
             Config0 = #{paths => Paths, preload => [item(Item) || Item <- Items], limits => Limits,
                        address => unicode:characters_to_binary(Address),
-                       settings => #{grace => Grace, <<"none">> => atom_to_binary(None)}},
+                       settings => #{grace => Grace, <<"none">> => atom_to_binary(None),
+                                     inherits_output => Stdio =:= inherit}},
             Config = case Sandbox of none -> Config0; _ -> Config0#{sandbox => Sandbox} end,
             true = port_command(Port, term_to_binary(Config)),
             started(Port, Handle)

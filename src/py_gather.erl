@@ -109,6 +109,9 @@ check_settled(#gather{open = Open} = G) ->
 finished(Ref, Result, #gather{open = Open, values = Values} = G0) ->
     G = G0#gather{open = maps:remove(Ref, Open)},
     case Result of
+        {printed, Inner} ->
+            ok = py_output:sync(),
+            finished(Ref, Inner, G0);
         {error, Reason} ->
             give_up(G, Reason);
         {raise, Reason} ->

@@ -6,7 +6,7 @@
 -on_load(keep/0).
 
 -export([load/1]).
--export([start_python/2, configure/1, set_preload/1, is_object/1, open_pool/5, open_process_pool/4, resize_pool/2,
+-export([start_python/2, configure/1, serve_output/1, take_output/0, output_written/2, set_preload/1, is_object/1, open_pool/5, open_process_pool/4, resize_pool/2,
          open_child/1, child_started/2, child_exited/2, kill_child/1, close_pool/1, is_closed/1, start_worker/2, pool_info/1,
          resources/0, lease/1, end_lease/1, lease_id/1, lease_manager/1, is_leased/1, is_idle/1, submitted/1,
          end_idle/2, context/1, submit/4, cancel/1, is_pending/1, take/1, interrupt/1,
@@ -63,6 +63,18 @@ start_python(_Executable, _Variables) ->
 
 -spec configure(None :: binary()) -> ok.
 configure(_None) ->
+    erlang:nif_error(not_loaded).
+
+-spec serve_output(Inherits :: boolean()) -> boolean().
+serve_output(_Inherits) ->
+    erlang:nif_error(not_loaded).
+
+-spec take_output() -> [{none | pid(), stdout | stderr, binary()}].
+take_output() ->
+    erlang:nif_error(not_loaded).
+
+-spec output_written(none | pid(), Bytes :: non_neg_integer()) -> ok.
+output_written(_Caller, _Bytes) ->
     erlang:nif_error(not_loaded).
 
 -spec set_preload(boolean()) -> ok.

@@ -4,7 +4,7 @@
 use once_cell::sync::OnceCell;
 use pyo3::prelude::*;
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 
@@ -41,6 +41,8 @@ pub(crate) struct Child {
     /// Frames that came while the main thread was in the middle of a job, and that have to wait for its
     /// end. Used by the main thread only.
     pub(crate) later: Mutex<VecDeque<(u8, Payload)>>,
+    /// Bytes of output that were sent since the VM was asked whether it has room.
+    pub(crate) unasked_output: AtomicUsize,
     /// The engine has objects that the main thread has to drop.
     pub(crate) has_released: AtomicBool,
     /// Runs a job in the middle of the call that waits on the calling thread.
@@ -65,6 +67,7 @@ impl Child {
             loop_waker: Mutex::default(),
             inbox: Mutex::default(),
             later: Mutex::default(),
+            unasked_output: AtomicUsize::new(0),
             has_released: AtomicBool::new(false),
             run_nested,
         })

@@ -13,7 +13,7 @@ use py_codec::frame::{FrameWriter, Message};
 use py_codec::protocol::{from_child, function, outcome, question, status};
 use py_engine::asyncio;
 use py_engine::host::callback::Callback;
-use py_engine::host::{Function, Host, TaskOutcome, Wake};
+use py_engine::host::{Function, Host, Stream, TaskOutcome, Wake};
 use py_engine::interrupt::Interrupted;
 use py_engine::lock::lock;
 use py_engine::namespace::conversion::Conversion;
@@ -260,6 +260,14 @@ impl Host for ChildHost {
         if is_running {
             self.child.connection.control_thread.wake();
         }
+    }
+
+    fn output(&self, py: Python<'_>, stream: Stream, text: &str) {
+        self.send_output(py, stream, text);
+    }
+
+    fn of_threads(&self) -> Option<Arc<dyn Host>> {
+        None
     }
 
     fn as_any(&self) -> &dyn Any {

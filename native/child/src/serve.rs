@@ -14,6 +14,7 @@ use py_codec::frame::{Fields, FrameWriter};
 use py_codec::protocol::{from_child, status, to_child};
 use py_engine::asyncio;
 use py_engine::call_stack::with_call;
+use py_engine::erlang::output;
 use py_engine::exception::Exception;
 use py_engine::host::Host;
 use py_engine::interrupt::{Interrupted, LoopMask, start_interrupter};
@@ -43,6 +44,7 @@ pub(crate) fn run(
     let child = Child::open(connection, settings.grace, execute::run_nested);
     start::adopt(py, ChildHost::new(child, None))?;
     conversion::set_none(settings.none()?);
+    output::set_inherits(settings.inherits_output);
     start_interrupter(|| {
         Child::find()
             .map(|c| Arc::clone(&c.thread))

@@ -12,6 +12,8 @@ pub(crate) struct Settings {
     pub(crate) grace: u64,
     /// The name of the atom that `None` becomes.
     none: String,
+    /// Output goes to the descriptors of the process.
+    pub(crate) inherits_output: bool,
 }
 
 impl Settings {

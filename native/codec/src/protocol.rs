@@ -71,6 +71,9 @@ pub mod from_child {
     pub const CLOSED: u8 = 11;
     /// The code of a job that must stop is in the middle of an import: `byte` 1; or was: 0.
     pub const IMPORTING: u8 = 12;
+    /// Output: `word` job that the code belongs to or 0, `byte` 0 for standard output or 1 for error, `rest`
+    /// text.
+    pub const OUTPUT: u8 = 13;
 }
 
 /// How a job has ended.
@@ -141,6 +144,9 @@ pub mod question {
     pub const ATOM: u8 = 3;
     /// Monitors the process that a term names. `VALUE` with the number of the watch, or `UNKNOWN`.
     pub const WATCH: u8 = 4;
+    /// Whether more output of a job is written: `word` job or 0, `byte` 1 if the code has waited for that long
+    /// enough. `VALUE` or `UNKNOWN`.
+    pub const HAS_ROOM: u8 = 5;
 }
 
 /// The outcomes of calls and questions.

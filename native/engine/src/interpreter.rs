@@ -63,6 +63,10 @@ pub(crate) struct Interpreter {
     pub(crate) next_call: AtomicU64,
     pub(crate) switch_interval: SwitchInterval,
     pub(crate) audit: Audit,
+    /// Standard output and error go to the descriptors of the process, not to the host.
+    pub(crate) inherits_output: AtomicBool,
+    /// Returns the host of the output of a thread that the running code starts: of a module below this.
+    pub(crate) host_of_new_thread: fn(Python<'_>) -> Option<Arc<dyn Host>>,
     pub(crate) converters: Converters,
 }
 

@@ -149,7 +149,8 @@ fn setup(py: Python<'_>, host: Arc<dyn Host>, owns_process: bool) -> PyResult<()
     faulthandler::enable(py)?;
     interrupt::install_handler()?;
     restore_sigint(py)?;
-    buffer_lines(py)
+    buffer_lines(py)?;
+    erlang::output::install(py)
 }
 
 /// Called at the end of each load of a module; see `asyncio::note_load`.
@@ -192,6 +193,8 @@ fn look_up(py: Python<'_>, host: Arc<dyn Host>, owns_process: bool) -> PyResult<
         next_call: AtomicU64::new(1),
         switch_interval: switch_interval::find(py),
         audit: Audit::default(),
+        inherits_output: AtomicBool::new(false),
+        host_of_new_thread: erlang::output::host_of_new_thread,
         converters: Converters {
             is_used: AtomicBool::new(false),
             is_preload: AtomicBool::new(false),

@@ -61,6 +61,12 @@ rustler::atoms! {
     done,
     sending,
 
+    // Output.
+    py_output,
+    stdout,
+    stderr,
+    printed,
+
     // Messages to `py_callback`, and its answers.
     py_callback,
     py_send,

@@ -4,8 +4,8 @@
 //!
 //! A module uses only those above it in this list.
 //!
-//! - [`atoms`], [`live_counts`], [`vm`]: the table of atoms; counters of live values; the state
-//!   that a VM has once.
+//! - [`atoms`], [`live_counts`], `output_queue`, [`vm`]: the table of atoms; counters of live values;
+//!   what Python code has written; the state that a VM has once.
 //! - [`term`]: terms of the BEAM as the codec's reader and writer; handles on Python objects.
 //! - [`exception`], [`error`]: every error of a job, as a term.
 //! - [`convert`]: arguments and results of jobs, both ways.
@@ -18,7 +18,7 @@
 //! - [`process`]: pools of child processes, their workers, and the thread that reads from them.
 //! - [`worker`]: the threads: workers, releaser, watchdog.
 //! - [`start`]: starts Python and the threads that serve it.
-//! - `settings`: the NIFs by which the application sets how its values are converted.
+//! - `settings`: the NIFs by which the application sets how values are converted, and takes output.
 //! - [`nif`]: every other NIF, in the order of `src/py_nif.erl`.
 //!
 //! No thread attaches to Python, or runs Python code, while it holds a lock. The section "Threads"
@@ -33,6 +33,7 @@ mod host;
 mod job;
 mod live_counts;
 mod nif;
+mod output_queue;
 mod pool;
 mod process;
 mod settings;

@@ -1,11 +1,14 @@
-//! The NIFs by which the application sets how its values are converted. Called before it takes a job; they
+//! The NIFs by which the application sets how values are converted, and takes what code has written. They
 //! block on nothing.
 
 use py_codec::NoneAtom;
+use py_engine::erlang::output;
 use py_engine::namespace::conversion;
-use rustler::{Atom, Error as NifError, NifResult};
+use rustler::{Atom, Encoder, Env, Error as NifError, NifResult, Term};
 
 use crate::atoms;
+use crate::output_queue::{Entry, Kind};
+use crate::vm::VM;
 
 /// Sets how values are converted: the atom that `None` becomes. Called at each start of the application.
 #[rustler::nif]
@@ -14,10 +17,42 @@ fn configure(none: &str) -> NifResult<Atom> {
     Ok(atoms::ok())
 }
 
+/// Makes the calling process the one that takes what Python code writes, and sets whether text goes to the
+/// descriptors of the process instead. Returns whether there is something to take.
+#[rustler::nif]
+fn serve_output(env: Env<'_>, inherits: bool) -> bool {
+    output::set_inherits(inherits);
+    VM.output.serve(env.pid())
+}
+
+/// Takes what Python code has written: `{Caller | none, stdout | stderr, Text}`, oldest first.
+#[rustler::nif]
+fn take_output(env: Env<'_>) -> Vec<Term<'_>> {
+    let entries = VM.output.take();
+    let form = |entry: Entry| {
+        let caller = match entry.caller {
+            Some(caller) => caller.encode(env),
+            None => atoms::none().encode(env),
+        };
+        let kind = match entry.kind {
+            Kind::Stdout => atoms::stdout(),
+            Kind::Stderr => atoms::stderr(),
+        };
+        (caller, kind, entry.text).encode(env)
+    };
+    entries.into_iter().map(form).collect()
+}
+
+/// Counts text for a process, or for none, as written.
+#[rustler::nif]
+fn output_written(caller: Term<'_>, bytes: usize) -> Atom {
+    VM.output.written(caller.decode().ok(), bytes);
+    atoms::ok()
+}
+
 /// Begins or ends a preload: the encoders and decoders that its code registers are those of all leases.
 #[rustler::nif]
 fn set_preload(is_preload: bool) -> Atom {
     conversion::set_preload(is_preload);
     atoms::ok()
 }
-

@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use py_engine::notify::Notify;
 
 use crate::live_counts::LiveCounts;
+use crate::output_queue::OutputQueue;
 
 pub(crate) static VM: Vm = Vm {
     started: OnceCell::new(),
     counts: LiveCounts::new(),
     watchdog: Notify::new(),
     process_io: OnceCell::new(),
+    output: OutputQueue::new(),
     next_id: AtomicU64::new(1),
     spare_envs: Mutex::new(Vec::new()),
 };
@@ -28,6 +30,8 @@ pub(crate) struct Vm {
     pub(crate) watchdog: Notify,
     /// The thread `py_process_io`, once a pool of child processes was opened.
     pub(crate) process_io: OnceCell<Box<dyn ProcessIo>>,
+    /// What Python code has written.
+    pub(crate) output: OutputQueue,
     next_id: AtomicU64,
     /// Empty environments for reuse, see `job/env_pool.rs`. Locked for a push or a pop.
     pub(crate) spare_envs: Mutex<Vec<OwnedEnv>>,

@@ -14,6 +14,7 @@ use crate::host::{Host, TaskOutcome};
 use crate::interpreter;
 use crate::loop_waker::LoopWaker;
 use crate::namespace::Task;
+use crate::python::output;
 
 /// The host of a task, as the context variable of `event_loop.py` keeps it.
 #[pyclass(frozen, module = "erlang")]
@@ -60,6 +61,7 @@ impl DoneCallback {
             let ended = index.map(|index| tasks.borrow_mut().swap_remove(index));
             drop(ended);
         }
+        output::flush(py);
         self.host.finish_task(py, outcome(task));
     }
 }

@@ -6,6 +6,7 @@ mod acall;
 mod call;
 mod converters;
 mod messages;
+pub mod output;
 
 use py_codec::Term;
 use pyo3::panic::PanicException;

@@ -94,8 +94,22 @@ pub trait Host: Send + Sync + 'static {
     /// the waker of the loop around it. For a host that wakes loops by what they do not wait for.
     fn loop_runs(&self, _waker: Option<Arc<dyn Wake>>) {}
 
+    /// Writes text of the code to standard output or error: whole lines, or a piece of a long one. May
+    /// block, detached, for a short time, while much of the text before has not been written yet.
+    fn output(&self, py: Python<'_>, stream: Stream, text: &str);
+    /// Returns the host of the output of the threads that the code starts, which may outlive the job;
+    /// `None` if they are like code that belongs to no job.
+    fn of_threads(&self) -> Option<Arc<dyn Host>>;
+
     /// Returns `self`, for the host to find its own type of a value on the call stack.
     fn as_any(&self) -> &dyn Any;
+}
+
+/// A standard stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    Stdout,
+    Stderr,
 }
 
 /// The function that a call of Erlang runs.

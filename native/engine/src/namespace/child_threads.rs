@@ -15,8 +15,10 @@ use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::host::Host;
+use crate::interpreter;
 use crate::lock::lock;
-use crate::python::thread_state;
+use crate::python::{output, thread_state};
 
 /// How long a worker waits at the end of a context for the threads of that to end.
 const END_TIMEOUT: Duration = Duration::from_millis(50);
@@ -59,11 +61,12 @@ pub(crate) struct Started {
     function: Py<PyAny>,
 }
 
-/// The arguments of the function, and the `__main__` of the thread.
+/// The arguments of the function, and the `__main__` and the output of the thread.
 struct Body {
     args: Py<PyTuple>,
     kwargs: Option<Py<PyDict>>,
     main: Option<Py<PyAny>>,
+    output: Option<Arc<dyn Host>>,
 }
 
 /// Begins to count the threads of the contexts of the calling worker, and saves the state of its
@@ -103,6 +106,7 @@ impl Started {
             args,
             kwargs: kwargs.map(Bound::unbind),
             main: super::main_of_thread(py)?.map(Bound::unbind),
+            output: (interpreter::find(py)?.host_of_new_thread)(py),
         };
         // Counted last: nothing fails between this and the value that uncounts the thread.
         let children = CHILDREN.with_borrow(Option::clone).unwrap_or_default();
@@ -128,9 +132,11 @@ impl Started {
         if let Some(main) = body.main {
             super::set_main_of_thread(main.bind(py))?;
         }
+        output::set_thread_host(body.output);
         let kwargs = body.kwargs.as_ref().map(|kwargs| kwargs.bind(py));
-        self.function.bind(py).call(body.args.bind(py), kwargs)?;
-        Ok(())
+        let done = self.function.bind(py).call(body.args.bind(py), kwargs);
+        output::flush(py);
+        done.map(drop)
     }
 
     /// Returns the `repr` of the function, which `threading.excepthook` prints.

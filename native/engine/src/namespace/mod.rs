@@ -16,6 +16,7 @@ use crate::interpreter::{self, MainModule};
 use crate::interrupt;
 use crate::python::code_cache::load;
 use crate::python::garbage;
+use crate::python::output;
 use crate::python::std_streams::{self, Streams};
 
 use iterator_table::IteratorTable;
@@ -157,6 +158,7 @@ impl<'py> Namespace<'py> {
         let streams = || Streams::now(&interpreter::find(py)?.sys.bind(py).dict());
         let before = streams();
         let done = job();
+        output::flush(py);
         if let (Ok(before), Ok(after)) = (before, streams())
             && after.note(&before, self.owner()).unwrap_or(true)
         {

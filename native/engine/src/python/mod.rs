@@ -9,6 +9,7 @@ pub(crate) mod exception_class;
 pub mod faulthandler;
 pub mod fields;
 pub mod garbage;
+pub(crate) mod output;
 pub(crate) mod std_streams;
 pub mod switch_interval;
 pub(crate) mod thread_state;

@@ -8,17 +8,17 @@ use py_codec::Form;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
-use rustler::{Encoder, Env, ResourceArc, Term};
+use rustler::{Encoder, Env, LocalPid, ResourceArc, Term};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use py_engine::asyncio;
 use py_engine::host::callback::Callback;
-use py_engine::host::{Function, Host, TaskOutcome, Wake};
+use py_engine::host::{Function, Host, Stream, TaskOutcome, Wake};
 use py_engine::interrupt::Interrupted;
 
-use super::{Current, messages, monitor, nested, not_running, server};
+use super::{Current, messages, monitor, nested, not_running, output, server};
 use crate::atoms;
 use crate::convert::to_term;
 use crate::error::Error;
@@ -30,6 +30,8 @@ use crate::watch::Task;
 pub(crate) struct JobHost {
     job: Option<Arc<Job>>,
     lease: Option<Arc<Lease>>,
+    /// The process that a job ran for, in a thread that its code has started.
+    started_by: Option<LocalPid>,
 }
 
 impl JobHost {
@@ -37,6 +39,7 @@ impl JobHost {
         Arc::new(Self {
             job: job.cloned(),
             lease: lease.cloned(),
+            started_by: None,
         })
     }
 
@@ -249,6 +252,23 @@ impl Host for JobHost {
 
     fn is_worker(&self) -> bool {
         Current::existing().is_some_and(|current| current.worker().is_some())
+    }
+
+    fn output(&self, py: Python<'_>, stream: Stream, text: &str) {
+        if let Some(job) = &self.job {
+            job.set_printed();
+        }
+        let caller = self.job.as_ref().map(|job| job.caller);
+        output::write(py, self, caller.or(self.started_by), stream, text);
+    }
+
+    fn of_threads(&self) -> Option<Arc<dyn Host>> {
+        let caller = self.job.as_ref().map(|job| job.caller);
+        Some(Arc::new(Self {
+            job: None,
+            lease: None,
+            started_by: caller.or(self.started_by),
+        }))
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -12,6 +12,7 @@ mod job_host;
 mod messages;
 mod monitor;
 mod outgoing;
+mod output;
 mod run;
 mod server;
 
@@ -27,6 +28,7 @@ pub(crate) use current::{Current, WorkerParts};
 pub(crate) use job_host::{JobHost, cancel_unwanted, refuse_tasks};
 pub(crate) use messages::{Destination, existing_atom};
 pub(crate) use outgoing::Outgoing;
+pub(crate) use output::write_or_drop;
 pub(crate) use run::{Exit, clear_indicator};
 pub(crate) use server::{
     add_function, generation, is_registered, pid as server, registered, remove_function, serve,

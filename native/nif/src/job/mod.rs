@@ -15,6 +15,7 @@ use rustler::env::SavedTerm;
 use rustler::{Encoder, Env, LocalPid, NifResult, Term};
 use std::any::Any;
 use std::iter;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use py_engine::lock::lock;
@@ -40,6 +41,8 @@ pub(crate) struct Job {
     /// The term `{Ref, Job, Callers}` in `env`, copied once; big binaries in it are shared with the
     /// caller. `Ref` is `undefined` for a demand.
     request: SavedTerm,
+    /// The code of the job has written to standard output or error.
+    has_printed: AtomicBool,
     env: PooledEnv,
     _counted: CountGuard,
 }
@@ -101,6 +104,7 @@ impl Job {
             placement,
             reply_to,
             request,
+            has_printed: AtomicBool::new(false),
             env: job_env,
             _counted: VM.counts.jobs.enter(),
         })
@@ -135,6 +139,11 @@ impl Job {
         }
     }
 
+    /// Counts the job as one that has written. Called before its reply is built.
+    pub(crate) fn set_printed(&self) {
+        self.has_printed.store(true, Ordering::Relaxed);
+    }
+
     /// Builds the message that ends this job, in the environment of the reply. Called by the thread
     /// that replies.
     pub(crate) fn message<'a>(&self, env: Env<'a>, result: Term<'a>) -> Term<'a> {
@@ -145,6 +154,10 @@ impl Job {
             let (reference, _, _) = self.request(job_env);
             reference.in_env(env)
         });
+        if self.has_printed.load(Ordering::Relaxed) {
+            // The caller waits until what the code has written stands where it belongs.
+            return (reference, (atoms::printed(), result)).encode(env);
+        }
         (reference, result).encode(env)
     }
 

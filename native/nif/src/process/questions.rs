@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::host::{self, Destination, Outgoing, existing_atom};
 use crate::job::{CallbackHandle, CallbackQueue, Pending, ReplyBuffer};
 use crate::term::OfBeam;
-use crate::vm::next_id;
+use crate::vm::{VM, next_id};
 
 /// Answers a question, or says what has become of a message.
 fn tell(worker: &ProcessWorker, call: u64, is_main: bool, outcome: u8, term: Option<Term<'_>>) {
@@ -116,6 +116,12 @@ pub(super) fn ask(
                     _ => None,
                 }
             }
+            question::HAS_ROOM => {
+                let mut fields = Fields::new(argument);
+                let job = fields.word()?;
+                let is_late = fields.byte()? != 0;
+                has_room(worker, job, is_late).then(|| atoms::true_().encode(env))
+            }
             question::ATOM => existing_atom(env, std::str::from_utf8(argument).ok()?),
             _ => return None,
         };
@@ -127,6 +133,15 @@ pub(super) fn ask(
         tell(worker, call, is_main, outcome, found);
         Some(())
     })
+}
+
+/// Whether more output of a job is written; `is_late`: its code waits no longer.
+fn has_room(worker: &ProcessWorker, job: u64, is_late: bool) -> bool {
+    let caller = worker.state().caller_of(job);
+    if is_late {
+        VM.output.give_up(caller);
+    }
+    VM.output.has_room(caller)
 }
 
 /// Monitors a process for Python code.

@@ -1,6 +1,7 @@
 //! The state of a worker: what its child has to do, and what the VM knows of it. Locked by
 //! [`ProcessWorker`](super::worker::ProcessWorker) for an operation on it.
 
+use rustler::LocalPid;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -60,6 +61,8 @@ pub(super) struct State {
     pub(super) killed: Option<Exited>,
     pub(super) dying_since: Option<Instant>,
     pub(super) last_job: u64,
+    /// The process of the job that came last: what no job has written goes there.
+    pub(super) last_caller: Option<LocalPid>,
 }
 
 impl State {
@@ -87,7 +90,16 @@ impl State {
             killed: None,
             dying_since: None,
             last_job: 0,
+            last_caller: None,
         }
+    }
+}
+
+impl State {
+    /// Returns the process that a job runs for; that of the last job for 0, or for a job that has ended.
+    pub(super) fn caller_of(&self, job: u64) -> Option<LocalPid> {
+        let sent = self.jobs.get(&job);
+        sent.map(|sent| sent.job.caller).or(self.last_caller)
     }
 }
 

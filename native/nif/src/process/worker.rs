@@ -183,6 +183,7 @@ impl ProcessWorker {
                     call,
                     stop: None,
                 };
+                state.last_caller = Some(job.caller);
                 state.jobs.insert(place.job, sent);
                 let is_control = state.calls.get(&call).is_some_and(|call| !call.is_main);
                 if is_control {

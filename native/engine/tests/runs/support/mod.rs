@@ -20,7 +20,7 @@ use py_engine::erlang::erlang_error;
 use py_engine::exception::Exception;
 use py_engine::execute::{Request, execute};
 use py_engine::host::callback::{Answer, Callback, Ended, NestedJob};
-use py_engine::host::{Function, Host, TaskOutcome, Wake};
+use py_engine::host::{Function, Host, Stream, TaskOutcome, Wake};
 use py_engine::interrupt::{Thread, notify_interrupter, start_interrupter};
 use py_engine::lock::lock;
 use py_engine::namespace::{Namespace, child_threads};
@@ -70,6 +70,8 @@ pub(crate) struct TestHost {
     pub(crate) imports: AtomicUsize,
     /// How often a loop has looked for tasks that must stop.
     pub(crate) looks: AtomicUsize,
+    /// What code has written.
+    pub(crate) output: Mutex<Vec<(Stream, String)>>,
 }
 
 pub(crate) fn encode(object: &Bound<'_, PyAny>) -> PyResult<Bytes> {
@@ -253,6 +255,14 @@ impl Host for TestHost {
     }
 
     fn import_ended(&self) {}
+
+    fn output(&self, _py: Python<'_>, stream: Stream, text: &str) {
+        lock(&self.output).push((stream, text.to_owned()));
+    }
+
+    fn of_threads(&self) -> Option<Arc<dyn Host>> {
+        None
+    }
 
     fn is_worker(&self) -> bool {
         true

@@ -1,0 +1,115 @@
+//! What code writes to standard output and error, as far as the calling thread goes: the beginning of a
+//! line, until its end comes, and the host of a thread that a job has started.
+//!
+//! Thread-local, so that the lines of two threads are never mixed. Called on any thread that runs Python
+//! code, attached; blocks only as [`Host::output`] does.
+
+use pyo3::prelude::*;
+use std::cell::RefCell;
+use std::mem;
+use std::sync::Arc;
+
+use crate::host::{Host, Stream};
+
+/// Bytes of text without a line end that wait for the rest of their line.
+const MAX_PARTIAL: usize = 1 << 13;
+
+/// Most bytes of one call of the host: a longer text comes in pieces.
+const MAX_PIECE: usize = 1 << 16;
+
+thread_local! {
+    static PARTIAL: RefCell<Partial> = const { RefCell::new(Partial::new()) };
+    /// The host of a thread that code of a job has started.
+    static OF_THREAD: RefCell<Option<Arc<dyn Host>>> = const { RefCell::new(None) };
+}
+
+/// The beginnings of lines.
+struct Partial {
+    /// The host of the code that has written them; `None` while both are empty.
+    host: Option<Arc<dyn Host>>,
+    /// Of standard output and of standard error.
+    texts: [String; 2],
+}
+
+impl Partial {
+    const fn new() -> Self {
+        Self {
+            host: None,
+            texts: [String::new(), String::new()],
+        }
+    }
+}
+
+/// Writes text of the code of `host`: whole lines at once, and the rest when its line ends, is flushed, or
+/// becomes long.
+pub(crate) fn write(py: Python<'_>, host: &Arc<dyn Host>, stream: Stream, text: &str) {
+    let is_of_host = PARTIAL.try_with(|partial| {
+        let partial = partial.borrow();
+        partial.host.as_ref().is_none_or(|of| Arc::ptr_eq(of, host))
+    });
+    match is_of_host {
+        Ok(true) => {}
+        Ok(false) => flush(py),
+        // The thread ends, and its thread-locals are gone.
+        Err(_) => return pass(py, &**host, stream, text),
+    }
+    let whole = PARTIAL.with(|partial| {
+        let mut partial = partial.borrow_mut();
+        let rest = &mut partial.texts[stream as usize];
+        rest.push_str(text);
+        let end = match text.rfind('\n') {
+            Some(at) => rest.len() - text.len() + at + 1,
+            None if rest.len() > MAX_PARTIAL => rest.len(),
+            None => 0,
+        };
+        let after = rest.split_off(end);
+        let whole = mem::replace(rest, after);
+        let is_empty = partial.texts.iter().all(String::is_empty);
+        // The host is dropped after the borrow.
+        let host = (!is_empty).then(|| Arc::clone(host));
+        (whole, mem::replace(&mut partial.host, host))
+    });
+    pass(py, &**host, stream, &whole.0);
+}
+
+/// Writes the beginnings of lines that the calling thread has. Called when a job or a thread ends, and by
+/// `flush` of the streams.
+pub(crate) fn flush(py: Python<'_>) {
+    let take = |partial: &RefCell<Partial>| {
+        let mut partial = partial.borrow_mut();
+        let host = partial.host.take()?;
+        Some((host, partial.texts.each_mut().map(mem::take)))
+    };
+    if let Ok(Some((host, [stdout, stderr]))) = PARTIAL.try_with(take) {
+        pass(py, &*host, Stream::Stdout, &stdout);
+        pass(py, &*host, Stream::Stderr, &stderr);
+    }
+}
+
+/// Passes text to a host, in pieces.
+fn pass(py: Python<'_>, host: &dyn Host, stream: Stream, text: &str) {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let mut end = rest.len().min(MAX_PIECE);
+        while !rest.is_char_boundary(end) {
+            end -= 1;
+        }
+        let (piece, after) = rest.split_at(end);
+        host.output(py, stream, piece);
+        rest = after;
+    }
+}
+
+/// Makes `host` that of the code of the calling thread, which a job has started. Called before the code
+/// runs.
+pub(crate) fn set_thread_host(host: Option<Arc<dyn Host>>) {
+    OF_THREAD.set(host);
+}
+
+/// Returns the host of the code of the calling thread, if a job has started the thread.
+pub(crate) fn thread_host() -> Option<Arc<dyn Host>> {
+    OF_THREAD
+        .try_with(|host| host.borrow().clone())
+        .ok()
+        .flatten()
+}
