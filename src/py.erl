@@ -44,7 +44,7 @@
 -export([is_object/1, getattr/2, ctx_getattr/3, call_method/3, call_method/4, call_method/5, ctx_call_method/4,
          ctx_call_method/5, ctx_call_method/6, str/1, ctx_str/2, repr/1, ctx_repr/2, type/1, ctx_type/2, to_term/1,
          ctx_to_term/2]).
--export([with_output/1, interrupt/1]).
+-export([with_output/1, configure_logging/0, configure_logging/1, interrupt/1]).
 -export([call_async/3, call_async/4, ctx_call_async/4, ctx_call_async/5, await/1, await/2, async_call/3, async_call/4,
          ctx_async_call/4, ctx_async_call/5, async_await/1, async_await/2, async_gather/1, async_gather/2]).
 -export([stream/1, stream/3, stream/4, stream/5, stream_eval/1, stream_eval/2, stream_eval/3, stream_start/1,
@@ -54,7 +54,7 @@
 -export([version/0, python_info/0, format_error/1]).
 
 -export_type([context/0, object/0, callee/0, stream/0, stream_message/0, pending/0, name/0, code/0, args/0, kwargs/0, locals/0,
-              bind_options/0, call_options/0, result/1, result/0, error_reason/0, exception/0, exception_type/0,
+              bind_options/0, call_options/0, logging_options/0, result/1, result/0, error_reason/0, exception/0, exception_type/0,
               frame/0, syntax/0, unconvertible/0, python_info/0]).
 
 -type context() :: py_nif:context().
@@ -111,6 +111,10 @@
 
 -type result() :: result(term()).
 %% Any value; see `docs/guide/types.md' for its form.
+
+-type logging_options() :: #{level => logger:level() | all | none, warnings => boolean()}.
+%% `level': the least level of the records that become events; the default is the primary level of
+%% `logger', and `none' ends it. `warnings': whether Python's `warnings' are logged, too; default: false.
 
 -type error_reason() :: timeout | interrupted | no_workers_available | overloaded | worker_crashed
                       | {worker_exited, worker_exit()}
@@ -706,6 +710,22 @@ with_output(Fun) when is_function(Fun, 0) ->
     py_output:capture(Fun);
 with_output(_) ->
     error(badarg).
+
+%% @equiv configure_logging(#{})
+-spec configure_logging() -> ok.
+configure_logging() ->
+    configure_logging(#{}).
+
+%% @doc Has the records of Python's `logging' become events of `logger', from the next call on, in all
+%% pools.
+%%
+%% The level of Python's root logger is set, so records below it are dropped by Python at the usual cost.
+%% An event has the domain `[python]', `file' and `line', the process that the code runs for as `pid', and
+%% a map `python' with `logger', `function', `level' (the number) and `context' (the number of the lease).
+-spec configure_logging(logging_options()) -> ok.
+configure_logging(Options) ->
+    _ = py_pool:native(),
+    py_logging:configure(Options).
 
 %%% Interruptions
 

@@ -6,14 +6,14 @@
 -on_load(keep/0).
 
 -export([load/1]).
--export([start_python/2, configure/1, serve_output/1, take_output/0, output_written/2, set_preload/1, is_object/1, open_pool/5, open_process_pool/4, resize_pool/2,
+-export([start_python/2, configure/1, serve_output/1, take_output/0, output_written/2, set_logging/1, set_preload/1, is_object/1, open_pool/5, open_process_pool/4, resize_pool/2,
          open_child/1, child_started/2, child_exited/2, kill_child/1, close_pool/1, is_closed/1, start_worker/2, pool_info/1,
          resources/0, lease/1, end_lease/1, lease_id/1, lease_manager/1, is_leased/1, is_idle/1, submitted/1,
          end_idle/2, context/1, submit/4, cancel/1, is_pending/1, take/1, interrupt/1,
          serve_callbacks/1, add_function/1, remove_function/1, answer/2, sent/1, stream/2,
          stream_next/4, stream_close/1]).
 
--export_type([pool/0, group/0, child/0, object/0, lease/0, context/0, ticket/0, callback/0, stream/0, outgoing/0,
+-export_type([log_place/0, pool/0, group/0, child/0, object/0, lease/0, context/0, ticket/0, callback/0, stream/0, outgoing/0,
               target/0, job/0, source/0, outcome/0, refusal/0,
               load_error/0]).
 
@@ -38,6 +38,9 @@
 -type outcome() :: {ok, term()} | {error | exit | throw, Reason :: term(), list()} | not_registered.
 -type load_error() :: bad_lib | load | load_failed | old_code | reload | upgrade.
 -type refusal() :: no_workers_available | overloaded | context_not_bound.
+
+-type log_place() :: {log, Level :: non_neg_integer(), Logger :: binary(), File :: binary(),
+                      Line :: non_neg_integer(), Function :: binary(), Lease :: none | pos_integer()}.
 
 -define(LOADED, {?MODULE, loaded}).
 
@@ -69,12 +72,16 @@ configure(_None) ->
 serve_output(_Inherits) ->
     erlang:nif_error(not_loaded).
 
--spec take_output() -> [{none | pid(), stdout | stderr, binary()}].
+-spec take_output() -> [{none | pid(), stdout | stderr | log_place(), binary()}].
 take_output() ->
     erlang:nif_error(not_loaded).
 
 -spec output_written(none | pid(), Bytes :: non_neg_integer()) -> ok.
 output_written(_Caller, _Bytes) ->
+    erlang:nif_error(not_loaded).
+
+-spec set_logging(Configuration :: non_neg_integer()) -> ok.
+set_logging(_Configuration) ->
     erlang:nif_error(not_loaded).
 
 -spec set_preload(boolean()) -> ok.

@@ -15,7 +15,7 @@
 -define(PATIENCE, 1000).
 
 -type leader() :: pid() | logger.
--type item() :: {none | pid(), stdout | stderr, binary()} | {sync, gen_server:from()}.
+-type item() :: {none | pid(), stdout | stderr | py_nif:log_place(), binary()} | {sync, gen_server:from()}.
 
 -record(writer, {
     pid :: pid(),
@@ -166,6 +166,8 @@ take(State) ->
         Entries -> {more, lists:foldl(fun dispatch/2, State, Entries)}
     end.
 
+dispatch({_, {log, _, _, _, _, _, _}, _} = Entry, State) ->
+    add(logger, Entry, State);
 dispatch({Caller, _, _} = Entry, #state{stdio = Stdio} = State) ->
     case leader(Caller, Stdio) of
         undefined ->
@@ -216,7 +218,7 @@ count(Batch) ->
                   end, Batch).
 
 write(logger, Batch) ->
-    lists:foreach(fun log/1, Batch);
+    lists:foreach(fun py_logging:log/1, [Item || Item <- Batch, not is_sync(Item)]);
 write(Leader, Batch) ->
     case [Text || {_, _, Text} <- Batch] of
         [] -> ok;
@@ -231,12 +233,3 @@ put_chars(Leader, Texts) ->
         error:_ when Leader =/= user -> put_chars(user, Texts);
         error:_ -> ok
     end.
-
-log({sync, _}) ->
-    ok;
-log({Caller, Kind, Text}) ->
-    Level = case Kind of stdout -> notice; stderr -> warning end,
-    Meta0 = #{domain => [python], python => #{stream => Kind}},
-    Meta = case Caller of none -> Meta0; _ -> Meta0#{pid => Caller} end,
-    Lines = binary:split(Text, <<"\n">>, [global, trim]),
-    lists:foreach(fun(Line) -> ok = logger:log(Level, "~ts", [Line], Meta) end, Lines).

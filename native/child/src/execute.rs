@@ -14,6 +14,7 @@ use py_codec::protocol::{from_child, request, status};
 use py_codec::{Error, Form, Why, read_arguments, read_kwargs};
 use py_engine::asyncio::{self, settle};
 use py_engine::call_stack::{self, with_call};
+use py_engine::erlang::logging;
 use py_engine::execute::{self as engine, attribute, resolve};
 use py_engine::host::Host;
 use py_engine::interrupt::InterruptMask;
@@ -44,6 +45,7 @@ pub(crate) fn run<'py>(
             *functions = (incoming.generation, std::collections::HashSet::new());
         }
     }
+    logging::set_configuration(u32::try_from(incoming.logging).unwrap_or(0));
     let is_main = child.is_main_thread();
     if is_main {
         child.jobs.begin(&job);

@@ -13,7 +13,7 @@ use py_codec::frame::{FrameWriter, Message};
 use py_codec::protocol::{from_child, function, outcome, question, status};
 use py_engine::asyncio;
 use py_engine::host::callback::Callback;
-use py_engine::host::{Function, Host, Stream, TaskOutcome, Wake};
+use py_engine::host::{Function, Host, LogRecord, Stream, TaskOutcome, Wake};
 use py_engine::interrupt::Interrupted;
 use py_engine::lock::lock;
 use py_engine::namespace::conversion::Conversion;
@@ -264,6 +264,10 @@ impl Host for ChildHost {
 
     fn output(&self, py: Python<'_>, stream: Stream, text: &str) {
         self.send_output(py, stream, text);
+    }
+
+    fn log(&self, py: Python<'_>, record: LogRecord) {
+        self.send_log(py, &record);
     }
 
     fn of_threads(&self) -> Option<Arc<dyn Host>> {

@@ -15,6 +15,7 @@ pub(crate) struct Incoming<'a> {
     /// 0 for a job without a lease.
     pub(crate) lease: u64,
     pub(crate) generation: u64,
+    pub(crate) logging: u64,
     pub(crate) caller: &'a [u8],
     pub(crate) request: Fields<'a>,
 }
@@ -41,14 +42,21 @@ impl<'a> Incoming<'a> {
             id,
             lease,
             generation: fields.word()?,
+            logging: fields.word()?,
             caller: fields.bytes()?,
             request: fields,
         })
     }
 
+    /// Whether the job runs statements.
     pub(crate) fn is_exec(&self) -> bool {
-        let mut request = self.request;
-        request.byte() == Some(request::EXEC)
+        let mut fields = self.request;
+        let mut kind = fields.byte();
+        if kind == Some(request::IN_FORM) {
+            fields.byte();
+            kind = fields.byte();
+        }
+        matches!(kind, Some(request::EXEC | request::BLOCK))
     }
 }
 

@@ -14,7 +14,7 @@
 //! - [`questions`]: calls of Erlang, as the frames of their ends see them.
 //! - [`receive`]: frames of the VM, and what becomes of those in the middle of a job.
 //! - [`host`]: the engine's host.
-//! - [`messages`]: messages, names of processes, atoms and monitors.
+//! - [`messages`], `output`: messages, names of processes, atoms and monitors; what code writes and logs.
 //! - [`incoming`]: a job as it comes, and frames as they go.
 //! - [`execute`]: runs the request of a job.
 //! - [`control`]: the thread that reads `control`, without Python.
@@ -35,6 +35,7 @@ mod host;
 mod incoming;
 mod jobs;
 mod messages;
+mod output;
 mod payload;
 mod questions;
 mod receive;

@@ -4,7 +4,6 @@
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyTuple};
-use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +12,7 @@ use py_codec::frame::{FrameWriter, Message};
 use py_codec::protocol::{from_child, outcome, question};
 use py_codec::{Term, write};
 use py_engine::erlang::{not_registered, overloaded};
-use py_engine::host::{Host, Stream};
+use py_engine::host::Host;
 use py_engine::lock::lock;
 
 use crate::child::Child;
@@ -28,9 +27,6 @@ const PID_NUMBERS: usize = 12;
 /// How long a message to another node waits for room, as in the VM, and the time between two attempts.
 const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(2);
-
-/// Bytes of output after which the VM is asked whether it has room: less than what may wait there.
-const ASK_AFTER: usize = 1 << 18;
 
 impl ChildHost {
     /// Returns the destination of a message: a term, or for a name or a pair its form as a value.
@@ -53,46 +49,6 @@ impl ChildHost {
             return Err(unknown(dest));
         }
         Ok(bytes)
-    }
-
-    /// Sends text that the code has written. Blocks, detached, while the socket is full.
-    pub(crate) fn send_output(&self, py: Python<'_>, stream: Stream, text: &str) {
-        let mut frame = FrameWriter::new(from_child::OUTPUT);
-        frame.word(self.job.as_ref().map_or(0, |job| job.id));
-        frame.byte(stream as u8).rest(text.as_bytes());
-        let frame = frame.finish();
-        // Fails if the VM has gone: the process is about to end.
-        let _: Result<(), _> = py.detach(|| self.child.connection.send(&frame));
-        let unasked = &self.child.unasked_output;
-        if unasked.fetch_add(text.len(), Ordering::Relaxed) > ASK_AFTER {
-            unasked.store(0, Ordering::Relaxed);
-            self.wait_for_room(py);
-        }
-    }
-
-    /// Waits, detached, while much of the code's output has not been written yet; after [`PATIENCE`] the VM
-    /// drops what follows.
-    fn wait_for_room(&self, py: Python<'_>) {
-        let end = Instant::now() + PATIENCE;
-        let mut is_late = false;
-        loop {
-            let mut argument = self
-                .job
-                .as_ref()
-                .map_or(0, |job| job.id)
-                .to_le_bytes()
-                .to_vec();
-            argument.push(u8::from(is_late));
-            let has_room = match self.ask(question::HAS_ROOM, &argument) {
-                Ok(answer) => answer.outcome == outcome::VALUE,
-                Err(_) => true,
-            };
-            if has_room || is_late {
-                return;
-            }
-            py.detach(|| thread::sleep(PAUSE));
-            is_late = self.must_stop() || Instant::now() > end;
-        }
     }
 
     /// Sends a message. Waits for a while if the VM has no room for one to another node.

@@ -23,7 +23,7 @@ pub const OBJECT: u8 = 1;
 /// Frames to the child on `data`.
 pub mod to_child {
     /// A job. `word` job, `word` lease or 0, `word` call in the middle of which it runs or 0, `word`
-    /// generation of the registered functions, `bytes` caller, request.
+    /// generation of the registered functions, `word` configuration of logging, `bytes` caller, request.
     pub const JOB: u8 = 1;
     /// The end of a call of Erlang: `word` call, `byte` outcome, `rest` term. On `control` for a call
     /// whose thread is not the main one.
@@ -74,6 +74,9 @@ pub mod from_child {
     /// Output: `word` job that the code belongs to or 0, `byte` 0 for standard output or 1 for error, `rest`
     /// text.
     pub const OUTPUT: u8 = 13;
+    /// A log record: `word` job that the code belongs to or 0, `word` level, `text` logger, `text` file, `word`
+    /// line, `text` function, `rest` message.
+    pub const LOG: u8 = 14;
 }
 
 /// How a job has ended.

@@ -11,7 +11,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyModule, PyType};
 use std::collections::HashMap;
 use std::ffi::c_ulong;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::code_table::CodeTable;
@@ -68,6 +68,7 @@ pub(crate) struct Interpreter {
     /// Returns the host of the output of a thread that the running code starts: of a module below this.
     pub(crate) host_of_new_thread: fn(Python<'_>) -> Option<Arc<dyn Host>>,
     pub(crate) converters: Converters,
+    pub(crate) logging: Logging,
 }
 
 /// The functions of Python that make code objects, and functions of them.
@@ -172,6 +173,16 @@ pub(crate) struct Converters {
     pub(crate) none: AtomicU8,
 }
 
+/// How Python's `logging` is configured, see `erlang/logging.rs`.
+pub(crate) struct Logging {
+    pub(crate) wanted: AtomicU32,
+    pub(crate) applied: AtomicU32,
+    /// The module of `logging.py`, which imports `logging`: loaded for the first configuration.
+    pub(crate) module: PyOnceLock<Py<PyModule>>,
+    /// Applies what is wanted: a function of a module below this.
+    pub(crate) apply: fn(Python<'_>, &Interpreter),
+}
+
 /// Events that the audit hook and the patches have counted.
 #[derive(Default)]
 pub(crate) struct Audit {
@@ -191,6 +202,18 @@ pub(crate) fn set(interpreter: Interpreter) {
 /// Returns the data; `None` until Python has started.
 pub(crate) fn get() -> Option<&'static Interpreter> {
     INTERPRETER.get()
+}
+
+/// Applies what the host has set since the last job. Called by each job before it runs code.
+pub(crate) fn apply_settings(py: Python<'_>) {
+    if let Some(interpreter) = get() {
+        let Logging {
+            wanted, applied, ..
+        } = &interpreter.logging;
+        if wanted.load(Ordering::Relaxed) != applied.load(Ordering::Relaxed) {
+            (interpreter.logging.apply)(py, interpreter);
+        }
+    }
 }
 
 /// Returns the data like [`get`], for a caller that can raise.

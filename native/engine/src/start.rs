@@ -11,12 +11,12 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
 use std::ffi::CString;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::host::Host;
-use crate::interpreter::{self, Audit, Converters, Interpreter, Types};
+use crate::interpreter::{self, Audit, Converters, Interpreter, Logging, Types};
 use crate::namespace::{self, patches};
 use crate::python::{
     arena_cache, audit_hook, code_cache, exception_class, faulthandler, fields, garbage,
@@ -195,6 +195,12 @@ fn look_up(py: Python<'_>, host: Arc<dyn Host>, owns_process: bool) -> PyResult<
         audit: Audit::default(),
         inherits_output: AtomicBool::new(false),
         host_of_new_thread: erlang::output::host_of_new_thread,
+        logging: Logging {
+            wanted: AtomicU32::new(0),
+            applied: AtomicU32::new(0),
+            module: PyOnceLock::new(),
+            apply: erlang::logging::apply,
+        },
         converters: Converters {
             is_used: AtomicBool::new(false),
             is_preload: AtomicBool::new(false),

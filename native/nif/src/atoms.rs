@@ -66,6 +66,7 @@ rustler::atoms! {
     stdout,
     stderr,
     printed,
+    log,
 
     // Messages to `py_callback`, and its answers.
     py_callback,

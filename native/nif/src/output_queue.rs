@@ -19,10 +19,34 @@ const CAPACITY: usize = 1 << 20;
 const BATCH: usize = 1 << 16;
 
 /// What a text is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Kind {
     Stdout,
     Stderr,
+    /// The text is the message of a record.
+    Log(Box<LogPlace>),
+}
+
+/// What a log record says beside its message.
+#[derive(Clone, Debug)]
+pub(crate) struct LogPlace {
+    pub(crate) level: u32,
+    pub(crate) logger: String,
+    pub(crate) file: String,
+    pub(crate) line: u32,
+    pub(crate) function: String,
+    /// The id of the lease that the code runs in.
+    pub(crate) lease: Option<u64>,
+}
+
+impl Kind {
+    /// Whether the texts of two entries may become one.
+    fn continues(&self, other: &Self) -> bool {
+        matches!(
+            (self, other),
+            (Self::Stdout, Self::Stdout) | (Self::Stderr, Self::Stderr)
+        )
+    }
 }
 
 /// A text, and the process that the code has written it for; `None` if it belongs to no process.
@@ -145,7 +169,7 @@ impl OutputQueue {
         {
             bytes += entry.text.len();
             match taken.last_mut() {
-                Some(last) if last.kind == entry.kind && last.caller == entry.caller => {
+                Some(last) if last.kind.continues(&entry.kind) && last.caller == entry.caller => {
                     last.text.push_str(&entry.text);
                 }
                 _ => taken.push(entry),

@@ -2,12 +2,14 @@
 //! block on nothing.
 
 use py_codec::NoneAtom;
-use py_engine::erlang::output;
+use py_engine::erlang::{logging, output};
 use py_engine::namespace::conversion;
 use rustler::{Atom, Encoder, Env, Error as NifError, NifResult, Term};
 
+use std::sync::atomic::Ordering;
+
 use crate::atoms;
-use crate::output_queue::{Entry, Kind};
+use crate::output_queue::{Entry, Kind, LogPlace};
 use crate::vm::VM;
 
 /// Sets how values are converted: the atom that `None` becomes. Called at each start of the application.
@@ -25,7 +27,7 @@ fn serve_output(env: Env<'_>, inherits: bool) -> bool {
     VM.output.serve(env.pid())
 }
 
-/// Takes what Python code has written: `{Caller | none, stdout | stderr, Text}`, oldest first.
+/// Takes what Python code has written: `{Caller | none, stdout | stderr | Log, Text}`, oldest first.
 #[rustler::nif]
 fn take_output(env: Env<'_>) -> Vec<Term<'_>> {
     let entries = VM.output.take();
@@ -35,12 +37,40 @@ fn take_output(env: Env<'_>) -> Vec<Term<'_>> {
             None => atoms::none().encode(env),
         };
         let kind = match entry.kind {
-            Kind::Stdout => atoms::stdout(),
-            Kind::Stderr => atoms::stderr(),
+            Kind::Stdout => atoms::stdout().encode(env),
+            Kind::Stderr => atoms::stderr().encode(env),
+            Kind::Log(place) => log_term(env, *place),
         };
         (caller, kind, entry.text).encode(env)
     };
     entries.into_iter().map(form).collect()
+}
+
+/// Returns `{log, Level, Logger, File, Line, Function, Lease | none}`.
+fn log_term(env: Env<'_>, place: LogPlace) -> Term<'_> {
+    let lease = match place.lease {
+        Some(lease) => lease.encode(env),
+        None => atoms::none().encode(env),
+    };
+    let LogPlace {
+        level,
+        logger,
+        file,
+        line,
+        function,
+        ..
+    } = place;
+    let tag = atoms::log();
+    (tag, level, logger, file, line, function, lease).encode(env)
+}
+
+/// Sets how Python's `logging` is configured, from the next job of each Python on; see
+/// `py_engine::erlang::logging`.
+#[rustler::nif]
+fn set_logging(configuration: u32) -> Atom {
+    logging::set_configuration(configuration);
+    VM.logging.store(configuration, Ordering::Relaxed);
+    atoms::ok()
 }
 
 /// Counts text for a process, or for none, as written.

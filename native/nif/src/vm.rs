@@ -5,7 +5,7 @@ use once_cell::sync::OnceCell;
 use rustler::OwnedEnv;
 use std::any::Any;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use py_engine::notify::Notify;
 
@@ -18,6 +18,7 @@ pub(crate) static VM: Vm = Vm {
     watchdog: Notify::new(),
     process_io: OnceCell::new(),
     output: OutputQueue::new(),
+    logging: AtomicU32::new(0),
     next_id: AtomicU64::new(1),
     spare_envs: Mutex::new(Vec::new()),
 };
@@ -32,6 +33,8 @@ pub(crate) struct Vm {
     pub(crate) process_io: OnceCell<Box<dyn ProcessIo>>,
     /// What Python code has written.
     pub(crate) output: OutputQueue,
+    /// How Python's `logging` is configured, which each job tells a child process.
+    pub(crate) logging: AtomicU32,
     next_id: AtomicU64,
     /// Empty environments for reuse, see `job/env_pool.rs`. Locked for a push or a pop.
     pub(crate) spare_envs: Mutex<Vec<OwnedEnv>>,

@@ -5,6 +5,7 @@
 mod acall;
 mod call;
 mod converters;
+pub mod logging;
 mod messages;
 pub mod output;
 

@@ -52,7 +52,8 @@ pub(crate) fn host_of_new_thread(py: Python<'_>) -> Option<Arc<dyn Host>> {
     asyncio::host(py).ok()?.of_threads()
 }
 
-fn host(py: Python<'_>) -> PyResult<Arc<dyn Host>> {
+/// Returns the host that gets what the running code writes and logs.
+pub(super) fn host(py: Python<'_>) -> PyResult<Arc<dyn Host>> {
     if call_stack::innermost().is_none()
         && let Some(host) = output::thread_host()
     {

@@ -97,6 +97,8 @@ pub trait Host: Send + Sync + 'static {
     /// Writes text of the code to standard output or error: whole lines, or a piece of a long one. May
     /// block, detached, for a short time, while much of the text before has not been written yet.
     fn output(&self, py: Python<'_>, stream: Stream, text: &str);
+    /// Logs a record of the code. May block as `output` does.
+    fn log(&self, py: Python<'_>, record: LogRecord);
     /// Returns the host of the output of the threads that the code starts, which may outlive the job;
     /// `None` if they are like code that belongs to no job.
     fn of_threads(&self) -> Option<Arc<dyn Host>>;
@@ -110,6 +112,19 @@ pub trait Host: Send + Sync + 'static {
 pub enum Stream {
     Stdout,
     Stderr,
+}
+
+/// A record of Python's `logging`.
+#[derive(Clone, Debug)]
+pub struct LogRecord {
+    /// As Python counts: 10 for debug, 50 for critical.
+    pub level: u32,
+    /// The text, with the traceback of an exception.
+    pub message: String,
+    pub logger: String,
+    pub file: String,
+    pub line: u32,
+    pub function: String,
 }
 
 /// The function that a call of Erlang runs.

@@ -157,6 +157,7 @@ impl<'py> Namespace<'py> {
         let py = self.module.py();
         let streams = || Streams::now(&interpreter::find(py)?.sys.bind(py).dict());
         let before = streams();
+        interpreter::apply_settings(py);
         let done = job();
         output::flush(py);
         if let (Ok(before), Ok(after)) = (before, streams())

@@ -18,9 +18,22 @@ const MAX_PARTIAL: usize = 1 << 13;
 const MAX_PIECE: usize = 1 << 16;
 
 thread_local! {
-    static PARTIAL: RefCell<Partial> = const { RefCell::new(Partial::new()) };
+    static OUTPUT: ThreadOutput = const { ThreadOutput::new() };
+}
+
+struct ThreadOutput {
+    partial: RefCell<Partial>,
     /// The host of a thread that code of a job has started.
-    static OF_THREAD: RefCell<Option<Arc<dyn Host>>> = const { RefCell::new(None) };
+    host: RefCell<Option<Arc<dyn Host>>>,
+}
+
+impl ThreadOutput {
+    const fn new() -> Self {
+        Self {
+            partial: RefCell::new(Partial::new()),
+            host: RefCell::new(None),
+        }
+    }
 }
 
 /// The beginnings of lines.
@@ -43,8 +56,8 @@ impl Partial {
 /// Writes text of the code of `host`: whole lines at once, and the rest when its line ends, is flushed, or
 /// becomes long.
 pub(crate) fn write(py: Python<'_>, host: &Arc<dyn Host>, stream: Stream, text: &str) {
-    let is_of_host = PARTIAL.try_with(|partial| {
-        let partial = partial.borrow();
+    let is_of_host = OUTPUT.try_with(|output| {
+        let partial = output.partial.borrow();
         partial.host.as_ref().is_none_or(|of| Arc::ptr_eq(of, host))
     });
     match is_of_host {
@@ -53,8 +66,8 @@ pub(crate) fn write(py: Python<'_>, host: &Arc<dyn Host>, stream: Stream, text: 
         // The thread ends, and its thread-locals are gone.
         Err(_) => return pass(py, &**host, stream, text),
     }
-    let whole = PARTIAL.with(|partial| {
-        let mut partial = partial.borrow_mut();
+    let whole = OUTPUT.with(|output| {
+        let mut partial = output.partial.borrow_mut();
         let rest = &mut partial.texts[stream as usize];
         rest.push_str(text);
         let end = match text.rfind('\n') {
@@ -75,12 +88,12 @@ pub(crate) fn write(py: Python<'_>, host: &Arc<dyn Host>, stream: Stream, text: 
 /// Writes the beginnings of lines that the calling thread has. Called when a job or a thread ends, and by
 /// `flush` of the streams.
 pub(crate) fn flush(py: Python<'_>) {
-    let take = |partial: &RefCell<Partial>| {
-        let mut partial = partial.borrow_mut();
+    let take = |output: &ThreadOutput| {
+        let mut partial = output.partial.borrow_mut();
         let host = partial.host.take()?;
         Some((host, partial.texts.each_mut().map(mem::take)))
     };
-    if let Ok(Some((host, [stdout, stderr]))) = PARTIAL.try_with(take) {
+    if let Ok(Some((host, [stdout, stderr]))) = OUTPUT.try_with(take) {
         pass(py, &*host, Stream::Stdout, &stdout);
         pass(py, &*host, Stream::Stderr, &stderr);
     }
@@ -103,13 +116,12 @@ fn pass(py: Python<'_>, host: &dyn Host, stream: Stream, text: &str) {
 /// Makes `host` that of the code of the calling thread, which a job has started. Called before the code
 /// runs.
 pub(crate) fn set_thread_host(host: Option<Arc<dyn Host>>) {
-    OF_THREAD.set(host);
+    let old = OUTPUT.with(|output| output.host.replace(host));
+    drop(old);
 }
 
 /// Returns the host of the code of the calling thread, if a job has started the thread.
 pub(crate) fn thread_host() -> Option<Arc<dyn Host>> {
-    OF_THREAD
-        .try_with(|host| host.borrow().clone())
-        .ok()
-        .flatten()
+    let host = OUTPUT.try_with(|output| output.host.borrow().clone());
+    host.ok().flatten()
 }

@@ -13,11 +13,12 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use py_engine::asyncio;
 use py_engine::host::callback::Callback;
-use py_engine::host::{Function, Host, Stream, TaskOutcome, Wake};
+use py_engine::host::{Function, Host, LogRecord, Stream, TaskOutcome, Wake};
 use py_engine::interrupt::Interrupted;
 
+use super::cancel::cancel_unwanted;
+use super::output::Written;
 use super::{Current, messages, monitor, nested, not_running, output, server};
 use crate::atoms;
 use crate::convert::to_term;
@@ -74,6 +75,12 @@ impl JobHost {
             None => Term::list_new_empty(env),
         };
         (callback.id, handle, lease, callers).encode(env)
+    }
+
+    /// Returns the process that the code writes for.
+    fn reader(&self) -> Option<LocalPid> {
+        let caller = self.job.as_ref().map(|job| job.caller);
+        caller.or(self.started_by)
     }
 
     fn task_result<'py>(
@@ -258,46 +265,23 @@ impl Host for JobHost {
         if let Some(job) = &self.job {
             job.set_printed();
         }
-        let caller = self.job.as_ref().map(|job| job.caller);
-        output::write(py, self, caller.or(self.started_by), stream, text);
+        output::write(py, self, self.reader(), &Written::Text(stream, text));
+    }
+
+    fn log(&self, py: Python<'_>, record: LogRecord) {
+        let lease = self.lease.as_ref().map(|lease| lease.id);
+        output::write(py, self, self.reader(), &Written::Log(&record, lease));
     }
 
     fn of_threads(&self) -> Option<Arc<dyn Host>> {
-        let caller = self.job.as_ref().map(|job| job.caller);
         Some(Arc::new(Self {
             job: None,
             lease: None,
-            started_by: caller.or(self.started_by),
+            started_by: self.reader(),
         }))
     }
 
     fn as_any(&self) -> &dyn Any {
         self
-    }
-}
-
-/// Cancels the tasks of a lease that must stop, and replies `interrupted` for those that have not
-/// ended within a second of their cancel. Called on the worker, attached, within a call of the
-/// lease.
-pub(crate) fn cancel_unwanted(py: Python<'_>, lease: &Lease, replies: &mut ReplyBuffer) {
-    for job in lease.in_flight().take_cancel_timeouts() {
-        lease.finish_job();
-        replies.refuse(&job, Error::Interrupted);
-    }
-    for host in lease.in_flight().request_cancels() {
-        asyncio::cancel(py, &host);
-    }
-    if lease.in_flight().is_cancelling() {
-        // The watchdog wakes this thread when a cancelled task has not ended in time.
-        notify_watchdog();
-    }
-}
-
-/// Replies `interrupted` for every task of a lease, none of which will end. Called by the worker
-/// when the lease ends or its loop was hit, and by the watchdog for an abandoned thread.
-pub(crate) fn refuse_tasks(lease: &Lease, replies: &mut ReplyBuffer) {
-    for job in lease.in_flight().clear() {
-        lease.finish_job();
-        replies.refuse(&job, Error::Interrupted);
     }
 }

@@ -6,6 +6,7 @@
 //! functions for `py_callback` (`serve`, `add_function`, `remove_function`) run on scheduler
 //! threads.
 
+mod cancel;
 mod current;
 mod execute;
 mod job_host;
@@ -24,11 +25,12 @@ use py_engine::host::callback::Ended;
 
 use crate::job::Job;
 
+pub(crate) use cancel::{cancel_unwanted, refuse_tasks};
 pub(crate) use current::{Current, WorkerParts};
-pub(crate) use job_host::{JobHost, cancel_unwanted, refuse_tasks};
+pub(crate) use job_host::JobHost;
 pub(crate) use messages::{Destination, existing_atom};
 pub(crate) use outgoing::Outgoing;
-pub(crate) use output::write_or_drop;
+pub(crate) use output::{Written, write_or_drop};
 pub(crate) use run::{Exit, clear_indicator};
 pub(crate) use server::{
     add_function, generation, is_registered, pid as server, registered, remove_function, serve,

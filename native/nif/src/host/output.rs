@@ -6,11 +6,11 @@ use rustler::LocalPid;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use py_engine::host::{Host, Stream};
+use py_engine::host::{Host, LogRecord, Stream};
 
 use crate::atoms;
 use crate::job::ReplyBuffer;
-use crate::output_queue::{Kind, Offer};
+use crate::output_queue::{Kind, LogPlace, Offer};
 use crate::vm::VM;
 
 /// How long a thread waits for room, without any of its text being written, before its text is dropped.
@@ -19,31 +19,38 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The time between two looks for room.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Writes text for a process. While much waits for the process, the thread waits, detached.
+/// Text, or a log record, on its way.
+pub(crate) enum Written<'a> {
+    Text(Stream, &'a str),
+    /// A record, and the id of the lease that its code runs in.
+    Log(&'a LogRecord, Option<u64>),
+}
+
+/// Passes on what code has written for a process. While much waits for the process, the thread waits,
+/// detached.
 pub(super) fn write(
     py: Python<'_>,
     host: &dyn Host,
     caller: Option<LocalPid>,
-    stream: Stream,
-    text: &str,
+    written: &Written<'_>,
 ) {
-    if !offer(caller, stream, text, true) && !py.detach(|| wait(host, caller, stream, text)) {
+    if !offer(caller, written, true) && !py.detach(|| wait(host, caller, written)) {
         VM.output.give_up(caller);
-        offer(caller, stream, text, false);
+        offer(caller, written, false);
     }
 }
 
-/// Writes text for a process, or drops it if too much waits. Never blocks.
-pub(crate) fn write_or_drop(caller: Option<LocalPid>, stream: Stream, text: &str) {
-    offer(caller, stream, text, false);
+/// Passes on what code has written for a process, or drops it if too much waits. Never blocks.
+pub(crate) fn write_or_drop(caller: Option<LocalPid>, written: &Written<'_>) {
+    offer(caller, written, false);
 }
 
-/// Offers text until there is room; `false` after `PATIENCE`, or if the code must stop.
-fn wait(host: &dyn Host, caller: Option<LocalPid>, stream: Stream, text: &str) -> bool {
+/// Offers until there is room; `false` after `PATIENCE`, or if the code must stop.
+fn wait(host: &dyn Host, caller: Option<LocalPid>, written: &Written<'_>) -> bool {
     let end = Instant::now() + PATIENCE;
     while !host.must_stop() && Instant::now() < end {
         thread::sleep(PAUSE);
-        if offer(caller, stream, text, true) {
+        if offer(caller, written, true) {
             return true;
         }
     }
@@ -51,10 +58,21 @@ fn wait(host: &dyn Host, caller: Option<LocalPid>, stream: Stream, text: &str) -
 }
 
 /// Returns `false` if the queue is full.
-fn offer(caller: Option<LocalPid>, stream: Stream, text: &str, may_wait: bool) -> bool {
-    let kind = match stream {
-        Stream::Stdout => Kind::Stdout,
-        Stream::Stderr => Kind::Stderr,
+fn offer(caller: Option<LocalPid>, written: &Written<'_>, may_wait: bool) -> bool {
+    let (kind, text) = match written {
+        Written::Text(Stream::Stdout, text) => (Kind::Stdout, *text),
+        Written::Text(Stream::Stderr, text) => (Kind::Stderr, *text),
+        Written::Log(record, lease) => {
+            let place = LogPlace {
+                level: record.level,
+                logger: record.logger.clone(),
+                file: record.file.clone(),
+                line: record.line,
+                function: record.function.clone(),
+                lease: *lease,
+            };
+            (Kind::Log(Box::new(place)), &*record.message)
+        }
     };
     match VM.output.offer(caller, kind, text, may_wait) {
         Offer::Full => return false,

@@ -181,10 +181,14 @@ impl Job {
     pub(crate) fn is_exec(&self) -> bool {
         self.env.run(|job_env| {
             let (_, job, _) = self.request(job_env);
+            let job = match Request::decode(job) {
+                Ok(Request::InForm { job, .. }) => Request::decode(job),
+                job => job,
+            };
             matches!(
-                Request::decode(job),
+                job,
                 Ok(Request::Run {
-                    mode: Mode::Exec,
+                    mode: Mode::Exec | Mode::Block,
                     ..
                 })
             )

@@ -8,12 +8,12 @@ use std::time::Instant;
 use py_codec::etf::is_whole;
 use py_codec::frame::Fields;
 use py_codec::protocol::{VERSION, from_child, function};
-use py_engine::host::Stream;
 use py_engine::host::fifo::Fifo;
 
 use super::call::WaitingChild;
 use super::memory::{SharedMemory, binary};
 use super::notice::{Note, notify};
+use super::output;
 use super::questions::{ask, send, unwatch};
 use super::reply::{MAX_TEXT, reply};
 use super::state::{After, Call, Phase};
@@ -80,28 +80,10 @@ pub(super) fn handle(
             wake_process_io();
             Some(())
         }
-        from_child::OUTPUT => output(worker, fields),
+        from_child::OUTPUT => output::text(worker, fields),
+        from_child::LOG => output::log(worker, fields),
         _ => None,
     }
-}
-
-/// Text of a job, or of a thread that outlives its job: that goes to the process of the last job.
-fn output(worker: &Arc<ProcessWorker>, mut fields: Fields<'_>) -> Option<()> {
-    let number = fields.word()?;
-    let stream = match fields.byte()? {
-        0 => Stream::Stdout,
-        1 => Stream::Stderr,
-        _ => return None,
-    };
-    let text = String::from_utf8_lossy(fields.rest());
-    let state = worker.state();
-    if let Some(sent) = state.jobs.get(&number) {
-        sent.job.set_printed();
-    }
-    let caller = state.caller_of(number);
-    drop(state);
-    host::write_or_drop(caller, stream, &text);
-    Some(())
 }
 
 fn ready(worker: &Arc<ProcessWorker>, replies: &mut ReplyBuffer) -> Option<()> {

@@ -20,6 +20,7 @@ mod memory;
 mod nested;
 mod nifs;
 mod notice;
+mod output;
 mod poller;
 mod questions;
 mod reading;

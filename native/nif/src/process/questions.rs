@@ -10,6 +10,7 @@ use py_codec::protocol::{outcome, question};
 use super::call::{ChildWatch, answer};
 use super::frames::{CHILD_IDS, MAX_OPEN, owner};
 use super::memory::SharedMemory;
+use super::output::has_room;
 use super::reply::MAX_TEXT;
 use super::terms::decode;
 use super::worker::ProcessWorker;
@@ -19,7 +20,7 @@ use crate::error::Error;
 use crate::host::{self, Destination, Outgoing, existing_atom};
 use crate::job::{CallbackHandle, CallbackQueue, Pending, ReplyBuffer};
 use crate::term::OfBeam;
-use crate::vm::{VM, next_id};
+use crate::vm::next_id;
 
 /// Answers a question, or says what has become of a message.
 fn tell(worker: &ProcessWorker, call: u64, is_main: bool, outcome: u8, term: Option<Term<'_>>) {
@@ -133,15 +134,6 @@ pub(super) fn ask(
         tell(worker, call, is_main, outcome, found);
         Some(())
     })
-}
-
-/// Whether more output of a job is written; `is_late`: its code waits no longer.
-fn has_room(worker: &ProcessWorker, job: u64, is_late: bool) -> bool {
-    let caller = worker.state().caller_of(job);
-    if is_late {
-        VM.output.give_up(caller);
-    }
-    VM.output.has_room(caller)
 }
 
 /// Monitors a process for Python code.

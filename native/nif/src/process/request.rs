@@ -2,6 +2,7 @@
 
 use rustler::{Binary, Encoder, LocalPid, OwnedEnv, ResourceArc, Term};
 use std::any::Any;
+use std::sync::atomic::Ordering;
 
 use py_codec::frame::{FrameWriter, Message};
 use py_codec::protocol::{request, to_child};
@@ -12,6 +13,7 @@ use crate::error::{Error, Why};
 use crate::host;
 use crate::job::{Job, Request, is_empty};
 use crate::stream::{Stream, StreamDemand};
+use crate::vm::VM;
 
 /// The place of a job in the child.
 #[derive(Clone, Copy)]
@@ -31,6 +33,7 @@ pub(super) fn frame(job: &Job, place: Place) -> Result<Message, Error> {
         let mut frame = FrameWriter::new(to_child::JOB);
         frame.word(place.job).word(place.lease).word(place.call);
         frame.word(host::generation());
+        frame.word(u64::from(VM.logging.load(Ordering::Relaxed)));
         frame.bytes(&caller(job.caller));
         add(&mut frame, job, &request, place.worker)?;
         if frame.is_too_long() {

@@ -20,7 +20,7 @@ use py_engine::erlang::erlang_error;
 use py_engine::exception::Exception;
 use py_engine::execute::{Request, execute};
 use py_engine::host::callback::{Answer, Callback, Ended, NestedJob};
-use py_engine::host::{Function, Host, Stream, TaskOutcome, Wake};
+use py_engine::host::{Function, Host, LogRecord, Stream, TaskOutcome, Wake};
 use py_engine::interrupt::{Thread, notify_interrupter, start_interrupter};
 use py_engine::lock::lock;
 use py_engine::namespace::{Namespace, child_threads};
@@ -258,6 +258,10 @@ impl Host for TestHost {
 
     fn output(&self, _py: Python<'_>, stream: Stream, text: &str) {
         lock(&self.output).push((stream, text.to_owned()));
+    }
+
+    fn log(&self, _py: Python<'_>, record: LogRecord) {
+        lock(&self.output).push((Stream::Stderr, record.message));
     }
 
     fn of_threads(&self) -> Option<Arc<dyn Host>> {
