@@ -4,8 +4,9 @@
 //!
 //! A module uses only those above it in this list.
 //!
-//! - [`atoms`], [`live_counts`], `output_queue`, [`vm`]: the table of atoms; counters of live values;
-//!   what Python code has written; the state that a VM has once.
+//! - [`atoms`], [`live_counts`], `output_queue`, `callback_server`, [`vm`]: the table of atoms; counters of
+//!   live values; what Python code has written; the process that Python code calls; the state that a VM has
+//!   once.
 //! - [`term`]: terms of the BEAM as the codec's reader and writer; handles on Python objects.
 //! - [`exception`], [`error`]: every error of a job, as a term.
 //! - [`convert`]: arguments and results of jobs, both ways.
@@ -25,6 +26,7 @@
 //! of `docs/internals/overview.md` says which thread may attach, block and send.
 
 mod atoms;
+mod callback_server;
 mod convert;
 mod error;
 mod exception;

@@ -17,7 +17,7 @@ use crate::stream::Stream;
 use crate::term::small_map;
 use crate::vm::VM;
 use crate::watch::{self, Limits};
-use crate::{atoms, host, process, start, worker};
+use crate::{atoms, process, start, worker};
 
 #[rustler::nif(schedule = "DirtyIo")]
 fn start_python<'a>(env: Env<'a>, executable: &str, vars: Vec<(&str, &str)>) -> Term<'a> {
@@ -214,20 +214,21 @@ fn interrupt(target: Term<'_>) -> NifResult<bool> {
 /// Makes the calling process, `py_callback`, the one that serves Python code, with these functions.
 #[rustler::nif]
 fn serve_callbacks(env: Env<'_>, functions: Vec<String>) -> Atom {
-    host::serve(env.pid(), functions.into_iter().collect());
+    VM.callbacks
+        .serve(env.pid(), functions.into_iter().collect());
     atoms::ok()
 }
 
 /// Registers the name of one more function for Python code.
 #[rustler::nif]
 fn add_function(name: String) -> Atom {
-    host::add_function(name);
+    VM.callbacks.add_function(name);
     atoms::ok()
 }
 
 #[rustler::nif]
 fn remove_function(name: &str) -> Atom {
-    host::remove_function(name);
+    VM.callbacks.remove_function(name);
     atoms::ok()
 }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use py_engine::notify::Notify;
 
+use crate::callback_server::CallbackServer;
 use crate::live_counts::LiveCounts;
 use crate::output_queue::OutputQueue;
 
@@ -17,6 +18,7 @@ pub(crate) static VM: Vm = Vm {
     counts: LiveCounts::new(),
     watchdog: Notify::new(),
     process_io: OnceCell::new(),
+    callbacks: CallbackServer::new(),
     output: OutputQueue::new(),
     logging: AtomicU32::new(0),
     next_id: AtomicU64::new(1),
@@ -31,6 +33,8 @@ pub(crate) struct Vm {
     pub(crate) watchdog: Notify,
     /// The thread `py_process_io`, once a pool of child processes was opened.
     pub(crate) process_io: OnceCell<Box<dyn ProcessIo>>,
+    /// `py_callback`, and the names of the functions that it has.
+    pub(crate) callbacks: CallbackServer,
     /// What Python code has written.
     pub(crate) output: OutputQueue,
     /// How Python's `logging` is configured, which each job tells a child process.

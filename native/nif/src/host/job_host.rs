@@ -19,13 +19,13 @@ use py_engine::interrupt::Interrupted;
 
 use super::cancel::cancel_unwanted;
 use super::output::Written;
-use super::{Current, messages, monitor, nested, not_running, output, server};
+use super::{Current, messages, monitor, nested, not_running, output};
 use crate::atoms;
 use crate::convert::to_term;
 use crate::error::Error;
 use crate::job::{CallbackHandle, CallbackQueue, Job, Pending, ReplyBuffer};
 use crate::pool::Lease;
-use crate::vm::notify_watchdog;
+use crate::vm::{VM, notify_watchdog};
 use crate::watch::Task;
 
 pub(crate) struct JobHost {
@@ -130,11 +130,11 @@ impl Host for JobHost {
     }
 
     fn is_registered(&self, name: &str) -> bool {
-        server::is_registered(name)
+        VM.callbacks.is_registered(name)
     }
 
     fn registered(&self) -> Vec<String> {
-        server::registered()
+        VM.callbacks.registered()
     }
 
     fn call(
@@ -146,7 +146,7 @@ impl Host for JobHost {
         // A job may run in the middle of this call, so the thread must be known.
         let _current = Current::get();
         let args = args.to_list();
-        let server = server::pid().ok_or_else(not_running)?;
+        let server = VM.callbacks.pid().ok_or_else(not_running)?;
         let sent = ReplyBuffer::new().send_to(&server, |env| {
             let args = to_term(env, args.as_any(), self, Form::default())?;
             let tag = args.tag();
@@ -167,7 +167,7 @@ impl Host for JobHost {
     }
 
     fn end_call(&self, callback: &Callback) {
-        if let Some(server) = server::pid() {
+        if let Some(server) = VM.callbacks.pid() {
             let message = (atoms::py_callback(), callback.id, atoms::ended());
             ReplyBuffer::new().notify(&server, message);
         }

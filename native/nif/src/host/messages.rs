@@ -15,13 +15,14 @@ use std::ptr;
 use py_engine::erlang::{not_registered, overloaded};
 use py_engine::host::Host;
 
+use super::not_running;
 use super::outgoing::Outgoing;
-use super::{not_running, server};
 use crate::atoms;
 use crate::convert::to_message;
 use crate::error::Error;
 use crate::job::ReplyBuffer;
 use crate::term::{ErlangTerm, OfBeam};
+use crate::vm::VM;
 
 /// Sends a message, for `erlang.send`.
 pub(super) fn send(
@@ -35,7 +36,7 @@ pub(super) fn send(
             ReplyBuffer::new().send_to(&pid, |env| to_message(env, message, host))
         }
         Destination::Far(far) => {
-            let server = server::pid().ok_or_else(not_running)?;
+            let server = VM.callbacks.pid().ok_or_else(not_running)?;
             let full = || overloaded(py, "too many messages to this node wait already");
             let outgoing = Outgoing::enter(py, &far, host).ok_or_else(full)?;
             ReplyBuffer::new().send_to(&server, |env| {

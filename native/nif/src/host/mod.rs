@@ -2,9 +2,8 @@
 //! that its code calls.
 //!
 //! States of a thread: unknown, or known as a worker, the releaser or a guest ([`Current`]). Called
-//! attached, on any thread that runs Python code; only `park` and `outgoing` block, detached. The
-//! functions for `py_callback` (`serve`, `add_function`, `remove_function`) run on scheduler
-//! threads.
+//! attached, on any thread that runs Python code; only `park`, `outgoing` and `output` block,
+//! detached.
 
 mod cancel;
 mod current;
@@ -15,7 +14,6 @@ mod monitor;
 mod outgoing;
 mod output;
 mod run;
-mod server;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -32,9 +30,6 @@ pub(crate) use messages::{Destination, existing_atom};
 pub(crate) use outgoing::Outgoing;
 pub(crate) use output::{Written, write_or_drop};
 pub(crate) use run::{Exit, clear_indicator};
-pub(crate) use server::{
-    add_function, generation, is_registered, pid as server, registered, remove_function, serve,
-};
 
 /// Runs a job in the middle of the code that waits for a callback on the calling thread. `Err` if
 /// the thread has to end.

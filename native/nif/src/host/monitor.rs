@@ -11,11 +11,12 @@ use py_engine::host::callback::{Answer, Callback};
 use py_engine::host::{Host, Wake};
 
 use super::messages::{Destination, pid_object, unknown};
-use super::{nested, not_running, server};
+use super::{nested, not_running};
 use crate::atoms;
 use crate::convert::{self, to_message, to_object};
 use crate::job::{CallbackHandle, CallbackQueue, Outcome, Pending, ReplyBuffer};
 use crate::term::{ErlangTerm, OfBeam};
+use crate::vm::VM;
 
 /// A monitor of a process, kept by `py_callback` until this object is dropped.
 #[pyclass(frozen, module = "erlang")]
@@ -29,7 +30,7 @@ pub(super) fn watch<'py>(host: &dyn Host, dest: &Bound<'py, PyAny>) -> PyResult<
         Destination::Far(far) => Bound::new(py, far)?.into_any(),
         Destination::Unknown => return Err(unknown(dest)),
     };
-    let server = server::pid().ok_or_else(not_running)?;
+    let server = VM.callbacks.pid().ok_or_else(not_running)?;
     let callback = Callback::new(next_id(py)?, Arc::new(NotAwaited));
     let sent = ReplyBuffer::new().send_to(&server, |env| {
         let pending = Pending::new(usize::MAX);
@@ -91,7 +92,7 @@ fn copy_reason(answer: &dyn Answer) -> Option<ErlangTerm> {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if let Some(server) = server::pid() {
+        if let Some(server) = VM.callbacks.pid() {
             let message = (atoms::py_callback(), self.0.id, atoms::ended());
             ReplyBuffer::new().notify(&server, message);
         }

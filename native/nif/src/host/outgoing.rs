@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use py_engine::host::Host;
 use py_engine::lock::lock;
 
-use super::server::SERVER;
 use crate::term::{ErlangTerm, OfBeam};
+use crate::vm::VM;
 
 /// The number of messages that may wait for one node, in `py_callback` and in the node's sender.
 const CAPACITY: usize = 1000;
@@ -128,5 +128,5 @@ fn node_of(dest: Term<'_>) -> Vec<u8> {
 }
 
 fn waiting() -> MutexGuard<'static, BTreeMap<Vec<u8>, usize>> {
-    lock(&SERVER.outgoing)
+    lock(&VM.callbacks.outgoing)
 }

@@ -13,9 +13,8 @@ use super::state::{Phase, State, Stop};
 use super::worker::ProcessWorker;
 use crate::atoms;
 use crate::error::{Error, Exited};
-use crate::host;
 use crate::job::ReplyBuffer;
-use crate::vm::wake_process_io;
+use crate::vm::{VM, wake_process_io};
 
 /// How long the exit status of a child may take, and a child that was told to end.
 const END_GRACE: Duration = Duration::from_secs(1);
@@ -165,7 +164,7 @@ pub(super) fn finish_dead(worker: &Arc<ProcessWorker>, replies: &mut ReplyBuffer
             replies.refuse(&job, Error::ContextNotBound);
         }
     }
-    if let Some(server) = host::server() {
+    if let Some(server) = VM.callbacks.pid() {
         let ids = calls
             .values()
             .map(|call| call.id)

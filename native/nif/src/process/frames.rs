@@ -22,10 +22,9 @@ use super::worker::ProcessWorker;
 use crate::atoms;
 use crate::convert::Answer;
 use crate::error::Error;
-use crate::host;
 use crate::job::{CallbackHandle, CallbackQueue, Pending, ReplyBuffer};
 use crate::term::ObjectOwner;
-use crate::vm::{next_id, wake_process_io};
+use crate::vm::{VM, next_id, wake_process_io};
 
 /// Added to the ids of calls and monitors of children, so that `py_callback` takes them for no others.
 pub(super) const CHILD_IDS: u64 = 1 << 48;
@@ -151,7 +150,7 @@ fn call(
     let queue = CallbackQueue::over(Box::new(waiter), job.clone(), pending);
     // Its drop ends the call, also if no message is sent.
     let handle = ResourceArc::new(CallbackHandle(queue));
-    let Some(server) = host::server() else {
+    let Some(server) = VM.callbacks.pid() else {
         return Some(());
     };
     let mut is_whole_call = true;
@@ -201,7 +200,7 @@ fn end_call(
     while let Some(job) = call.queue.pop() {
         replies.refuse(&job, Error::ContextNotBound);
     }
-    if let Some(server) = host::server() {
+    if let Some(server) = VM.callbacks.pid() {
         replies.notify(&server, (atoms::py_callback(), call.id, atoms::ended()));
     }
     Some(())

@@ -17,10 +17,10 @@ use super::worker::ProcessWorker;
 use crate::atoms;
 use crate::convert::Answer;
 use crate::error::Error;
-use crate::host::{self, Destination, Outgoing, existing_atom};
+use crate::host::{Destination, Outgoing, existing_atom};
 use crate::job::{CallbackHandle, CallbackQueue, Pending, ReplyBuffer};
 use crate::term::OfBeam;
-use crate::vm::next_id;
+use crate::vm::{VM, next_id};
 
 /// Answers a question, or says what has become of a message.
 fn tell(worker: &ProcessWorker, call: u64, is_main: bool, outcome: u8, term: Option<Term<'_>>) {
@@ -55,7 +55,7 @@ pub(super) fn send(
             is_whole = sent.is_ok();
             outcome::VALUE
         }
-        Destination::Far(far) => match (host::server(), Outgoing::try_enter(&far)) {
+        Destination::Far(far) => match (VM.callbacks.pid(), Outgoing::try_enter(&far)) {
             (Some(server), Some(outgoing)) => {
                 let sent = replies.send_to(&server, |env| {
                     let message = message_term(worker, env, message, memory)?;
@@ -107,9 +107,11 @@ pub(super) fn ask(
         let found = match question {
             question::IS_REGISTERED => {
                 let name = std::str::from_utf8(argument).ok()?;
-                host::is_registered(name).then(|| atoms::true_().encode(env))
+                VM.callbacks
+                    .is_registered(name)
+                    .then(|| atoms::true_().encode(env))
             }
-            question::REGISTERED => Some(host::registered().encode(env)),
+            question::REGISTERED => Some(VM.callbacks.registered().encode(env)),
             question::WHEREIS => {
                 let (name, _) = decode(env, argument, None, &owner(worker))?;
                 match Destination::of_term(name) {
@@ -148,7 +150,7 @@ fn watch(
     let dest = own.run(|env| {
         decode(env, dest, None, &owner(worker)).map(|(dest, _)| Destination::of_term(dest))
     })?;
-    let (Some(server), false) = (host::server(), matches!(dest, Destination::Unknown)) else {
+    let (Some(server), false) = (VM.callbacks.pid(), matches!(dest, Destination::Unknown)) else {
         tell(worker, call, is_main, outcome::UNKNOWN, None);
         return Some(());
     };
@@ -190,7 +192,7 @@ pub(super) fn unwatch(
 ) -> Option<()> {
     let id = fields.word()?;
     let is_known = worker.state().watches.remove(&id);
-    if let (true, Some(server)) = (is_known, host::server()) {
+    if let (true, Some(server)) = (is_known, VM.callbacks.pid()) {
         replies.notify(&server, (atoms::py_callback(), id, atoms::ended()));
     }
     Some(())

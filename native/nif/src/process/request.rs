@@ -10,7 +10,6 @@ use py_engine::python::code_cache::Mode;
 
 use super::terms;
 use crate::error::{Error, Why};
-use crate::host;
 use crate::job::{Job, Request, is_empty};
 use crate::stream::{Stream, StreamDemand};
 use crate::vm::VM;
@@ -32,7 +31,7 @@ pub(super) fn frame(job: &Job, place: Place) -> Result<Message, Error> {
     job.with_request(|request| {
         let mut frame = FrameWriter::new(to_child::JOB);
         frame.word(place.job).word(place.lease).word(place.call);
-        frame.word(host::generation());
+        frame.word(VM.callbacks.generation());
         frame.word(u64::from(VM.logging.load(Ordering::Relaxed)));
         frame.bytes(&caller(job.caller));
         add(&mut frame, job, &request, place.worker)?;
