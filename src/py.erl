@@ -507,7 +507,7 @@ stream(Module, Function, Args) ->
 %% iterated over, asynchronous or not.
 -spec stream(callee(), name(), args(), kwargs()) -> result([term()]).
 stream(Module, Function, Args, Kwargs) ->
-    stream(Module, Function, Args, Kwargs, ?DEFAULT).
+    py_call:run({collect, py_call:job(Module, Function, Args, Kwargs)}, ?DEFAULT).
 
 %% @doc Returns all items as {@link stream/4} does, within a timeout, in milliseconds, for all of them.
 -spec stream(callee(), name(), args(), kwargs(), call_options()) -> result([term()]).
@@ -522,7 +522,7 @@ stream_eval(Code) ->
 %% @doc Returns all items of the value of a Python expression.
 -spec stream_eval(code(), locals()) -> result([term()]).
 stream_eval(Code, Locals) ->
-    stream_eval(Code, Locals, ?DEFAULT).
+    py_call:run({collect, py_call:code_job(eval, Code, Locals)}, ?DEFAULT).
 
 %% @doc Returns all items as {@link stream_eval/2} does, within a timeout, in milliseconds.
 -spec stream_eval(code(), locals(), call_options()) -> result([term()]).

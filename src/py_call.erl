@@ -25,7 +25,7 @@
 %% Milliseconds to wait for a message that is about to be sent.
 -define(GRACE_MS, 1000).
 
--spec job(py:name(), py:name(), py:args(), py:kwargs()) -> py_nif:source().
+-spec job(py:callee(), py:name(), py:args(), py:kwargs()) -> py_nif:source().
 job(Object, Function, Args, Kwargs) when is_reference(Object) ->
     {call, Object, name(Function), Args, names(Kwargs)};
 job(Module, Function, Args, Kwargs) ->

@@ -59,11 +59,6 @@ keep() ->
         true -> {error, cannot_be_upgraded}
     end.
 
--spec start_python(Executable :: binary(), Variables :: [{binary(), binary()}]) ->
-    ok | {error, binary()}.
-start_python(_Executable, _Variables) ->
-    erlang:nif_error(not_loaded).
-
 -spec configure(None :: binary()) -> ok.
 configure(_None) ->
     erlang:nif_error(not_loaded).
@@ -76,16 +71,21 @@ serve_output(_Inherits) ->
 take_output() ->
     erlang:nif_error(not_loaded).
 
--spec output_written(none | pid(), Bytes :: non_neg_integer()) -> ok.
-output_written(_Caller, _Bytes) ->
-    erlang:nif_error(not_loaded).
-
 -spec set_logging(Configuration :: non_neg_integer()) -> ok.
 set_logging(_Configuration) ->
     erlang:nif_error(not_loaded).
 
+-spec output_written(none | pid(), Bytes :: non_neg_integer()) -> ok.
+output_written(_Caller, _Bytes) ->
+    erlang:nif_error(not_loaded).
+
 -spec set_preload(boolean()) -> ok.
 set_preload(_IsPreload) ->
+    erlang:nif_error(not_loaded).
+
+-spec start_python(Executable :: binary(), Variables :: [{binary(), binary()}]) ->
+    ok | {error, binary()}.
+start_python(_Executable, _Variables) ->
     erlang:nif_error(not_loaded).
 
 -spec is_object(term()) -> boolean().
