@@ -174,6 +174,30 @@ defmodule Py do
   end
 
   @doc """
+  Starts a call whose result is dropped. A failure is logged, as the event `:cast_failed`.
+
+      iex> Py.cast(:gc, :freeze)
+      :ok
+      iex> Py.cast(:json, :dumps, [[1, 2]], kwargs: [indent: 2], timeout: 5000)
+      :ok
+
+  The call runs where `call/4` would run it, after the calls that the process has made there before. Without a
+  binding the call outlives the process. `{:error, _}` is a cast that was refused, and has not run.
+  """
+  @spec cast(name(), name(), [term()], keyword()) :: :ok | {:error, :no_workers_available | :overloaded}
+  def cast(module, function, args \\ [], options \\ []) when is_list(args) do
+    options = Py.Options.call(options, [:kwargs])
+    args = Py.Value.encode(args)
+    kwargs = Map.get(options, :kwargs, %{})
+
+    case options do
+      %{context: context, timeout: timeout} -> :py.ctx_cast(context, module, function, args, kwargs, timeout)
+      %{context: context} -> :py.ctx_cast(context, module, function, args, kwargs)
+      %{} -> :py.cast(module, function, args, kwargs, Map.take(options, [:timeout, :pool]))
+    end
+  end
+
+  @doc """
   Returns an attribute of an object, or an attribute of that: `"a.b"`.
 
       iex> third = Py.call!(:fractions, :Fraction, [1, 3])

@@ -16,7 +16,7 @@
               | {invalid_env, atom(), term()} | term()}.
 start(_Type, _Args) ->
     case check_env([python, num_workers, default_timeout, max_pending, interrupt_grace, import_grace,
-                    max_abandoned, pools, none, stdio | ?PREPARE]) of
+                    max_abandoned, max_state, callable, pools, none, stdio | ?PREPARE]) of
         ok -> start_python(py_options:resolve(maps:from_list([{Key, env(Key)} || Key <- ?PREPARE])));
         {error, Reason} -> {error, Reason}
     end.
@@ -57,6 +57,7 @@ is_valid(Key, Value) when Key =:= python; Key =:= paths; Key =:= env; Key =:= pr
 is_valid(pools, Pools) -> is_map(Pools) andalso are_pools(maps:to_list(Pools));
 is_valid(none, Atom) -> lists:member(Atom, [none, nil, undefined]);
 is_valid(stdio, Stdio) -> lists:member(Stdio, [group_leader, logger, inherit]);
+is_valid(callable, Items) -> py_apply:is_valid(Items);
 is_valid(num_workers, undefined) -> true;
 is_valid(default_timeout, infinity) -> true;
 is_valid(Key, Value) ->
@@ -77,4 +78,6 @@ bounds(max_pending) -> {1, 1 bsl 24};
 bounds(interrupt_grace) -> {1, 16#ffffffff};
 bounds(import_grace) -> {1, 16#ffffffff};
 %% Abandoned threads are threads, as workers are.
-bounds(max_abandoned) -> {0, 1024}.
+bounds(max_abandoned) -> {0, 1024};
+%% Bytes, up to a tebibyte: more than the machines of today have.
+bounds(max_state) -> {0, 1 bsl 40}.

@@ -20,6 +20,8 @@ init([]) ->
     %% table.
     ok = py_pool:create_table(),
     ok = py_callback:create_table(),
+    ok = py_state:create_table(),
+    ok = py_apply:create_table(),
     %% The children need no state of each other, and start without one, so a restart mends a broken
     %% child; ten crashes in ten seconds are a fault that restarts do not mend.
     Flags = #{strategy => one_for_one, intensity => 10, period => 10},
@@ -28,7 +30,8 @@ init([]) ->
     %% `py_callback' gives the processes that run callbacks 5 seconds to end.
     Callback = #{id => py_callback, start => {py_callback, start_link, []}, type => supervisor,
                  shutdown => 6000},
+    State = #{id => py_state, start => {py_state, start_link, []}},
     Async = #{id => py_async, start => {py_async, start_link, []}},
     %% The first to start and the last to stop: code of the others may write.
     Output = #{id => py_output, start => {py_output, start_link, []}},
-    {ok, {Flags, [Output, Pool, Callback, Async, Pools]}}.
+    {ok, {Flags, [Output, State, Pool, Callback, Async, Pools]}}.

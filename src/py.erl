@@ -22,6 +22,9 @@
 %% <tr><td>the items of an iterator</td><td>{@link stream/3}, {@link stream_start/3}</td></tr>
 %% <tr><td>Python to call Erlang</td><td>{@link register_function/2}</td></tr>
 %% <tr><td>Python on several cores, crashes contained</td><td>{@link py_pool:start/2}</td></tr>
+%% <tr><td>a call whose result nobody needs</td><td>{@link cast/3}</td></tr>
+%% <tr><td>values that all Python code and Erlang share</td>
+%%     <td>{@link state_store/2}, {@link state_incr/1}</td></tr>
 %% <tr><td>to stop a call of another process</td><td>{@link interrupt/1}</td></tr>
 %% <tr><td>an error as text</td><td>{@link format_error/1}</td></tr></table>
 %%
@@ -51,11 +54,13 @@
          stream_start/3, stream_start/4, stream_eval_start/1, stream_eval_start/2, ctx_stream/2, ctx_stream/4,
          ctx_stream/5, stream_next/2, stream_close/1]).
 -export([register_function/2, register_function/3, unregister_function/1]).
+-export([cast/3, cast/4, cast/5, ctx_cast/4, ctx_cast/5, ctx_cast/6, gc/0, memory_stats/0]).
+-export([state_store/2, state_fetch/1, state_remove/1, state_keys/0, state_incr/1, state_incr/2, state_clear/0]).
 -export([version/0, python_info/0, format_error/1]).
 
--export_type([context/0, object/0, callee/0, stream/0, stream_message/0, pending/0, name/0, code/0, args/0, kwargs/0, locals/0,
-              bind_options/0, call_options/0, logging_options/0, result/1, result/0, error_reason/0, exception/0, exception_type/0,
-              frame/0, syntax/0, unconvertible/0, python_info/0]).
+-export_type([context/0, object/0, callee/0, stream/0, stream_message/0, pending/0, name/0, code/0, args/0, kwargs/0,
+              locals/0, bind_options/0, call_options/0, logging_options/0, result/1, result/0, error_reason/0,
+              exception/0, exception_type/0, frame/0, syntax/0, unconvertible/0, python_info/0, memory_stats/0]).
 
 -type context() :: py_nif:context().
 %% An explicit context. A context ends with {@link unbind/1}, with the death of the process that
@@ -167,6 +172,17 @@
                          libpython := binary(), abi := binary(), path := [binary()]}.
 %% The Python that runs: `sys.version', `sys.executable', `sys.prefix', the path of the shared
 %% library, the build of the NIF (`cp311', or `abi3' for the portable one), and `sys.path'.
+
+-type memory_stats() :: #{rss := non_neg_integer() | unknown, allocated_blocks := non_neg_integer(),
+                          gc := #{counts := [non_neg_integer()], thresholds := [non_neg_integer()],
+                                  collections := [#{collections := non_neg_integer(),
+                                                    collected := non_neg_integer(),
+                                                    uncollectable := non_neg_integer()}]},
+                          traced := #{current := non_neg_integer(), peak := non_neg_integer()} | none}.
+%% `rss': bytes of resident memory of the whole operating system process, which is the VM for the level
+%% `thread'. `allocated_blocks': blocks that Python's allocator has handed out. `gc': of each generation,
+%% the youngest first, how many objects wait for a collection, from how many on one runs, and what the
+%% collections have found. `traced': bytes, when `tracemalloc' traces.
 
 -include("py_call.hrl").
 
@@ -752,12 +768,13 @@ interrupt(_) ->
 %% it.
 %%
 %% Python code writes `erlang.call(name, *args)', `erlang.name(*args)' or `from erlang import name'.
-%% Fun gets the list of arguments, and runs in a process of its own, whose `$callers' begin with the
+%% A Fun of one argument gets the list of arguments; one of two also gets the keyword arguments, a map
+%% whose keys are binaries, empty if there are none. Fun runs in a process of its own, whose `$callers' begin with the
 %% process that the Python code runs for. That process may use `eval', `exec' and `call': they run
 %% in the context that called, in the middle of the code that waits. An error of Fun is raised in
 %% Python as `erlang.ErlangError'. See `docs/guide/callbacks.md'.
--spec register_function(name(), fun(([term()]) -> term())) -> ok.
-register_function(Name, Fun) when is_function(Fun, 1) ->
+-spec register_function(name(), fun(([term()]) -> term()) | fun(([term()], #{binary() => term()}) -> term())) -> ok.
+register_function(Name, Fun) when is_function(Fun, 1); is_function(Fun, 2) ->
     py_callback:register(function_name(Name), Fun);
 register_function(_, _) ->
     error(badarg).
@@ -782,6 +799,108 @@ function_name(Name) ->
         Text when Text =/= <<>> -> Text;
         _ -> error(badarg)
     end.
+
+%%% Casts
+
+%% @equiv cast(Module, Function, Args, #{})
+-spec cast(name(), name(), args()) -> ok | {error, no_workers_available | overloaded}.
+cast(Module, Function, Args) ->
+    cast(Module, Function, Args, #{}).
+
+%% @equiv cast(Module, Function, Args, Kwargs, DefaultTimeout)
+-spec cast(name(), name(), args(), kwargs()) -> ok | {error, no_workers_available | overloaded}.
+cast(Module, Function, Args, Kwargs) ->
+    py_cast:start(py_call:job(Module, Function, Args, Kwargs), ?DEFAULT).
+
+%% @doc Returns `ok' when a call is accepted, as by {@link call/5}, whose result is dropped.
+%%
+%% A failure, a timeout included, is logged as the event `cast_failed'. The call runs where a call of the
+%% process would run, after the calls and casts that the process has made there before. Without a binding
+%% the call outlives the process; in a binding it ends with that. A refused cast has not run.
+-spec cast(name(), name(), args(), kwargs(), call_options()) ->
+    ok | {error, no_workers_available | overloaded}.
+cast(Module, Function, Args, Kwargs, Timeout) ->
+    py_cast:start(py_call:job(Module, Function, Args, Kwargs), Timeout).
+
+%% @equiv ctx_cast(Context, Module, Function, Args, #{})
+-spec ctx_cast(context(), name(), name(), args()) -> ok | {error, overloaded}.
+ctx_cast(Context, Module, Function, Args) ->
+    ctx_cast(Context, Module, Function, Args, #{}).
+
+%% @equiv ctx_cast(Context, Module, Function, Args, Kwargs, DefaultTimeout)
+-spec ctx_cast(context(), name(), name(), args(), kwargs()) -> ok | {error, overloaded}.
+ctx_cast(Context, Module, Function, Args, Kwargs) ->
+    py_cast:start_in(Context, py_call:job(Module, Function, Args, Kwargs), ?DEFAULT).
+
+%% @doc Casts as {@link cast/5} does, in a context, whose handle the call keeps until it has ended.
+%% Raises `context_not_bound' when the context has ended.
+-spec ctx_cast(context(), name(), name(), args(), kwargs(), timeout()) -> ok | {error, overloaded}.
+ctx_cast(Context, Module, Function, Args, Kwargs, Timeout) ->
+    py_cast:start_in(Context, py_call:job(Module, Function, Args, Kwargs), Timeout).
+
+%%% Shared state
+
+%% @doc Returns `ok' when Value is stored for Key, in place of the value that Key had.
+%%
+%% The state is shared by all processes and all Python code, which finds it as `erlang.state'. Keys and
+%% values are any terms; two keys are one if they are `=:='. The state lasts until the application stops.
+%% `{error, state_full}': all entries together would take more than `max_state' bytes; the old value stays.
+-spec state_store(Key :: term(), Value :: term()) -> ok | {error, state_full}.
+state_store(Key, Value) ->
+    py_state:store(Key, Value).
+
+%% @doc Returns the value of a key.
+-spec state_fetch(Key :: term()) -> {ok, term()} | {error, not_found}.
+state_fetch(Key) ->
+    py_state:fetch(Key).
+
+%% @doc Returns `ok' when the key, which had a value, has none any more.
+-spec state_remove(Key :: term()) -> ok | {error, not_found}.
+state_remove(Key) ->
+    py_state:remove(Key).
+
+%% @doc Returns the keys that have a value, in no order.
+-spec state_keys() -> [term()].
+state_keys() ->
+    py_state:keys().
+
+%% @equiv state_incr(Key, 1)
+-spec state_incr(Key :: term()) -> integer() | {error, state_full}.
+state_incr(Key) ->
+    state_incr(Key, 1).
+
+%% @doc Adds to the integer of a key, 0 if the key has no value, and returns the new one.
+%%
+%% No other operation on the state comes between. Raises `badarg' if the value or the amount is no
+%% integer.
+-spec state_incr(Key :: term(), Amount :: integer()) -> integer() | {error, state_full}.
+state_incr(Key, Amount) when is_integer(Amount) ->
+    case py_state:incr(Key, Amount) of
+        {error, not_an_integer} -> error(badarg);
+        Result -> Result
+    end;
+state_incr(_Key, _Amount) ->
+    error(badarg).
+
+%% @doc Returns `ok' when no key has a value.
+-spec state_clear() -> ok.
+state_clear() ->
+    py_state:clear().
+
+%%% Memory
+
+%% @doc Runs Python's garbage collection, and returns how many objects it has found unreachable.
+%%
+%% Runs in the interpreter that a call of the process would run in: the one of all workers of the level
+%% `thread'; of the level `process', that of one child, the binding's.
+-spec gc() -> result(non_neg_integer()).
+gc() ->
+    py_memory:collect().
+
+%% @doc Returns what Python's memory looks like, in the interpreter of {@link gc/0}.
+-spec memory_stats() -> result(memory_stats()).
+memory_stats() ->
+    py_memory:stats().
 
 %%% Information
 

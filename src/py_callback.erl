@@ -16,8 +16,12 @@
 
 -include_lib("kernel/include/logger.hrl").
 
--type callable() :: fun(([term()]) -> term()) | {module(), atom()}.
-%% A registered function. It gets the list of arguments.
+-type callable() :: fun(([term()]) -> term()) | fun(([term()], #{binary() => term()}) -> term())
+                  | {module(), atom()}.
+%% A registered function: gets the list of arguments and, if it takes two, the keyword arguments.
+
+-type function_name() :: binary() | {keywords, binary()} | wait_down | state | apply.
+%% A registered function, the same with keyword arguments, or a function that the application has.
 
 -type current() :: {py_nif:callback(), Lease :: pos_integer() | none}.
 %% The callback that a process answers, and the lease whose code waits for it. The jobs of that
@@ -228,23 +232,40 @@ publish() ->
     py_nif:serve_callbacks([Name || {Name, _, _} <- ets:tab2list(?TABLE)]).
 
 %% @doc Runs a function for Python code, and answers. The entry of a process of its own.
--spec run(py_nif:callback(), Lease :: pos_integer() | none, [pid()], binary(),
-          {ok, [term()]} | {external, binary()}) -> ok.
+-spec run(py_nif:callback(), Lease :: pos_integer() | none, [pid()], function_name(),
+          {ok | external | child, [term()] | binary()}) -> ok.
 run(Handle, Lease, Callers, Name, Args) ->
     _ = put('$callers', Callers),
     _ = put(?CURRENT, {Handle, Lease}),
-    py_nif:answer(Handle, outcome(function(Name), Args)).
+    py_nif:answer(Handle, outcome(function(Name, Callers), Args)).
 
-%% Looks a function up. A name is a binary; an atom means a function of this module.
-function(wait_down) -> [{wait_down, fun wait_down/1, group_leader()}];
-function(Name) -> ets:lookup(?TABLE, Name).
+%% Looks a function up.
+function(wait_down, _Callers) -> [{plain, fun wait_down/1, group_leader()}];
+function(state, _Callers) -> [{plain, fun py_state:operate/1, group_leader()}];
+function(apply, Callers) -> [{plain, fun py_apply:run/1, leader(Callers)}];
+function({keywords, Name}, _Callers) -> registered(keywords, Name);
+function(Name, _Callers) -> registered(plain, Name).
+
+registered(Form, Name) ->
+    [{Form, Function, Leader} || {_, Function, Leader} <- ets:lookup(?TABLE, Name)].
+
+%% Returns the group leader of the process that the Python code runs for.
+leader([Caller | _]) when node(Caller) =:= node() ->
+    case process_info(Caller, group_leader) of
+        {group_leader, Leader} -> Leader;
+        undefined -> group_leader()
+    end;
+leader(_Callers) ->
+    group_leader().
 
 outcome([], _Args) ->
     not_registered;
-outcome([{_, Function, Leader}], Args) ->
+outcome([{keywords, Function, _Leader}], _Args) when not is_function(Function, 2) ->
+    no_keywords;
+outcome([{Form, Function, Leader}], Args) ->
     ok = join(Leader),
     try
-        {ok, apply_function(Function, args(Args))}
+        {ok, apply_function(Form, Function, args(Args))}
     catch
         Class:Reason:Stacktrace -> {Class, Reason, Stacktrace}
     end.
@@ -260,8 +281,10 @@ join(Leader) ->
     _ = is_process_alive(Leader) andalso group_leader(Leader, self()),
     ok.
 
-apply_function({Module, Function}, Args) -> Module:Function(Args);
-apply_function(Function, Args) -> Function(Args).
+apply_function(keywords, Function, [Args, Kwargs]) -> Function(Args, Kwargs);
+apply_function(plain, {Module, Function}, Args) -> Module:Function(Args);
+apply_function(plain, Function, Args) when is_function(Function, 2) -> Function(Args, #{});
+apply_function(plain, Function, Args) -> Function(Args).
 
 args({ok, Args}) -> Args;
 args({external, Args}) -> binary_to_term(Args);

@@ -9,7 +9,7 @@
 -export([start_python/2, configure/1, serve_output/1, take_output/0, output_written/2, set_logging/1, set_preload/1, is_object/1, open_pool/5, open_process_pool/4, resize_pool/2,
          open_child/1, child_started/2, child_exited/2, kill_child/1, close_pool/1, is_closed/1, start_worker/2, pool_info/1,
          resources/0, lease/1, end_lease/1, lease_id/1, lease_manager/1, is_leased/1, is_idle/1, submitted/1,
-         end_idle/2, context/1, submit/4, cancel/1, is_pending/1, take/1, interrupt/1,
+         end_idle/2, context/1, submit/4, submit_cast/5, cancel/1, is_pending/1, take/1, interrupt/1,
          serve_callbacks/1, add_function/1, remove_function/1, answer/2, sent/1, stream/2,
          stream_next/4, stream_close/1]).
 
@@ -35,7 +35,7 @@
                 | {object, object()}.
 -type job() :: source() | {open, stream(), source()} | {collect | async, source()} | empty
              | {form, Bits :: byte(), source() | {collect, source()}}.
--type outcome() :: {ok, term()} | {error | exit | throw, Reason :: term(), list()} | not_registered.
+-type outcome() :: {ok, term()} | {error | exit | throw, Reason :: term(), list()} | not_registered | no_keywords.
 -type load_error() :: bad_lib | load | load_failed | old_code | reload | upgrade.
 -type refusal() :: no_workers_available | overloaded | context_not_bound.
 
@@ -161,6 +161,11 @@ context(_Lease) ->
 -spec submit(target(), reference(), job(),
              Callers :: [pid()] | undefined) -> {ok, ticket()} | {error, refusal()}.
 submit(_Target, _Ref, _Job, _Callers) ->
+    erlang:nif_error(not_loaded).
+
+-spec submit_cast(target(), reference(), job(), Callers :: [pid()] | undefined, Server :: pid()) ->
+    {ok, ticket()} | {error, refusal()}.
+submit_cast(_Target, _Ref, _Job, _Callers, _Server) ->
     erlang:nif_error(not_loaded).
 
 -spec cancel(ticket()) -> cancelled | replied.

@@ -256,7 +256,7 @@ the_last_registration_counts(_Config) ->
 
 what_is_no_function_is_badarg(_Config) ->
     Bad = [fun() -> py:register_function(f, fun() -> 1 end) end,
-           fun() -> py:register_function(f, fun(_, _) -> 1 end) end,
+           fun() -> py:register_function(f, fun(_, _, _) -> 1 end) end,
            fun() -> py:register_function(1, fun(_) -> 1 end) end,
            fun() -> py:register_function(<<>>, fun(_) -> 1 end) end,
            fun() -> py:register_function(<<255>>, fun(_) -> 1 end) end,

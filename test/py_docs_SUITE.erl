@@ -148,7 +148,10 @@ every_invalid_value_of_the_environment_is_refused(_Config) ->
                               {default_timeout, [-1, soon, 1 bsl 32, 1 bsl 33, 1 bsl 64]},
                               {interrupt_grace, [0, infinity, 1.5, 1 bsl 32, 1 bsl 64]},
                               {import_grace, [0, infinity, 1.5, 1 bsl 32, 1 bsl 64]},
-                              {max_abandoned, [-1, infinity, 1025, 1 bsl 40, 1 bsl 64]}],
+                              {max_abandoned, [-1, infinity, 1025, 1 bsl 40, 1 bsl 64]},
+                              {max_state, [-1, infinity, 1.5, 1 bsl 41, 1 bsl 64]},
+                              {callable, [lists, [<<"lists">>], [{lists, "seq"}], [{lists, seq, -1}],
+                                          [{lists, seq, 256}], [{lists, seq, 2, 3}], [lists | seq], [[lists]]]}],
             Value <- Values],
     ok = py_test:start().
 
@@ -158,10 +161,10 @@ the_bounds_of_the_environment_work(_Config) ->
          ok = py_test:start_with([{num_workers, 1} | Env]),
          {ok, 2} = py:eval(<<"1 + 1">>)
      end || Env <- [[{max_pending, 1}, {interrupt_grace, 1}, {import_grace, 1},
-                     {max_abandoned, 0}],
+                     {max_abandoned, 0}, {max_state, 0}],
                     [{max_pending, 1 bsl 24}, {default_timeout, 16#ffffffff},
                      {interrupt_grace, 16#ffffffff}, {import_grace, 16#ffffffff},
-                     {max_abandoned, 1024}]]],
+                     {max_abandoned, 1024}, {max_state, 1 bsl 40}]]],
     ok = py_test:start().
 
 every_error_reason_is_documented(_Config) ->

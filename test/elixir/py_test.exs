@@ -50,6 +50,26 @@ defmodule PyTest do
     end
   end
 
+  describe "casts" do
+    test "run, in the binding, the context or the pool" do
+      :ok = :py.register_function("told", fn [pid, value] -> send(pid, {:told, value}) end)
+      tell = fn value, options -> Py.cast(:erlang, :call, ["told", self(), value], options) end
+      assert tell.(1, []) == :ok
+      assert_receive {:told, 1}, 10_000
+      assert tell.(nil, timeout: 5000, pool: :default) == :ok
+      assert_receive {:told, :none}, 10_000
+
+      Py.with_context(fn context ->
+        assert tell.(2, context: context) == :ok
+        assert_receive {:told, 2}, 10_000
+        assert Py.cast(:__main__, :exec, ["x = 1"], context: context, timeout: 5000) == :ok
+      end)
+
+      assert_raise ArgumentError, fn -> Py.cast(:math, :sqrt, [4], locals: [x: 1]) end
+      :ok = :py.unregister_function("told")
+    end
+  end
+
   describe "options" do
     test "a context is used by every function" do
       Py.with_context(fn context ->

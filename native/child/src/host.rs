@@ -131,7 +131,10 @@ impl Host for ChildHost {
     ) -> PyResult<()> {
         let (number, name) = match function {
             Function::Registered(name) => (function::REGISTERED, name),
+            Function::WithKeywords(name) => (function::WITH_KEYWORDS, name),
             Function::WaitDown => (function::WAIT_DOWN, ""),
+            Function::State => (function::STATE, ""),
+            Function::Apply => (function::APPLY, ""),
         };
         let mut frame = FrameWriter::new(from_child::CALL);
         frame.word(callback.id);

@@ -12,7 +12,7 @@ use pyo3::types::{PyList, PyTuple};
 use std::any::Any;
 use std::sync::Arc;
 
-use py_engine::erlang::{erlang_error, next_id, not_registered};
+use py_engine::erlang::{erlang_error, next_id, no_keywords, not_registered};
 use py_engine::host::callback::{Answer, Callback, Event};
 use py_engine::host::{Function, Host};
 use py_engine::lock::lock;
@@ -62,10 +62,11 @@ impl Answer for End {
         let decode = |term: &[u8]| value(py, child, term, &Conversion::new(host));
         match (self.outcome, function) {
             (outcome::VALUE, _) => decode(self.term()?).map_err(into_exception),
-            (outcome::UNKNOWN, Function::Registered(name)) => {
+            (outcome::UNKNOWN, Function::Registered(name) | Function::WithKeywords(name)) => {
                 let text = format!("no Erlang function is registered as '{name}'");
                 Err(not_registered(py, &text))
             }
+            (outcome::NO_KEYWORDS, _) => Err(no_keywords(function)),
             (outcome::FAILED, _) => Err(self.error(py, child)?),
             (outcome::LOST, _) => {
                 let whole = opaque_term(KILLED);

@@ -133,6 +133,13 @@ pub mod request {
 pub mod function {
     pub const REGISTERED: u8 = 0;
     pub const WAIT_DOWN: u8 = 1;
+    /// A registered function with keyword arguments: the term is the list of the list of arguments and
+    /// the map.
+    pub const WITH_KEYWORDS: u8 = 2;
+    /// An operation on the shared state.
+    pub const STATE: u8 = 3;
+    /// A function of a module.
+    pub const APPLY: u8 = 4;
 }
 
 /// The questions.
@@ -165,4 +172,6 @@ pub mod outcome {
     pub const OVERLOADED: u8 = 4;
     /// The value has no form in the external term format.
     pub const UNCONVERTIBLE: u8 = 5;
+    /// The registered function takes no keyword arguments.
+    pub const NO_KEYWORDS: u8 = 6;
 }

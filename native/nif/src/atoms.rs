@@ -73,7 +73,11 @@ rustler::atoms! {
     py_send,
     py_monitor,
     wait_down,
+    state,
+    apply,
+    keywords,
     not_registered,
+    no_keywords,
     exit,
     killed,
 

@@ -13,6 +13,7 @@
 //! - [`job`]: one call, eval, exec or demand: ticket, request and reply; a call of Erlang.
 //! - [`gil`]: GIL turns: how a worker parks, and which worker attaches next.
 //! - [`pool`]: the queue of unbound jobs, leases, and their handles.
+//! - [`submit`]: the submission of a job.
 //! - [`stream`]: a stream and its demand.
 //! - [`watch`]: the threads that run Python, as the watchdog and `py:interrupt/1` see them.
 //! - [`host`]: how a job runs on a thread, and the functions that its code calls in Erlang.
@@ -41,6 +42,7 @@ mod process;
 mod settings;
 mod start;
 mod stream;
+mod submit;
 mod term;
 mod vm;
 mod watch;

@@ -1,23 +1,20 @@
 //! Every NIF but those of child processes (`process/nifs.rs`), in the order of `src/py_nif.erl`. A NIF runs on a
 //! scheduler thread, and neither attaches, blocks nor sends; only `start_python` blocks, on a dirty scheduler.
 
-use rustler::schedule::consume_timeslice;
 use rustler::{Atom, Encoder, Env, Error as NifError, LocalPid, NifResult, ResourceArc, Term};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Refusable, Refusal};
+use crate::error::{Refusable, Refusal};
 use crate::host::Outgoing;
 use crate::job::{CallbackHandle, Cancel, Job, ReplyTo, is_handle};
-use crate::pool::{
-    Context, End, Lease, LeaseHandle, Pool, PoolHandle, SubmissionHandle, Target, lease_of,
-};
+use crate::pool::{Context, End, Lease, LeaseHandle, Pool, PoolHandle, SubmissionHandle, lease_of};
 use crate::stream::Stream;
 use crate::term::small_map;
 use crate::vm::VM;
 use crate::watch::{self, Limits};
-use crate::{atoms, process, start, worker};
+use crate::{atoms, process, start, submit, worker};
 
 #[rustler::nif(schedule = "DirtyIo")]
 fn start_python<'a>(env: Env<'a>, executable: &str, vars: Vec<(&str, &str)>) -> Term<'a> {
@@ -164,20 +161,21 @@ fn submit<'a>(
     job: Term<'a>,
     callers: Term<'a>,
 ) -> NifResult<Refusable<ResourceArc<SubmissionHandle>>> {
-    let target = Target::decode(target)?;
-    let start = (!Job::check(job)?.is_small()).then(Instant::now);
-    let Some(ticket) = target.open_ticket() else {
-        return Ok(Err(Refusal(Error::Overloaded)));
-    };
-    let request = (reference, job, callers).encode(env);
-    let job = Job::accept(env, request, ticket, target.placement(), ReplyTo::Caller);
-    let submitted = target.submit(job);
-    if let Some(start) = start {
-        charge(env, start);
-    }
-    Ok(submitted
-        .map(|submission| ResourceArc::new(SubmissionHandle::new(submission)))
-        .map_err(Refusal))
+    submit::submit(env, target, (reference, job, callers), ReplyTo::Caller)
+}
+
+/// Submits a job of the calling process whose reply `server` gets, which then holds the ticket.
+#[rustler::nif]
+fn submit_cast<'a>(
+    env: Env<'a>,
+    target: Term<'a>,
+    reference: Term<'a>,
+    job: Term<'a>,
+    callers: Term<'a>,
+    server: LocalPid,
+) -> NifResult<Refusable<ResourceArc<SubmissionHandle>>> {
+    let reply_to = ReplyTo::Server(server);
+    submit::submit(env, target, (reference, job, callers), reply_to)
 }
 
 #[rustler::nif]
@@ -237,7 +235,7 @@ fn remove_function(name: &str) -> Atom {
 fn answer(env: Env<'_>, callback: ResourceArc<CallbackHandle>, outcome: Term<'_>) -> Atom {
     let start = Instant::now();
     callback.0.answer(outcome);
-    charge(env, start);
+    submit::charge(env, start);
     atoms::ok()
 }
 
@@ -282,15 +280,5 @@ fn stream_close(stream: ResourceArc<Stream>) -> Atom {
         atoms::ok()
     } else {
         atoms::sending()
-    }
-}
-
-/// Charges the caller the reductions for a copy of big arguments that began at `start`. A whole
-/// timeslice is about one millisecond.
-fn charge(env: Env<'_>, start: Instant) {
-    let percent = start.elapsed().as_micros() / 10;
-    if percent > 0 {
-        let percent = i32::try_from(percent.min(100)).unwrap_or(100);
-        consume_timeslice(env, percent);
     }
 }

@@ -343,10 +343,10 @@ def run_until_woken(once: bool) -> None:
         raise _Interrupted
 
 
-async def acall(name: str, args: tuple) -> object:
+async def acall(name: str, args: tuple, kwargs: dict) -> object:
     """Calls an Erlang function like ``erlang.call``, while the loop runs other tasks."""
     where = asyncio.get_running_loop()
-    call = _Call(_start_call(name, args, loop_waker(where)), where.create_future())
+    call = _Call(_start_call(name, args, kwargs, loop_waker(where)), where.create_future())
     try:
         return await call.future
     finally:

@@ -5,12 +5,12 @@
 
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyDict, PyTuple};
 use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::call::{check_registered, end, next_id};
+use super::call::{check_registered, end, next_id, with_keywords};
 use crate::asyncio;
 use crate::host::callback::{Callback, Ended, Event};
 use crate::host::{Function, Host};
@@ -33,6 +33,7 @@ pub(super) fn start_call(
     py: Python<'_>,
     name: String,
     args: &Bound<'_, PyTuple>,
+    kwargs: &Bound<'_, PyDict>,
     waker: &Bound<'_, PyLoopWaker>,
 ) -> PyResult<PendingCall> {
     let host = asyncio::host(py)?;
@@ -43,7 +44,8 @@ pub(super) fn start_call(
         callback: id,
     };
     let callback = Callback::new(id, Arc::new(waker));
-    host.call(Function::Registered(&name), args, &callback)?;
+    let (function, args) = with_keywords(&name, args, Some(kwargs))?;
+    host.call(function, &args, &callback)?;
     Ok(PendingCall {
         name,
         host,

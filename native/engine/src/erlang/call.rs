@@ -3,8 +3,9 @@
 //!
 //! Called on any thread that runs Python code, attached. The wait detaches, in [`Host::park`].
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyModule, PyTuple};
+use pyo3::types::{PyDict, PyModule, PyTuple};
 use std::panic;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -18,26 +19,65 @@ use crate::interrupt::{self, Interrupted, Thread};
 
 pub(super) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.setattr("call", wrap_pyfunction!(call, module)?)?;
-    module.setattr("_wait_down", wrap_pyfunction!(wait_down, module)?)
+    module.setattr("_wait_down", wrap_pyfunction!(wait_down, module)?)?;
+    module.setattr("_state", wrap_pyfunction!(state, module)?)?;
+    module.setattr("_apply", wrap_pyfunction!(apply, module)?)
 }
 
 /// Calls the Erlang function that is registered as `name`, and returns its value.
 #[pyfunction]
-#[pyo3(signature = (name, /, *args))]
+#[pyo3(signature = (name, /, *args, **kwargs))]
 fn call<'py>(
     py: Python<'py>,
     name: &str,
     args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let host = asyncio::host(py)?;
     check_registered(py, &*host, name)?;
-    call_and_wait(&*host, Function::Registered(name), args)
+    let (function, args) = with_keywords(name, args, kwargs)?;
+    call_and_wait(&*host, function, &args)
+}
+
+/// Returns the function of a call, and its arguments in the form that the function takes.
+pub(super) fn with_keywords<'a, 'py>(
+    name: &'a str,
+    args: &Bound<'py, PyTuple>,
+    kwargs: Option<&Bound<'py, PyDict>>,
+) -> PyResult<(Function<'a>, Bound<'py, PyTuple>)> {
+    let Some(kwargs) = kwargs.filter(|kwargs| !kwargs.is_empty()) else {
+        return Ok((Function::Registered(name), args.clone()));
+    };
+    let both = [args.to_list().into_any(), kwargs.clone().into_any()];
+    let both = PyTuple::new(args.py(), both)?;
+    Ok((Function::WithKeywords(name), both))
+}
+
+/// Makes the exception for a registered function that takes no keyword arguments.
+#[must_use]
+pub fn no_keywords(function: Function<'_>) -> PyErr {
+    let name = function.name().unwrap_or_default();
+    PyTypeError::new_err(format!("{name}() takes no keyword arguments"))
 }
 
 /// Waits until a monitored process has ended, or for a number of milliseconds; see `module.py`.
 #[pyfunction]
 fn wait_down<'py>(py: Python<'py>, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
     call_and_wait(&*asyncio::host(py)?, Function::WaitDown, args)
+}
+
+/// Runs an operation on the shared state; see `module.py`.
+#[pyfunction]
+#[pyo3(signature = (*args))]
+fn state<'py>(py: Python<'py>, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+    call_and_wait(&*asyncio::host(py)?, Function::State, args)
+}
+
+/// Calls a function of a module of Erlang; see `module.py`.
+#[pyfunction]
+#[pyo3(signature = (*args))]
+fn apply<'py>(py: Python<'py>, args: &Bound<'py, PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+    call_and_wait(&*asyncio::host(py)?, Function::Apply, args)
 }
 
 /// Returns `NotRegistered` as an error if no function is registered as `name`.

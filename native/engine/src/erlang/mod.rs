@@ -19,7 +19,17 @@ use crate::interrupt::Interrupted;
 use crate::python::code_cache::load;
 use crate::{asyncio, host::Host};
 
-pub use call::{next_id, not_registered};
+pub use call::{next_id, no_keywords, not_registered};
+
+/// The classes that `module.py` defines for users, whose module is `erlang`.
+const CLASSES: [&str; 6] = [
+    "ErlangError",
+    "NotRegistered",
+    "NotAllowed",
+    "StateFull",
+    "Overloaded",
+    "Monitor",
+];
 
 /// Makes the module and puts it into `sys.modules`. Called once, by `start`.
 pub(crate) fn install(py: Python<'_>) -> PyResult<ErlangClasses> {
@@ -29,7 +39,7 @@ pub(crate) fn install(py: Python<'_>) -> PyResult<ErlangClasses> {
     let _ = py.get_type::<PanicException>();
     let module = load(py, "erlang", include_str!("module.py"))?;
     module.setattr("__name__", "erlang")?;
-    for name in ["ErlangError", "NotRegistered", "Overloaded", "Monitor"] {
+    for name in CLASSES {
         module.getattr(name)?.setattr("__module__", "erlang")?;
     }
     module.setattr("Term", py.get_type::<Term>())?;

@@ -1,11 +1,13 @@
 """Erlang, for Python code that runs inside the BEAM.
 
 ``call`` calls a function that Erlang has registered; each such function is an attribute of this
-module as well. ``send`` sends a message, ``self`` returns the process that the code runs for.
+module as well. ``send`` sends a message, ``self`` returns the process that the code runs for,
+``state`` is a mapping that all code shares with Erlang.
 """
 
-import functools
-import operator
+import functools as _functools
+import operator as _operator
+from collections.abc import Iterator as _Iterator, MutableMapping as _MutableMapping
 
 
 class ErlangError(Exception):
@@ -47,6 +49,14 @@ class ErlangError(Exception):
 
 class NotRegistered(LookupError, AttributeError):
     """No function, or no process, is registered by this name."""
+
+
+class NotAllowed(PermissionError):
+    """The environment of the application does not allow ``apply`` to call the function."""
+
+
+class StateFull(RuntimeError):
+    """The shared state has no room for the value: see the key ``max_state`` of the environment."""
 
 
 class Overloaded(RuntimeError):
@@ -101,14 +111,145 @@ def demonitor(watched: Monitor, /) -> None:
     watched._watch = None
 
 
-async def acall(name: str, /, *args: object) -> object:
+async def acall(name: str, /, *args: object, **kwargs: object) -> object:
     """Calls an Erlang function like ``call``, while the event loop runs other tasks."""
-    return await _event_loop().acall(name, args)
+    return await _event_loop().acall(name, args, kwargs)
+
+
+def apply(module: object, function: object, args: list | tuple = (), /) -> object:
+    """Calls ``module:function`` with these arguments, and returns its value.
+
+    Raises ``NotAllowed`` unless the key ``callable`` of the application's environment names the
+    function, and ``ErlangError`` if the function fails.
+    """
+    for name in (module, function):
+        if not isinstance(name, (str, Term)):
+            raise TypeError(f"a name is a str or an erlang.atom, not {type(name).__name__}")
+    if not isinstance(args, (list, tuple)):
+        raise TypeError(f"the arguments are a list or a tuple, not {type(args).__name__}")
+    found = _apply(module, function, list(args))
+    if not isinstance(found, list):
+        raise NotAllowed(
+            f"erlang.apply may not call {module}:{function}/{len(args)}: "
+            "the key 'callable' of erlang_python's environment does not name it"
+        )
+    return found[0]
+
+
+class _State(_MutableMapping):
+    """The state that all Python code and Erlang share: a mapping of keys to values.
+
+    Each operation is atomic, also between processes. Keys and values are Erlang terms: a value is
+    converted when it is stored, and what ``[]`` returns is a new object each time, so a change of
+    it changes nothing that is stored.
+
+    A key is text, a number, ``None``, an ``erlang.Term``, or a list, tuple or dict of keys. Other
+    objects have no value that Erlang could compare, and raise ``TypeError``.
+    """
+
+    def __repr__(self) -> str:
+        """Says how many keys there are; their values may be big."""
+        return f"<erlang.state with {len(self)} keys>"
+
+    def __getitem__(self, key: object) -> object:
+        """Returns the value of a key, or raises ``KeyError``."""
+        return _found(key, _state("fetch", _key(key)))
+
+    def __setitem__(self, key: object, value: object) -> None:
+        """Stores a value. Raises ``StateFull``, and keeps the old value, if there is no room."""
+        if not _state("store", _key(key), value):
+            raise _full(key)
+
+    def __delitem__(self, key: object) -> None:
+        """Removes a key, or raises ``KeyError``."""
+        if not _state("remove", _key(key)):
+            raise KeyError(key)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether the key has a value."""
+        return _state("has", _key(key))
+
+    def __iter__(self) -> _Iterator:
+        """Iterates over the keys that there are now."""
+        return iter(_state("keys"))
+
+    def __len__(self) -> int:
+        """The number of keys."""
+        return _state("size")
+
+    def clear(self) -> None:
+        """Removes all keys."""
+        _state("clear")
+
+    def pop(self, key: object, /, *default: object) -> object:
+        """Removes a key and returns its value, or the default."""
+        if len(default) > 1:
+            raise TypeError(f"pop expected at most 2 arguments, got {1 + len(default)}")
+        # A value without a form in Python raises here, and stays.
+        taken = _state("fetch", _key(key)) and _state("take", key)
+        return default[0] if default and not taken else _found(key, taken)
+
+    def popitem(self) -> tuple:
+        """Removes some key, and returns it with its value; raises ``KeyError`` if there is none."""
+        for key in self:
+            try:
+                return key, self.pop(key)
+            except KeyError:
+                # Other code has removed the key.
+                continue
+        raise KeyError("erlang.state is empty")
+
+    def setdefault(self, key: object, default: object = None, /) -> object:
+        """Returns the value of a key, which is stored now if there is none."""
+        value = _state("store_new", _key(key), default)
+        if not value:
+            raise _full(key)
+        return value[0]
+
+    def incr(self, key: object, amount: int = 1, /) -> int:
+        """Adds to the integer of a key, 0 if there is none, and returns the new one."""
+        if not isinstance(amount, int):
+            raise TypeError(f"the amount is an int, not {type(amount).__name__}")
+        value = _state("incr", _key(key), int(amount))
+        if value == "state_full":
+            raise _full(key)
+        if value == "not_an_integer":
+            raise TypeError(f"the value of {key!r} is no integer")
+        return value
+
+
+def _key(key: object) -> object:
+    """Returns a key that Erlang can compare."""
+    if isinstance(key, (list, tuple)):
+        parts = key
+    elif isinstance(key, dict):
+        parts = (*key.keys(), *key.values())
+    elif key is None or isinstance(key, (str, bytes, bytearray, int, float, Term)):
+        parts = ()
+    else:
+        raise TypeError(f"{type(key).__name__} cannot be a key of erlang.state, nor in one")
+    for part in parts:
+        _key(part)
+    return key
+
+
+def _found(key: object, found: list) -> object:
+    """Returns the only item of a list; the key is missing if there is none."""
+    if not found:
+        raise KeyError(key)
+    return found[0]
+
+
+def _full(key: object) -> StateFull:
+    return StateFull(f"erlang.state has no room for the value of {key!r}: see the key 'max_state'")
+
+
+state = _State()
 
 
 def _getattr(value: object, name: str) -> object:
     """Returns an attribute of a value; ``name`` may be dotted. For ``py:getattr``."""
-    return operator.attrgetter(name)(value)
+    return _operator.attrgetter(name)(value)
 
 
 def _type_name(value: object) -> str:
@@ -122,7 +263,7 @@ def __getattr__(name: str) -> object:
     """Returns a registered function; called for a name that the module itself does not have."""
     if not _is_registered(name):
         raise NotRegistered(f"no Erlang function is registered as {name!r}")
-    return functools.partial(call, name)
+    return _functools.partial(call, name)
 
 
 def __dir__() -> list:

@@ -132,8 +132,25 @@ pub struct LogRecord {
 pub enum Function<'a> {
     /// The function that is registered by a name.
     Registered(&'a str),
+    /// The same with keyword arguments: the arguments of the call are the list and the dict.
+    WithKeywords(&'a str),
     /// Waits for the end of a monitored process.
     WaitDown,
+    /// An operation on the state that all code shares: its name, and its arguments.
+    State,
+    /// Calls a function of a module, if the environment allows that.
+    Apply,
+}
+
+impl<'a> Function<'a> {
+    /// Returns the name of a registered function; `None` for the others.
+    #[must_use]
+    pub fn name(self) -> Option<&'a str> {
+        match self {
+            Self::Registered(name) | Self::WithKeywords(name) => Some(name),
+            Self::WaitDown | Self::State | Self::Apply => None,
+        }
+    }
 }
 
 /// The end of the task of a job.

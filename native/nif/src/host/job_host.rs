@@ -153,7 +153,10 @@ impl Host for JobHost {
             let callback = self.callback_term(env, callback);
             let function = match function {
                 Function::Registered(name) => name.encode(env),
+                Function::WithKeywords(name) => (atoms::keywords(), name).encode(env),
                 Function::WaitDown => atoms::wait_down().encode(env),
+                Function::State => atoms::state().encode(env),
+                Function::Apply => atoms::apply().encode(env),
             };
             let message =
                 |args| (atoms::py_callback(), callback, function, (tag, args)).encode(env);

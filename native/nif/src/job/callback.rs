@@ -13,7 +13,7 @@ use rustler::{Encoder, OwnedEnv, Resource, Term};
 use std::any::Any;
 use std::sync::Arc;
 
-use py_engine::erlang::{erlang_error, not_registered};
+use py_engine::erlang::{erlang_error, no_keywords, not_registered};
 use py_engine::host::callback::{Answer, Callback, Ended, NestedJob, Refused};
 use py_engine::host::{Function, Host};
 
@@ -37,7 +37,7 @@ pub(crate) trait Waiter: Send + Sync {
     fn submit(&self, job: Arc<Job>) -> Result<u64, Refused>;
     /// Takes a cancelled job out of the queue, if it is there.
     fn withdraw(&self, key: u64);
-    /// Passes the answer: `{ok, Value}`, `{Class, Reason, Stacktrace}` or `not_registered`. Only the first
+    /// Passes the answer: `{ok, Value}`, `{Class, Reason, Stacktrace}`, `not_registered` or `no_keywords`. Only the first
     /// counts.
     fn answer(&self, answer: Term<'_>);
     /// Says that no answer will come, unless one has.
@@ -154,7 +154,7 @@ impl NestedJob for Nested {
 
 /// The outcome of a callback.
 pub(crate) enum Outcome {
-    /// The answer: `{ok, Value}`, `{Class, Reason, Stacktrace}` or `not_registered`.
+    /// The answer: `{ok, Value}`, `{Class, Reason, Stacktrace}`, `not_registered` or `no_keywords`.
     Answered(OwnedEnv, SavedTerm),
     /// The process of the callback has ended without an answer.
     Lost,
@@ -194,10 +194,13 @@ fn value<'py>(
     host: &dyn Host,
 ) -> PyResult<Bound<'py, PyAny>> {
     if atoms::not_registered() == term
-        && let Function::Registered(name) = function
+        && let Some(name) = function.name()
     {
         let text = format!("no Erlang function is registered as '{name}'");
         return Err(not_registered(py, &text));
+    }
+    if atoms::no_keywords() == term {
+        return Err(no_keywords(function));
     }
     let elements = get_tuple(term).unwrap_or_default();
     match *elements {

@@ -70,6 +70,8 @@ pub(crate) type KeptAlive = Box<dyn Any + Send>;
 pub(crate) enum ReplyTo {
     /// A reply `{Ref, Result}` to the caller.
     Caller,
+    /// The same reply to a server, which waits in place of the caller.
+    Server(LocalPid),
     /// A message of a stream, which the demand builds.
     Demand(Arc<dyn Demand>),
 }
@@ -135,7 +137,15 @@ impl Job {
     pub(crate) fn demand(&self) -> Option<&Arc<dyn Demand>> {
         match &self.reply_to {
             ReplyTo::Demand(demand) => Some(demand),
-            ReplyTo::Caller => None,
+            ReplyTo::Caller | ReplyTo::Server(_) => None,
+        }
+    }
+
+    /// Returns the process that gets the message which ends this job.
+    pub(crate) fn receiver(&self) -> &LocalPid {
+        match &self.reply_to {
+            ReplyTo::Server(server) => server,
+            ReplyTo::Caller | ReplyTo::Demand(_) => &self.caller,
         }
     }
 

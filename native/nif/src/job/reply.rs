@@ -73,14 +73,14 @@ impl ReplyBuffer {
     /// the job. The buffer is empty afterwards.
     pub(crate) fn send_reply(&mut self, job: &Job, message: BuiltMessage) {
         match job.ticket.complete() {
-            Completion::Reply => _ = self.send(&job.caller, message),
+            Completion::Reply => _ = self.send(job.receiver(), message),
             Completion::Interrupted => {
                 // The result that the code has produced in spite of the interrupt is dropped.
                 if let Some(demand) = job.demand() {
                     demand.fail();
                 }
                 let message = self.fail(job, &Error::Interrupted);
-                self.send(&job.caller, message);
+                self.send(job.receiver(), message);
             }
             Completion::Early => self.env.clear(),
             Completion::Nothing => self.env.clear(),
@@ -120,7 +120,7 @@ impl ReplyBuffer {
         }
         let write = |env| BuiltMessage(job.failure(env, error).as_c_arg());
         let message = self.env.run(write);
-        self.send(&job.caller, message);
+        self.send(job.receiver(), message);
     }
 
     /// Sends the term that `write` returns; `false` if the process does not live.

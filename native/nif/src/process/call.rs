@@ -71,6 +71,9 @@ impl Waiter for WaitingChild {
         if atoms::not_registered() == answer {
             return self.end(outcome::UNKNOWN, None);
         }
+        if atoms::no_keywords() == answer {
+            return self.end(outcome::NO_KEYWORDS, None);
+        }
         match answer.decode::<(Term<'_>, Term<'_>)>() {
             Ok((_ok, value)) => self.end(outcome::VALUE, Some(value)),
             Err(_) => self.end(outcome::FAILED, Some(answer)),

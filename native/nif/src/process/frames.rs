@@ -177,6 +177,9 @@ fn call(
         };
         let function = match function {
             function::WAIT_DOWN => atoms::wait_down().encode(env),
+            function::WITH_KEYWORDS => (atoms::keywords(), name).encode(env),
+            function::STATE => atoms::state().encode(env),
+            function::APPLY => atoms::apply().encode(env),
             _ => name.encode(env),
         };
         let callback = (id, &handle, lease, callers);
