@@ -25,6 +25,7 @@
 %% <tr><td>a call whose result nobody needs</td><td>{@link cast/3}</td></tr>
 %% <tr><td>values that all Python code and Erlang share</td>
 %%     <td>{@link state_store/2}, {@link state_incr/1}</td></tr>
+%% <tr><td>changed Python code, without a restart</td><td>{@link reload/1}</td></tr>
 %% <tr><td>to stop a call of another process</td><td>{@link interrupt/1}</td></tr>
 %% <tr><td>an error as text</td><td>{@link format_error/1}</td></tr></table>
 %%
@@ -54,7 +55,7 @@
          stream_start/3, stream_start/4, stream_eval_start/1, stream_eval_start/2, ctx_stream/2, ctx_stream/4,
          ctx_stream/5, stream_next/2, stream_close/1]).
 -export([register_function/2, register_function/3, unregister_function/1]).
--export([cast/3, cast/4, cast/5, ctx_cast/4, ctx_cast/5, ctx_cast/6, gc/0, memory_stats/0]).
+-export([cast/3, cast/4, cast/5, ctx_cast/4, ctx_cast/5, ctx_cast/6, reload/1, gc/0, memory_stats/0]).
 -export([state_store/2, state_fetch/1, state_remove/1, state_keys/0, state_incr/1, state_incr/2, state_clear/0]).
 -export([version/0, python_info/0, format_error/1]).
 
@@ -887,7 +888,18 @@ state_incr(_Key, _Amount) ->
 state_clear() ->
     py_state:clear().
 
-%%% Memory
+%%% Modules and memory
+
+%% @doc Returns `ok' when a Python module was loaded anew, by `importlib.reload', or for the first time.
+%%
+%% Workers of the level `thread' share the module: all of them have the new one at once. In a pool of child
+%% processes, that of the binding or else `default', one child loads the module in the call, and each other
+%% child that has the module does so before its next job, the first one once more. After an error the module is what it was, and no
+%% other child loads it. What code has taken out of the module before, as by `from module import name', stays
+%% old. No process reloads modules of other pools.
+-spec reload(name()) -> ok | {error, error_reason()}.
+reload(Module) ->
+    py_reload:reload(function_name(Module)).
 
 %% @doc Runs Python's garbage collection, and returns how many objects it has found unreachable.
 %%

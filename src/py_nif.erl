@@ -6,7 +6,8 @@
 -on_load(keep/0).
 
 -export([load/1]).
--export([start_python/2, configure/1, serve_output/1, take_output/0, output_written/2, set_logging/1, set_preload/1, is_object/1, open_pool/5, open_process_pool/4, resize_pool/2,
+-export([configure/1, serve_output/1, take_output/0, output_written/2, set_logging/1, set_preload/1, start_python/2,
+         is_object/1, open_pool/5, open_process_pool/4, resize_pool/2, reload_module/2,
          open_child/1, child_started/2, child_exited/2, kill_child/1, close_pool/1, is_closed/1, start_worker/2, pool_info/1,
          resources/0, lease/1, end_lease/1, lease_id/1, lease_manager/1, is_leased/1, is_idle/1, submitted/1,
          end_idle/2, context/1, submit/4, submit_cast/5, cancel/1, is_pending/1, take/1, interrupt/1,
@@ -227,6 +228,10 @@ open_process_pool(_Size, _MaxPending, _Graces, _Bounds) ->
 
 -spec resize_pool(pool(), Size :: non_neg_integer()) -> ok.
 resize_pool(_Pool, _Size) ->
+    erlang:nif_error(not_loaded).
+
+-spec reload_module(pool() | lease(), Module :: binary()) -> ok.
+reload_module(_Target, _Module) ->
     erlang:nif_error(not_loaded).
 
 -spec open_child(group()) -> {ok, {child(), Id :: pos_integer(), Address :: binary()}} | {error, binary()}.

@@ -34,6 +34,8 @@ pub(crate) struct Child {
     pub(crate) objects: ObjectTable,
     /// Names of functions that were registered when the VM was asked, for one generation.
     pub(crate) functions: Mutex<(u64, HashSet<String>)>,
+    /// How often a module was reloaded in the pool when this process last looked.
+    pub(crate) reloads: AtomicU64,
     /// The waker of the event loop that the main thread runs, which is woken when `data` is readable.
     pub(crate) loop_waker: Mutex<Option<Arc<dyn Wake>>>,
     /// The bytes that `data` has brought. Used by the main thread only.
@@ -64,6 +66,7 @@ impl Child {
             watches: Mutex::default(),
             objects: ObjectTable::default(),
             functions: Mutex::default(),
+            reloads: AtomicU64::new(0),
             loop_waker: Mutex::default(),
             inbox: Mutex::default(),
             later: Mutex::default(),

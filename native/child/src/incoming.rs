@@ -16,6 +16,8 @@ pub(crate) struct Incoming<'a> {
     pub(crate) lease: u64,
     pub(crate) generation: u64,
     pub(crate) logging: u64,
+    /// How often a module was reloaded in the pool.
+    pub(crate) reloads: u64,
     pub(crate) caller: &'a [u8],
     pub(crate) request: Fields<'a>,
 }
@@ -43,6 +45,7 @@ impl<'a> Incoming<'a> {
             lease,
             generation: fields.word()?,
             logging: fields.word()?,
+            reloads: fields.word()?,
             caller: fields.bytes()?,
             request: fields,
         })

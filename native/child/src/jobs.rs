@@ -40,6 +40,11 @@ impl JobState {
         })
     }
 
+    /// Whether the job runs in the middle of no other one.
+    pub(crate) fn is_outermost(&self) -> bool {
+        self.parent.is_none()
+    }
+
     /// Whether this job, or one around it, must stop.
     pub(crate) fn must_stop(&self) -> bool {
         let parent = self.parent.as_ref();

@@ -23,7 +23,8 @@ pub const OBJECT: u8 = 1;
 /// Frames to the child on `data`.
 pub mod to_child {
     /// A job. `word` job, `word` lease or 0, `word` call in the middle of which it runs or 0, `word`
-    /// generation of the registered functions, `word` configuration of logging, `bytes` caller, request.
+    /// generation of the registered functions, `word` configuration of logging, `word` generation of the
+    /// reloaded modules, `bytes` caller, request.
     pub const JOB: u8 = 1;
     /// The end of a call of Erlang: `word` call, `byte` outcome, `rest` term. On `control` for a call
     /// whose thread is not the main one.
@@ -157,6 +158,9 @@ pub mod question {
     /// Whether more output of a job is written: `word` job or 0, `byte` 1 if the code has waited for that long
     /// enough. `VALUE` or `UNKNOWN`.
     pub const HAS_ROOM: u8 = 5;
+    /// The names of the modules that were reloaded in the pool after a generation: `word` that. `VALUE`
+    /// with a list of binaries.
+    pub const RELOADED: u8 = 6;
 }
 
 /// The outcomes of calls and questions.

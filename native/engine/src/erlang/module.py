@@ -6,7 +6,9 @@ module as well. ``send`` sends a message, ``self`` returns the process that the 
 """
 
 import functools as _functools
+import importlib as _importlib
 import operator as _operator
+import sys as _sys
 from collections.abc import Iterator as _Iterator, MutableMapping as _MutableMapping
 
 
@@ -134,6 +136,43 @@ def apply(module: object, function: object, args: list | tuple = (), /) -> objec
             "the key 'callable' of erlang_python's environment does not name it"
         )
     return found[0]
+
+
+def _reload(name: str) -> None:
+    """Loads a module anew, or for the first time. Called for ``py:reload``.
+
+    If that fails, the module is what it was.
+    """
+    if name in ("erlang", "__main__"):
+        raise ImportError(f"the module {name} has no source that could be loaded anew")
+    _importlib.invalidate_caches()
+    module = _sys.modules.get(name)
+    if module is None:
+        _importlib.import_module(name)
+        return
+    namespace = vars(module)
+    old = namespace.copy()
+    try:
+        _importlib.reload(module)
+    except BaseException:
+        namespace.update(old)
+        for added in namespace.keys() - old.keys():
+            namespace.pop(added, None)
+        raise
+
+
+def _reload_loaded(names: list) -> None:
+    """Loads those of the modules anew that this process has. Called in a child process, before a job.
+
+    A failure is printed: the job that follows is not to blame.
+    """
+    for name in names:
+        if name in _sys.modules:
+            try:
+                _reload(name)
+            except Exception as error:
+                text = f"erlang_python: the module {name} was not reloaded in this process, and is what it was: "
+                print(f"{text}{type(error).__name__}: {error}", file=_sys.stderr)
 
 
 class _State(_MutableMapping):

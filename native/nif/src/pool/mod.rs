@@ -43,6 +43,8 @@ pub(crate) trait Processes: Send + Sync + RefUnwindSafe {
     /// Has a process that is free take from the queue. Called on any thread after a push, or when the
     /// pool has closed; never blocks, and sends no message.
     fn call_one(&self, pool: &Arc<Pool>);
+    /// Has each process load a module anew before its next job, if it has the module.
+    fn reload(&self, module: &str);
 }
 
 pub(crate) struct Pool {
@@ -94,6 +96,14 @@ impl Pool {
     pub(crate) fn serve_by(&self, processes: Arc<dyn Processes>) {
         // Called once, so nothing was set before.
         let _: Result<(), _> = self.processes.set(processes);
+    }
+
+    /// Has the other child processes of the pool load a module anew; does nothing for threads, which
+    /// share their modules.
+    pub(crate) fn reload(&self, module: &str) {
+        if let Some(processes) = self.processes.get() {
+            processes.reload(module);
+        }
     }
 
     /// Sets the number of workers: that of the child processes that there are.

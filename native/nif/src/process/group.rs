@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub(crate) struct Group {
     pool: Weak<Pool>,
     pub(super) limits: GroupLimits,
     state: Mutex<State>,
+    /// How often a module was reloaded in the pool.
+    generation: AtomicU64,
 }
 
 /// What the children of a pool may take.
@@ -45,6 +48,8 @@ struct State {
     busy: usize,
     /// Work for a child that had gone. Comes before the pool's queue.
     stranded: VecDeque<Work>,
+    /// The modules that were reloaded, each once, with the generation of its last reload.
+    reloaded: Vec<(u64, String)>,
 }
 
 impl Group {
@@ -55,7 +60,20 @@ impl Group {
             pool,
             limits,
             state,
+            generation: AtomicU64::new(0),
         })
+    }
+
+    /// Returns how often a module was reloaded in the pool.
+    pub(super) fn reloads(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    /// Returns the modules that were reloaded after a generation.
+    pub(super) fn reloaded_after(&self, generation: u64) -> Vec<String> {
+        let state = lock(&self.state);
+        let later = state.reloaded.iter().filter(|(at, _)| *at > generation);
+        later.map(|(_, name)| name.clone()).collect()
     }
 
     pub(super) fn pool(&self) -> Option<Arc<Pool>> {
@@ -151,6 +169,14 @@ impl Group {
 }
 
 impl Processes for Group {
+    fn reload(&self, module: &str) {
+        let mut state = lock(&self.state);
+        // Counted under the lock: who reads the new number finds the name.
+        let generation = self.generation.fetch_add(1, Ordering::SeqCst) + 1;
+        state.reloaded.retain(|(_, name)| name != module);
+        state.reloaded.push((generation, module.to_owned()));
+    }
+
     fn call_one(&self, pool: &Arc<Pool>) {
         while let Some((worker, work)) = self.next(pool) {
             if let Err(work) = worker.serve(work) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{ChildHandle, GroupHandle, GroupLimits, open};
 use crate::error::Exited;
-use crate::pool::{Pool, PoolHandle};
+use crate::pool::{Pool, PoolHandle, lease_of};
 use crate::vm::notify_watchdog;
 use crate::{atoms, exception, watch};
 
@@ -46,6 +46,16 @@ fn resize_pool(pool: ResourceArc<PoolHandle>, size: usize) -> Atom {
     // What was queued for more workers is refused.
     notify_watchdog();
     atoms::ok()
+}
+
+/// Has each child of the pool of a lease, or of this pool, load a module anew before its next job.
+#[rustler::nif]
+fn reload_module(target: Term<'_>, module: &str) -> NifResult<Atom> {
+    match target.decode::<ResourceArc<PoolHandle>>() {
+        Ok(pool) => pool.0.reload(module),
+        Err(_) => lease_of(target)?.pool().reload(module),
+    }
+    Ok(atoms::ok())
 }
 
 /// Makes a child of a pool: returns its handle, its id, and the address at which it has to connect.

@@ -105,6 +105,11 @@ pub(super) fn ask(
     let own = OwnedEnv::new();
     own.run(|env| {
         let found = match question {
+            question::RELOADED => {
+                let generation = Fields::new(argument).word()?;
+                let group = worker.group.upgrade()?;
+                Some(group.reloaded_after(generation).encode(env))
+            }
             question::IS_REGISTERED => {
                 let name = std::str::from_utf8(argument).ok()?;
                 VM.callbacks

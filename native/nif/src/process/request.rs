@@ -24,6 +24,8 @@ pub(super) struct Place {
     pub(super) lease: u64,
     /// The call in the middle of which the job runs, or 0.
     pub(super) call: u64,
+    /// How often a module was reloaded in the pool.
+    pub(super) reloads: u64,
 }
 
 /// Returns the frame of a job.
@@ -33,6 +35,7 @@ pub(super) fn frame(job: &Job, place: Place) -> Result<Message, Error> {
         frame.word(place.job).word(place.lease).word(place.call);
         frame.word(VM.callbacks.generation());
         frame.word(u64::from(VM.logging.load(Ordering::Relaxed)));
+        frame.word(place.reloads);
         frame.bytes(&caller(job.caller));
         add(&mut frame, job, &request, place.worker)?;
         if frame.is_too_long() {

@@ -175,6 +175,7 @@ impl ProcessWorker {
             job: state.last_job,
             lease,
             call,
+            reloads: self.group.upgrade().map_or(0, |group| group.reloads()),
         };
         match request::frame(job, place) {
             Ok(frame) => {
