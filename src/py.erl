@@ -144,11 +144,14 @@
 
 -type exception() :: #{class := binary(), message := binary(), traceback := [frame()],
                        cause := exception() | none, chain => cause | context,
-                       notes => [binary()], syntax => syntax(), exceptions => [exception()],
+                       notes => [binary()], syntax => syntax(), unknown_name => binary(), unbound => true,
+                       exceptions => [exception()],
                        erlang => {error | exit | throw, Reason :: term(), Stacktrace :: list()}}.
 %% `class': the qualified name. `message': `str' of the exception. `cause': the exception that it
 %% was raised from (`chain' is `cause') or while handling (`chain' is `context'); at most 32 deep.
-%% `notes': the notes that `add_note' added. `syntax': for a `SyntaxError' only. `exceptions': for
+%% `notes': the notes that `add_note' added. `syntax': for a `SyntaxError' only. `unknown_name': for a
+%% `NameError' of code that was passed in, the name that its namespace did not have; `unbound': the call had
+%% no binding, so that this namespace was the call's own. `exceptions': for
 %% an exception group only, the exceptions in it. `erlang': for an `erlang.ErlangError' only, the
 %% error of an Erlang function.
 
@@ -187,6 +190,16 @@
 
 -include("py_call.hrl").
 
+%% Raises what Expression raises as an error of the function that the macro stands in, with its arguments
+%% and with the module that says which of them is wrong.
+-define(EXPLAINED(Args, Expression),
+        try
+            Expression
+        catch
+            error:Reason_ when Reason_ =:= badarg; Reason_ =:= context_not_bound -> ?RAISED(Reason_, Args)
+        end).
+-define(RAISED(Reason, Args), error(Reason, Args, [{error_info, #{module => py_arguments}}])).
+
 %%% Contexts
 
 %% @equiv bind(#{})
@@ -203,7 +216,9 @@ bind() ->
 bind(new) ->
     bind(new, #{});
 bind(Options) ->
-    {Pool, Wait} = py_call:bind_options(Options),
+    ?EXPLAINED([Options], bind_process(py_call:bind_options(Options))).
+
+bind_process({Pool, Wait}) ->
     case is_bound() of
         true ->
             ok;
@@ -217,14 +232,16 @@ bind(Options) ->
 %% @doc Returns a new context: a worker with a namespace of its own. A process may hold any number.
 -spec bind(new, bind_options()) -> {ok, context()} | {error, no_workers_available}.
 bind(new, Options) ->
-    {Pool, Wait} = py_call:bind_options(Options),
+    ?EXPLAINED([new, Options], new_context(py_call:bind_options(Options)));
+bind(Other, Options) ->
+    ?RAISED(badarg, [Other, Options]).
+
+new_context({Pool, Wait}) ->
     case py_pool:lease(Pool, Wait) of
         %% The handle is made by the caller: in the heap of the pool it would never be garbage.
         {ok, Lease} -> {ok, py_nif:context(Lease)};
         {error, Reason} -> {error, Reason}
-    end;
-bind(_, _) ->
-    error(badarg).
+    end.
 
 %% @doc Returns `ok' when the calling process has no worker of its own any more, or had none.
 -spec unbind() -> ok.
@@ -240,7 +257,7 @@ unbind() ->
 %% callers that wait in the context.
 -spec unbind(context()) -> ok.
 unbind(Context) ->
-    case py_nif:is_leased(Context) of
+    case ?EXPLAINED([Context], py_nif:is_leased(Context)) of
         true -> py_pool:unbind(Context);
         false -> ok
     end.
@@ -276,8 +293,8 @@ with_context(Options, Fun) when is_function(Fun, 0) ->
 with_context(Options, Fun) when is_function(Fun, 1) ->
     {ok, Context} = bound(bind(new, Options)),
     try Fun(Context) after unbind(Context) end;
-with_context(_, _) ->
-    error(badarg).
+with_context(Options, Fun) ->
+    ?RAISED(badarg, [Options, Fun]).
 
 bound({error, Reason}) -> error(Reason);
 bound(Bound) -> Bound.
@@ -292,17 +309,19 @@ call(Module, Function, Args) ->
 %% @equiv call(Module, Function, Args, Kwargs, DefaultTimeout)
 -spec call(callee(), name(), args(), kwargs()) -> result().
 call(Module, Function, Args, Kwargs) ->
-    py_call:run(py_call:job(Module, Function, Args, Kwargs), ?DEFAULT).
+    ?EXPLAINED([Module, Function, Args, Kwargs],
+               py_call:run(py_call:job(Module, Function, Args, Kwargs), ?DEFAULT)).
 
 %% @doc Calls a Python function and returns its result.
 %%
 %% Module is imported if need be; `` '__main__' '' is the namespace of the context. A handle of an object
-%% may stand for it. Function may be dotted, as `path.join' of `os'. Timeout is in milliseconds; the default is that of the
-%% environment key `default_timeout', 30 seconds. When the time is over, the call returns
+%% may stand for it. Function may be dotted, as `path.join' of `os'. Timeout is in milliseconds; the default
+%% is that of the environment key `default_timeout', 30 seconds. When the time is over, the call returns
 %% `{error, timeout}' at once and the code is stopped, as by {@link interrupt/1}.
 -spec call(callee(), name(), args(), kwargs(), call_options()) -> result().
 call(Module, Function, Args, Kwargs, Timeout) ->
-    py_call:run(py_call:job(Module, Function, Args, Kwargs), Timeout).
+    ?EXPLAINED([Module, Function, Args, Kwargs, Timeout],
+               py_call:run(py_call:job(Module, Function, Args, Kwargs), Timeout)).
 
 %% @equiv eval(Code, #{})
 -spec eval(code()) -> result().
@@ -312,12 +331,12 @@ eval(Code) ->
 %% @equiv eval(Code, Locals, DefaultTimeout)
 -spec eval(code(), locals()) -> result().
 eval(Code, Locals) ->
-    py_call:run(py_call:code_job(eval, Code, Locals), ?DEFAULT).
+    ?EXPLAINED([Code, Locals], py_call:run(py_call:code_job(eval, Code, Locals), ?DEFAULT)).
 
 %% @doc Returns the value of a Python expression.
 -spec eval(code(), locals(), call_options()) -> result().
 eval(Code, Locals, Timeout) ->
-    py_call:run(py_call:code_job(eval, Code, Locals), Timeout).
+    ?EXPLAINED([Code, Locals, Timeout], py_call:run(py_call:code_job(eval, Code, Locals), Timeout)).
 
 %% @equiv exec(Code, #{})
 -spec exec(code()) -> ok | {error, error_reason()}.
@@ -327,12 +346,12 @@ exec(Code) ->
 %% @equiv exec(Code, Locals, DefaultTimeout)
 -spec exec(code(), locals()) -> ok | {error, error_reason()}.
 exec(Code, Locals) ->
-    py_call:run(py_call:code_job(exec, Code, Locals), ?DEFAULT).
+    ?EXPLAINED([Code, Locals], py_call:run(py_call:code_job(exec, Code, Locals), ?DEFAULT)).
 
 %% @doc Returns `ok' when the Python statements have run. Their assignments stay in the namespace.
 -spec exec(code(), locals(), call_options()) -> ok | {error, error_reason()}.
 exec(Code, Locals, Timeout) ->
-    py_call:run(py_call:code_job(exec, Code, Locals), Timeout).
+    ?EXPLAINED([Code, Locals, Timeout], py_call:run(py_call:code_job(exec, Code, Locals), Timeout)).
 
 %% @equiv run(Code, #{})
 -spec run(code()) -> result().
@@ -342,13 +361,13 @@ run(Code) ->
 %% @equiv run(Code, Locals, DefaultTimeout)
 -spec run(code(), locals()) -> result().
 run(Code, Locals) ->
-    py_call:run(py_call:code_job(run, Code, Locals), ?DEFAULT).
+    ?EXPLAINED([Code, Locals], py_call:run(py_call:code_job(run, Code, Locals), ?DEFAULT)).
 
 %% @doc Runs Python statements as {@link exec/3} does. Returns the value of the last one if it is an
 %% expression, else that of `None'.
 -spec run(code(), locals(), call_options()) -> result().
 run(Code, Locals, Timeout) ->
-    py_call:run(py_call:code_job(run, Code, Locals), Timeout).
+    ?EXPLAINED([Code, Locals, Timeout], py_call:run(py_call:code_job(run, Code, Locals), Timeout)).
 
 %%% Calls in an explicit context.
 
@@ -360,13 +379,15 @@ ctx_call(Context, Module, Function, Args) ->
 %% @equiv ctx_call(Context, Module, Function, Args, Kwargs, DefaultTimeout)
 -spec ctx_call(context(), callee(), name(), args(), kwargs()) -> result().
 ctx_call(Context, Module, Function, Args, Kwargs) ->
-    py_call:run_in(Context, py_call:job(Module, Function, Args, Kwargs), ?DEFAULT).
+    ?EXPLAINED([Context, Module, Function, Args, Kwargs],
+               py_call:run_in(Context, py_call:job(Module, Function, Args, Kwargs), ?DEFAULT)).
 
 %% @doc Calls a function as {@link call/5} does, in a context. Raises `context_not_bound' when it
 %% has ended.
 -spec ctx_call(context(), callee(), name(), args(), kwargs(), call_options()) -> result().
 ctx_call(Context, Module, Function, Args, Kwargs, Timeout) ->
-    py_call:run_in(Context, py_call:job(Module, Function, Args, Kwargs), Timeout).
+    ?EXPLAINED([Context, Module, Function, Args, Kwargs, Timeout],
+               py_call:run_in(Context, py_call:job(Module, Function, Args, Kwargs), Timeout)).
 
 %% @equiv ctx_eval(Context, Code, #{})
 -spec ctx_eval(context(), code()) -> result().
@@ -376,13 +397,14 @@ ctx_eval(Context, Code) ->
 %% @equiv ctx_eval(Context, Code, Locals, DefaultTimeout)
 -spec ctx_eval(context(), code(), locals()) -> result().
 ctx_eval(Context, Code, Locals) ->
-    py_call:run_in(Context, py_call:code_job(eval, Code, Locals), ?DEFAULT).
+    ?EXPLAINED([Context, Code, Locals], py_call:run_in(Context, py_call:code_job(eval, Code, Locals), ?DEFAULT)).
 
 %% @doc Evaluates as {@link eval/3} does, in a context. Raises `context_not_bound' when it has
 %% ended.
 -spec ctx_eval(context(), code(), locals(), call_options()) -> result().
 ctx_eval(Context, Code, Locals, Timeout) ->
-    py_call:run_in(Context, py_call:code_job(eval, Code, Locals), Timeout).
+    ?EXPLAINED([Context, Code, Locals, Timeout],
+               py_call:run_in(Context, py_call:code_job(eval, Code, Locals), Timeout)).
 
 %% @equiv ctx_exec(Context, Code, #{})
 -spec ctx_exec(context(), code()) -> ok | {error, error_reason()}.
@@ -392,12 +414,13 @@ ctx_exec(Context, Code) ->
 %% @equiv ctx_exec(Context, Code, Locals, DefaultTimeout)
 -spec ctx_exec(context(), code(), locals()) -> ok | {error, error_reason()}.
 ctx_exec(Context, Code, Locals) ->
-    py_call:run_in(Context, py_call:code_job(exec, Code, Locals), ?DEFAULT).
+    ?EXPLAINED([Context, Code, Locals], py_call:run_in(Context, py_call:code_job(exec, Code, Locals), ?DEFAULT)).
 
 %% @doc Executes as {@link exec/3} does, in a context. Raises `context_not_bound' when it has ended.
 -spec ctx_exec(context(), code(), locals(), call_options()) -> ok | {error, error_reason()}.
 ctx_exec(Context, Code, Locals, Timeout) ->
-    py_call:run_in(Context, py_call:code_job(exec, Code, Locals), Timeout).
+    ?EXPLAINED([Context, Code, Locals, Timeout],
+               py_call:run_in(Context, py_call:code_job(exec, Code, Locals), Timeout)).
 
 %% @equiv ctx_run(Context, Code, #{})
 -spec ctx_run(context(), code()) -> result().
@@ -407,12 +430,12 @@ ctx_run(Context, Code) ->
 %% @equiv ctx_run(Context, Code, Locals, DefaultTimeout)
 -spec ctx_run(context(), code(), locals()) -> result().
 ctx_run(Context, Code, Locals) ->
-    py_call:run_in(Context, py_call:code_job(run, Code, Locals), ?DEFAULT).
+    ?EXPLAINED([Context, Code, Locals], py_call:run_in(Context, py_call:code_job(run, Code, Locals), ?DEFAULT)).
 
 %% @doc Runs statements as {@link run/3} does, in a context. Raises `context_not_bound' when it has ended.
 -spec ctx_run(context(), code(), locals(), call_options()) -> result().
 ctx_run(Context, Code, Locals, Timeout) ->
-    py_call:run_in(Context, py_call:code_job(run, Code, Locals), Timeout).
+    ?EXPLAINED([Context, Code, Locals, Timeout], py_call:run_in(Context, py_call:code_job(run, Code, Locals), Timeout)).
 
 %%% Objects
 
@@ -428,12 +451,12 @@ is_object(Term) ->
 %% process alone: elsewhere the result is `{error, {unconvertible, #{reason := foreign_object}}}'.
 -spec getattr(object(), name()) -> result().
 getattr(Object, Name) ->
-    py_call:run(py_object:getattr(Object, Name), ?DEFAULT).
+    ?EXPLAINED([Object, Name], py_call:run(py_object:getattr(Object, Name), ?DEFAULT)).
 
 %% @doc Returns an attribute as {@link getattr/2} does, in a context.
 -spec ctx_getattr(context(), object(), name()) -> result().
 ctx_getattr(Context, Object, Name) ->
-    py_call:run_in(Context, py_object:getattr(Object, Name), ?DEFAULT).
+    ?EXPLAINED([Context, Object, Name], py_call:run_in(Context, py_object:getattr(Object, Name), ?DEFAULT)).
 
 %% @equiv call_method(Object, Name, Args, #{})
 -spec call_method(object(), name(), args()) -> result().
@@ -443,13 +466,13 @@ call_method(Object, Name, Args) ->
 %% @equiv call_method(Object, Name, Args, Kwargs, DefaultTimeout)
 -spec call_method(object(), name(), args(), kwargs()) -> result().
 call_method(Object, Name, Args, Kwargs) ->
-    py_call:run(py_object:call(Object, Name, Args, Kwargs), ?DEFAULT).
+    ?EXPLAINED([Object, Name, Args, Kwargs], py_call:run(py_object:call(Object, Name, Args, Kwargs), ?DEFAULT)).
 
 %% @doc Calls a method of an object. {@link call/5} does the same for a handle; this function takes
 %% nothing else.
 -spec call_method(object(), name(), args(), kwargs(), call_options()) -> result().
 call_method(Object, Name, Args, Kwargs, Timeout) ->
-    py_call:run(py_object:call(Object, Name, Args, Kwargs), Timeout).
+    ?EXPLAINED([Object, Name, Args, Kwargs, Timeout], py_call:run(py_object:call(Object, Name, Args, Kwargs), Timeout)).
 
 %% @equiv ctx_call_method(Context, Object, Name, Args, #{})
 -spec ctx_call_method(context(), object(), name(), args()) -> result().
@@ -459,61 +482,63 @@ ctx_call_method(Context, Object, Name, Args) ->
 %% @equiv ctx_call_method(Context, Object, Name, Args, Kwargs, DefaultTimeout)
 -spec ctx_call_method(context(), object(), name(), args(), kwargs()) -> result().
 ctx_call_method(Context, Object, Name, Args, Kwargs) ->
-    py_call:run_in(Context, py_object:call(Object, Name, Args, Kwargs), ?DEFAULT).
+    ?EXPLAINED([Context, Object, Name, Args, Kwargs],
+               py_call:run_in(Context, py_object:call(Object, Name, Args, Kwargs), ?DEFAULT)).
 
 %% @doc Calls a method as {@link call_method/5} does, in a context.
 -spec ctx_call_method(context(), object(), name(), args(), kwargs(), call_options()) -> result().
 ctx_call_method(Context, Object, Name, Args, Kwargs, Timeout) ->
-    py_call:run_in(Context, py_object:call(Object, Name, Args, Kwargs), Timeout).
+    ?EXPLAINED([Context, Object, Name, Args, Kwargs, Timeout],
+               py_call:run_in(Context, py_object:call(Object, Name, Args, Kwargs), Timeout)).
 
 %% @doc Returns `str' of a value: of an object, or of the Python form of any other term.
 -spec str(object() | term()) -> result(binary()).
 str(Value) ->
-    py_call:run(py_object:str(Value), ?DEFAULT).
+    ?EXPLAINED([Value], py_call:run(py_object:str(Value), ?DEFAULT)).
 
 %% @doc Returns `str' as {@link str/1} does, in a context.
 -spec ctx_str(context(), object() | term()) -> result(binary()).
 ctx_str(Context, Value) ->
-    py_call:run_in(Context, py_object:str(Value), ?DEFAULT).
+    ?EXPLAINED([Context, Value], py_call:run_in(Context, py_object:str(Value), ?DEFAULT)).
 
 %% @doc Returns `repr' of a value.
 -spec repr(object() | term()) -> result(binary()).
 repr(Value) ->
-    py_call:run(py_object:repr(Value), ?DEFAULT).
+    ?EXPLAINED([Value], py_call:run(py_object:repr(Value), ?DEFAULT)).
 
 %% @doc Returns `repr' as {@link repr/1} does, in a context.
 -spec ctx_repr(context(), object() | term()) -> result(binary()).
 ctx_repr(Context, Value) ->
-    py_call:run_in(Context, py_object:repr(Value), ?DEFAULT).
+    ?EXPLAINED([Context, Value], py_call:run_in(Context, py_object:repr(Value), ?DEFAULT)).
 
 %% @doc Returns the name of the class of a value, with its module unless that is `builtins':
 %% `<<"collections.Counter">>', `<<"int">>'.
 -spec type(object() | term()) -> result(binary()).
 type(Value) ->
-    py_call:run(py_object:type(Value), ?DEFAULT).
+    ?EXPLAINED([Value], py_call:run(py_object:type(Value), ?DEFAULT)).
 
 %% @doc Returns the name of a class as {@link type/1} does, in a context.
 -spec ctx_type(context(), object() | term()) -> result(binary()).
 ctx_type(Context, Value) ->
-    py_call:run_in(Context, py_object:type(Value), ?DEFAULT).
+    ?EXPLAINED([Context, Value], py_call:run_in(Context, py_object:type(Value), ?DEFAULT)).
 
 %% @doc Returns the value of an object as a call would, in its form in Erlang: a list that `return => object'
 %% has kept in Python becomes a list. An object without such a form is a handle again.
 -spec to_term(object()) -> result().
 to_term(Object) ->
-    py_call:run({object, Object}, ?DEFAULT).
+    ?EXPLAINED([Object], py_call:run({object, Object}, ?DEFAULT)).
 
 %% @doc Returns the value of an object as {@link to_term/1} does, in a context.
 -spec ctx_to_term(context(), object()) -> result().
 ctx_to_term(Context, Object) ->
-    py_call:run_in(Context, {object, Object}, ?DEFAULT).
+    ?EXPLAINED([Context, Object], py_call:run_in(Context, {object, Object}, ?DEFAULT)).
 
 %%% Streams
 
 %% @doc Returns all items of an object that can be iterated over, asynchronously or not.
 -spec stream(object()) -> result([term()]).
 stream(Object) ->
-    py_call:run({collect, {object, Object}}, ?DEFAULT).
+    ?EXPLAINED([Object], py_call:run({collect, {object, Object}}, ?DEFAULT)).
 
 %% @equiv stream(Module, Function, Args, #{})
 -spec stream(callee(), name(), args()) -> result([term()]).
@@ -524,12 +549,14 @@ stream(Module, Function, Args) ->
 %% iterated over, asynchronous or not.
 -spec stream(callee(), name(), args(), kwargs()) -> result([term()]).
 stream(Module, Function, Args, Kwargs) ->
-    py_call:run({collect, py_call:job(Module, Function, Args, Kwargs)}, ?DEFAULT).
+    ?EXPLAINED([Module, Function, Args, Kwargs],
+               py_call:run({collect, py_call:job(Module, Function, Args, Kwargs)}, ?DEFAULT)).
 
 %% @doc Returns all items as {@link stream/4} does, within a timeout, in milliseconds, for all of them.
 -spec stream(callee(), name(), args(), kwargs(), call_options()) -> result([term()]).
 stream(Module, Function, Args, Kwargs, Timeout) ->
-    py_call:run({collect, py_call:job(Module, Function, Args, Kwargs)}, Timeout).
+    ?EXPLAINED([Module, Function, Args, Kwargs, Timeout],
+               py_call:run({collect, py_call:job(Module, Function, Args, Kwargs)}, Timeout)).
 
 %% @equiv stream_eval(Code, #{})
 -spec stream_eval(code()) -> result([term()]).
@@ -539,17 +566,17 @@ stream_eval(Code) ->
 %% @doc Returns all items of the value of a Python expression.
 -spec stream_eval(code(), locals()) -> result([term()]).
 stream_eval(Code, Locals) ->
-    py_call:run({collect, py_call:code_job(eval, Code, Locals)}, ?DEFAULT).
+    ?EXPLAINED([Code, Locals], py_call:run({collect, py_call:code_job(eval, Code, Locals)}, ?DEFAULT)).
 
 %% @doc Returns all items as {@link stream_eval/2} does, within a timeout, in milliseconds.
 -spec stream_eval(code(), locals(), call_options()) -> result([term()]).
 stream_eval(Code, Locals, Timeout) ->
-    py_call:run({collect, py_call:code_job(eval, Code, Locals)}, Timeout).
+    ?EXPLAINED([Code, Locals, Timeout], py_call:run({collect, py_call:code_job(eval, Code, Locals)}, Timeout)).
 
 %% @doc Returns a stream of the items of an object, as {@link stream_start/4} does.
 -spec stream_start(object()) -> result(stream()).
 stream_start(Object) ->
-    py_stream:start({object, Object}).
+    ?EXPLAINED([Object], py_stream:start({object, Object})).
 
 %% @equiv stream_eval_start(Code, #{})
 -spec stream_eval_start(code()) -> result(stream()).
@@ -559,7 +586,7 @@ stream_eval_start(Code) ->
 %% @doc Returns a stream of the items of the value of an expression, as {@link stream_start/4} does.
 -spec stream_eval_start(code(), locals()) -> result(stream()).
 stream_eval_start(Code, Locals) ->
-    py_stream:start(py_call:code_job(eval, Code, Locals)).
+    ?EXPLAINED([Code, Locals], py_stream:start(py_call:code_job(eval, Code, Locals))).
 
 %% @equiv stream_start(Module, Function, Args, #{})
 -spec stream_start(callee(), name(), args()) -> result(stream()).
@@ -573,12 +600,13 @@ stream_start(Module, Function, Args) ->
 %% {@link stream_next/2} asks for it, and in between the context does other work.
 -spec stream_start(callee(), name(), args(), kwargs()) -> result(stream()).
 stream_start(Module, Function, Args, Kwargs) ->
-    py_stream:start(py_call:job(Module, Function, Args, Kwargs)).
+    ?EXPLAINED([Module, Function, Args, Kwargs],
+               py_stream:start(py_call:job(Module, Function, Args, Kwargs))).
 
 %% @doc Returns a stream of the items of an object, in a context.
 -spec ctx_stream(context(), object()) -> result(stream()).
 ctx_stream(Context, Object) ->
-    py_stream:start_in(Context, {object, Object}).
+    ?EXPLAINED([Context, Object], py_stream:start_in(Context, {object, Object})).
 
 %% @equiv ctx_stream(Context, Module, Function, Args, #{})
 -spec ctx_stream(context(), callee(), name(), args()) -> result(stream()).
@@ -589,7 +617,8 @@ ctx_stream(Context, Module, Function, Args) ->
 %% the stream.
 -spec ctx_stream(context(), callee(), name(), args(), kwargs()) -> result(stream()).
 ctx_stream(Context, Module, Function, Args, Kwargs) ->
-    py_stream:start_in(Context, py_call:job(Module, Function, Args, Kwargs)).
+    ?EXPLAINED([Context, Module, Function, Args, Kwargs],
+               py_stream:start_in(Context, py_call:job(Module, Function, Args, Kwargs))).
 
 %% @doc Returns `ok' when one {@type stream_message()} will come for this demand: with Count items,
 %% or with fewer, if there are no more.
@@ -600,9 +629,9 @@ ctx_stream(Context, Module, Function, Args, Kwargs) ->
 %% either no message comes, and the stream goes on.
 -spec stream_next(stream(), Count :: pos_integer()) -> ok | {error, busy | overloaded}.
 stream_next(Stream, Count) when is_integer(Count), Count > 0 ->
-    py_stream:next(Stream, Count);
-stream_next(_Stream, _Count) ->
-    error(badarg).
+    ?EXPLAINED([Stream, Count], py_stream:next(Stream, Count));
+stream_next(Stream, Count) ->
+    ?RAISED(badarg, [Stream, Count]).
 
 %% @doc Returns `ok' when the stream is over, and none of its messages is, or will be, in the
 %% mailbox of the calling process.
@@ -611,7 +640,7 @@ stream_next(_Stream, _Count) ->
 %% demand is cancelled, and its code interrupted.
 -spec stream_close(stream()) -> ok.
 stream_close(Stream) ->
-    py_stream:close(Stream).
+    ?EXPLAINED([Stream], py_stream:close(Stream)).
 
 %%% Calls under way
 
@@ -626,7 +655,7 @@ call_async(Module, Function, Args) ->
 %% functions see {@link async_call/4}, which runs any number of them on one worker at once.
 -spec call_async(callee(), name(), args(), kwargs()) -> pending().
 call_async(Module, Function, Args, Kwargs) ->
-    py_call:start(py_call:job(Module, Function, Args, Kwargs)).
+    ?EXPLAINED([Module, Function, Args, Kwargs], py_call:start(py_call:job(Module, Function, Args, Kwargs))).
 
 %% @equiv ctx_call_async(Context, Module, Function, Args, #{})
 -spec ctx_call_async(context(), callee(), name(), args()) -> pending().
@@ -636,12 +665,13 @@ ctx_call_async(Context, Module, Function, Args) ->
 %% @doc Starts a call as {@link call_async/4} does, in a context.
 -spec ctx_call_async(context(), callee(), name(), args(), kwargs()) -> pending().
 ctx_call_async(Context, Module, Function, Args, Kwargs) ->
-    py_call:start_in(Context, py_call:job(Module, Function, Args, Kwargs)).
+    ?EXPLAINED([Context, Module, Function, Args, Kwargs],
+               py_call:start_in(Context, py_call:job(Module, Function, Args, Kwargs))).
 
 %% @equiv await(Pending, DefaultTimeout)
 -spec await(pending()) -> result().
 await(Pending) ->
-    py_call:await(Pending, ?DEFAULT).
+    ?EXPLAINED([Pending], py_call:await(Pending, ?DEFAULT)).
 
 %% @doc Waits for a call under way, and returns its result. {@link async_await/2} is the same
 %% function.
@@ -651,7 +681,7 @@ await(Pending) ->
 %% it.
 -spec await(pending(), timeout()) -> result().
 await(Pending, Timeout) ->
-    py_call:await(Pending, Timeout).
+    ?EXPLAINED([Pending, Timeout], py_call:await(Pending, Timeout)).
 
 %% @equiv async_call(Module, Function, Args, #{})
 -spec async_call(callee(), name(), args()) -> pending().
@@ -668,7 +698,8 @@ async_call(Module, Function, Args) ->
 %% on a worker.
 -spec async_call(callee(), name(), args(), kwargs()) -> pending().
 async_call(Module, Function, Args, Kwargs) ->
-    py_async:start({async, py_call:job(Module, Function, Args, Kwargs)}).
+    ?EXPLAINED([Module, Function, Args, Kwargs],
+               py_async:start({async, py_call:job(Module, Function, Args, Kwargs)})).
 
 %% @equiv ctx_async_call(Context, Module, Function, Args, #{})
 -spec ctx_async_call(context(), callee(), name(), args()) -> pending().
@@ -678,24 +709,25 @@ ctx_async_call(Context, Module, Function, Args) ->
 %% @doc Starts a call as {@link async_call/4} does, in the event loop of a context.
 -spec ctx_async_call(context(), callee(), name(), args(), kwargs()) -> pending().
 ctx_async_call(Context, Module, Function, Args, Kwargs) ->
-    py_call:start_in(Context, {async, py_call:job(Module, Function, Args, Kwargs)}).
+    ?EXPLAINED([Context, Module, Function, Args, Kwargs],
+               py_call:start_in(Context, {async, py_call:job(Module, Function, Args, Kwargs)})).
 
 %% @equiv async_await(Pending, DefaultTimeout)
 -spec async_await(pending()) -> result().
 async_await(Pending) ->
-    py_call:await(Pending, ?DEFAULT).
+    ?EXPLAINED([Pending], py_call:await(Pending, ?DEFAULT)).
 
 %% @doc The same function as {@link await/2}. When the time is over a coroutine is cancelled:
 %% `asyncio.CancelledError' is raised where it waits.
 -spec async_await(pending(), timeout()) -> result().
 async_await(Pending, Timeout) ->
-    py_call:await(Pending, Timeout).
+    ?EXPLAINED([Pending, Timeout], py_call:await(Pending, Timeout)).
 
 %% @equiv async_gather(Calls, DefaultTimeout)
 -spec async_gather([pending() | {callee(), name(), args()} | {callee(), name(), args(), kwargs()}]) ->
     result([term()]).
 async_gather(Calls) ->
-    py_gather:gather(fun under_way/1, Calls, ?DEFAULT).
+    ?EXPLAINED([Calls], py_gather:gather(fun under_way/1, Calls, ?DEFAULT)).
 
 %% @doc Returns the values of all calls, in their order, or the first error that comes.
 %%
@@ -706,7 +738,7 @@ async_gather(Calls) ->
 -spec async_gather([pending() | {callee(), name(), args()} | {callee(), name(), args(), kwargs()}],
                    timeout()) -> result([term()]).
 async_gather(Calls, Timeout) ->
-    py_gather:gather(fun under_way/1, Calls, Timeout).
+    ?EXPLAINED([Calls, Timeout], py_gather:gather(fun under_way/1, Calls, Timeout)).
 
 under_way({Module, Function, Args}) when is_list(Args) ->
     async_call(Module, Function, Args);
@@ -725,8 +757,8 @@ under_way(Pending) ->
 with_output(Fun) when is_function(Fun, 0) ->
     _ = py_pool:native(),
     py_output:capture(Fun);
-with_output(_) ->
-    error(badarg).
+with_output(Fun) ->
+    ?RAISED(badarg, [Fun]).
 
 %% @equiv configure_logging(#{})
 -spec configure_logging() -> ok.
@@ -742,7 +774,7 @@ configure_logging() ->
 -spec configure_logging(logging_options()) -> ok.
 configure_logging(Options) ->
     _ = py_pool:native(),
-    py_logging:configure(Options).
+    ?EXPLAINED([Options], py_logging:configure(Options)).
 
 %%% Interruptions
 
@@ -756,12 +788,12 @@ configure_logging(Options) ->
 %% in the target, which may be gone, or its call waits in a queue.
 -spec interrupt(context() | pid()) -> ok | {error, not_running}.
 interrupt(Target) when node(Target) =:= node() ->
-    case py_nif:interrupt(Target) of
+    case ?EXPLAINED([Target], py_nif:interrupt(Target)) of
         true -> ok;
         false -> {error, not_running}
     end;
-interrupt(_) ->
-    error(badarg).
+interrupt(Target) ->
+    ?RAISED(badarg, [Target]).
 
 %%% Python calls Erlang
 
@@ -776,22 +808,22 @@ interrupt(_) ->
 %% Python as `erlang.ErlangError'. See `docs/guide/callbacks.md'.
 -spec register_function(name(), fun(([term()]) -> term()) | fun(([term()], #{binary() => term()}) -> term())) -> ok.
 register_function(Name, Fun) when is_function(Fun, 1); is_function(Fun, 2) ->
-    py_callback:register(function_name(Name), Fun);
-register_function(_, _) ->
-    error(badarg).
+    ?EXPLAINED([Name, Fun], py_callback:register(function_name(Name), Fun));
+register_function(Name, Fun) ->
+    ?RAISED(badarg, [Name, Fun]).
 
 %% @doc Registers `Module:Function/1' as {@link register_function/2} does. The function is looked up
 %% at each call.
 -spec register_function(name(), module(), Function :: atom()) -> ok.
 register_function(Name, Module, Function) when is_atom(Module), is_atom(Function) ->
-    py_callback:register(function_name(Name), {Module, Function});
-register_function(_, _, _) ->
-    error(badarg).
+    ?EXPLAINED([Name, Module, Function], py_callback:register(function_name(Name), {Module, Function}));
+register_function(Name, Module, Function) ->
+    ?RAISED(badarg, [Name, Module, Function]).
 
 %% @doc Returns `ok' when no function has this name any more, or none had. Calls that run go on.
 -spec unregister_function(name()) -> ok.
 unregister_function(Name) ->
-    py_callback:unregister(function_name(Name)).
+    ?EXPLAINED([Name], py_callback:unregister(function_name(Name))).
 
 function_name(Name) when is_atom(Name) -> atom_to_binary(Name);
 function_name(Name) ->
@@ -811,7 +843,8 @@ cast(Module, Function, Args) ->
 %% @equiv cast(Module, Function, Args, Kwargs, DefaultTimeout)
 -spec cast(name(), name(), args(), kwargs()) -> ok | {error, no_workers_available | overloaded}.
 cast(Module, Function, Args, Kwargs) ->
-    py_cast:start(py_call:job(Module, Function, Args, Kwargs), ?DEFAULT).
+    ?EXPLAINED([Module, Function, Args, Kwargs],
+               py_cast:start(py_call:job(Module, Function, Args, Kwargs), ?DEFAULT)).
 
 %% @doc Returns `ok' when a call is accepted, as by {@link call/5}, whose result is dropped.
 %%
@@ -821,7 +854,8 @@ cast(Module, Function, Args, Kwargs) ->
 -spec cast(name(), name(), args(), kwargs(), call_options()) ->
     ok | {error, no_workers_available | overloaded}.
 cast(Module, Function, Args, Kwargs, Timeout) ->
-    py_cast:start(py_call:job(Module, Function, Args, Kwargs), Timeout).
+    ?EXPLAINED([Module, Function, Args, Kwargs, Timeout],
+               py_cast:start(py_call:job(Module, Function, Args, Kwargs), Timeout)).
 
 %% @equiv ctx_cast(Context, Module, Function, Args, #{})
 -spec ctx_cast(context(), name(), name(), args()) -> ok | {error, overloaded}.
@@ -831,13 +865,15 @@ ctx_cast(Context, Module, Function, Args) ->
 %% @equiv ctx_cast(Context, Module, Function, Args, Kwargs, DefaultTimeout)
 -spec ctx_cast(context(), name(), name(), args(), kwargs()) -> ok | {error, overloaded}.
 ctx_cast(Context, Module, Function, Args, Kwargs) ->
-    py_cast:start_in(Context, py_call:job(Module, Function, Args, Kwargs), ?DEFAULT).
+    ?EXPLAINED([Context, Module, Function, Args, Kwargs],
+               py_cast:start_in(Context, py_call:job(Module, Function, Args, Kwargs), ?DEFAULT)).
 
 %% @doc Casts as {@link cast/5} does, in a context, whose handle the call keeps until it has ended.
 %% Raises `context_not_bound' when the context has ended.
 -spec ctx_cast(context(), name(), name(), args(), kwargs(), timeout()) -> ok | {error, overloaded}.
 ctx_cast(Context, Module, Function, Args, Kwargs, Timeout) ->
-    py_cast:start_in(Context, py_call:job(Module, Function, Args, Kwargs), Timeout).
+    ?EXPLAINED([Context, Module, Function, Args, Kwargs, Timeout],
+               py_cast:start_in(Context, py_call:job(Module, Function, Args, Kwargs), Timeout)).
 
 %%% Shared state
 
@@ -877,11 +913,11 @@ state_incr(Key) ->
 -spec state_incr(Key :: term(), Amount :: integer()) -> integer() | {error, state_full}.
 state_incr(Key, Amount) when is_integer(Amount) ->
     case py_state:incr(Key, Amount) of
-        {error, not_an_integer} -> error(badarg);
+        {error, not_an_integer} -> ?RAISED(badarg, [Key, Amount]);
         Result -> Result
     end;
-state_incr(_Key, _Amount) ->
-    error(badarg).
+state_incr(Key, Amount) ->
+    ?RAISED(badarg, [Key, Amount]).
 
 %% @doc Returns `ok' when no key has a value.
 -spec state_clear() -> ok.
@@ -899,7 +935,7 @@ state_clear() ->
 %% old. No process reloads modules of other pools.
 -spec reload(name()) -> ok | {error, error_reason()}.
 reload(Module) ->
-    py_reload:reload(function_name(Module)).
+    ?EXPLAINED([Module], py_reload:reload(function_name(Module))).
 
 %% @doc Runs Python's garbage collection, and returns how many objects it has found unreachable.
 %%

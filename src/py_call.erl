@@ -115,7 +115,7 @@ bind_options(_) ->
 
 %% A process that answers a callback has its calls run by the thread that waits for the answer.
 run_unbound(Name, Job, Timeout, undefined) ->
-    py_restart:run(Name, fun(Pool, Left) -> submit(Pool, Job, Left) end, Timeout);
+    py_error:unbound(py_restart:run(Name, fun(Pool, Left) -> submit(Pool, Job, Left) end, Timeout));
 run_unbound(_Name, Job, Timeout, {Callback, _Lease}) ->
     submit(Callback, Job, Timeout).
 

@@ -2,12 +2,24 @@
 %% Errors as text for a person.
 -module(py_error).
 
--export([format/1]).
+-export([format/1, unbound/1]).
+
+%% @doc Returns the result of a call without a binding, with a mark at a `NameError' of a name that the
+%% namespace of the call did not have.
+-spec unbound(Result) -> Result.
+unbound({error, {'NameError', #{unknown_name := _} = Exception}}) ->
+    {error, {'NameError', Exception#{unbound => true}}};
+unbound(Result) ->
+    Result.
 
 %% @doc Returns the text that Python would print for an exception; a sentence for other errors.
 -spec format(term()) -> binary().
 format({error, Reason}) ->
     format(Reason);
+format({'NameError', #{unbound := true, unknown_name := Name} = Exception}) when is_binary(Name) ->
+    Text = py_traceback:print(maps:remove(unbound, Exception)),
+    <<Text/binary, "\n\nThe call had no binding, and so a namespace of its own: what another call has assigned to '",
+      (py_traceback:text(Name))/binary, "' is not there. py:bind/0 keeps variables from one call to the next.">>;
 format({Type, #{class := _, message := _, traceback := _} = Exception}) when is_atom(Type) ->
     py_traceback:print(Exception);
 format({unconvertible, #{reason := Reason, value := Value} = Info}) ->

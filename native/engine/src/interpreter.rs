@@ -102,6 +102,8 @@ pub(crate) struct Getters {
     pub(crate) suppress_context: Py<PyAny>,
     /// `BaseExceptionGroup.exceptions`.
     pub(crate) exceptions: Py<PyAny>,
+    /// `NameError.name`.
+    pub(crate) unknown_name: Py<PyAny>,
     /// The fields of `SyntaxError`, in the order of `fields::SYNTAX`.
     pub(crate) syntax: Vec<Py<PyAny>>,
 }

@@ -110,6 +110,7 @@ rustler::atoms! {
     syntax,
     erlang,
     exceptions,
+    unknown_name,
     file,
     line,
     function,

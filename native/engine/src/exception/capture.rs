@@ -11,6 +11,7 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyInt, PyList, PyString, PyTuple, PyType};
 
+use super::unknown_name::unknown_name;
 use super::{Cause, Exception, Syntax, traceback};
 use crate::interpreter;
 use crate::interrupt::{self, Interrupted};
@@ -72,14 +73,16 @@ impl Capture {
         self.exceptions -= 1;
         self.path.push(value.as_ptr() as usize);
         let class = value.get_type();
+        let message = self.printed(value, MAX_TEXT, "<exception str() failed>")?;
         let exception = Exception {
             kind: exception_class::name_of(&class),
             class: self.class_name(&class),
-            message: self.printed(value, MAX_TEXT, "<exception str() failed>")?,
             notes: self.notes(value)?,
             frames: traceback::frames(value, self)?,
             syntax: self.syntax(value),
             origin: origin(value),
+            unknown_name: unknown_name(value, &message),
+            message,
             exceptions: self.group(value)?,
             cause: self.cause(value)?,
         };

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 mod capture;
 mod traceback;
+mod unknown_name;
 mod write;
 
 pub use crate::python::exception_class::NAMES as KINDS;
@@ -26,6 +27,8 @@ pub struct Exception {
     pub syntax: Option<Syntax>,
     /// The `_term` of an `erlang.ErlangError`: the failure of the Erlang function.
     pub origin: Option<Py<Term>>,
+    /// For a `NameError`: the name that the namespace of code from Erlang did not have.
+    pub unknown_name: Option<String>,
     /// The members of an exception group; `None` for another exception.
     pub exceptions: Option<Vec<Exception>>,
     pub cause: Option<Cause>,

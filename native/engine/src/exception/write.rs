@@ -47,6 +47,10 @@ fn info<W: Writer>(exception: &Exception, writer: &mut W) -> Written {
         writer.opaque(term.get())?;
         size += 1;
     }
+    if let Some(name) = &exception.unknown_name {
+        text(writer, "unknown_name", name)?;
+        size += 1;
+    }
     if let Some(found) = &exception.syntax {
         writer.atom("syntax")?;
         syntax(found, writer)?;

@@ -3,7 +3,7 @@
 //!
 //! Called on any thread, attached. No function here runs code of a program or blocks.
 
-use pyo3::exceptions::{PyBaseException, PyRuntimeError, PySyntaxError};
+use pyo3::exceptions::{PyBaseException, PyNameError, PyRuntimeError, PySyntaxError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
@@ -33,6 +33,7 @@ pub(crate) fn find_getters(py: Python<'_>) -> PyResult<Getters> {
         attributes: getter(&base, "__dict__")?,
         suppress_context: getter(&base, "__suppress_context__")?,
         exceptions: getter(&group, "exceptions")?,
+        unknown_name: getter(&py.get_type::<PyNameError>().into_any(), "name")?,
         syntax: SYNTAX
             .iter()
             .map(|name| getter(&syntax, name))
@@ -94,6 +95,14 @@ pub(crate) fn suppresses_context(value: &Bound<'_, PyBaseException>) -> bool {
 pub(crate) fn exceptions<'py>(value: &Bound<'py, PyBaseException>) -> Option<Bound<'py, PyTuple>> {
     let exceptions = get(value, |getters| Some(&getters.exceptions)).ok()?;
     exceptions.cast_into::<PyTuple>().ok()
+}
+
+/// Returns the name that a `NameError` has; `None` if Python has not set it, and for other exceptions.
+pub(crate) fn unknown_name<'py>(
+    value: &Bound<'py, PyBaseException>,
+) -> Option<Bound<'py, PyString>> {
+    let name = get(value, |getters| Some(&getters.unknown_name)).ok()?;
+    name.cast_into_exact::<PyString>().ok()
 }
 
 /// Returns the fields of a `SyntaxError` in the order of [`SYNTAX`], which may be of any class; `None`

@@ -1,0 +1,36 @@
+defmodule HelpfulTest do
+  use ExUnit.Case, async: false
+
+  # What Elixir shows for an error of the Erlang module: Exception.format and Exception.blame read the same texts.
+  defp shown(fun) do
+    fun.()
+    flunk("nothing was raised")
+  catch
+    :error, reason ->
+      {Exception.normalize(:error, reason, __STACKTRACE__), Exception.format(:error, reason, __STACKTRACE__)}
+  end
+
+  test "a wrong argument is named" do
+    {error, text} = shown(fn -> :py.call(:json, :loads, ["{}"], indent: 2) end)
+    assert %ArgumentError{} = error
+    assert text =~ "4th argument: not a map; is it a keyword list?"
+  end
+
+  test "a context that has ended is named" do
+    {:ok, context} = :py.bind(:new)
+    :ok = :py.unbind(context)
+    {error, text} = shown(fn -> :py.ctx_eval(context, "1") end)
+    assert %ErlangError{original: :context_not_bound} = error
+    assert text =~ "1st argument: the context has ended"
+  end
+
+  test "blame keeps the text" do
+    try do
+      :py.eval("1", %{}, %{poool: 1})
+    rescue
+      error ->
+        {blamed, _} = Exception.blame(:error, error, __STACKTRACE__)
+        assert Exception.message(blamed) =~ "the option poool does not exist"
+    end
+  end
+end
