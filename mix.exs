@@ -57,6 +57,25 @@ defmodule Mix.Tasks.Compile.ErlangPythonNative do
   end
 end
 
+defmodule Mix.Tasks.Compile.ErlangPythonDocs do
+  @moduledoc "Leaves the texts of `h :py.call`, see scripts/doc_chunks."
+  use Mix.Task.Compiler
+
+  @impl true
+  def run(_args) do
+    escript = System.find_executable("escript") || Mix.raise("escript of Erlang/OTP is not on PATH")
+    script = Path.join(__DIR__, "scripts/doc_chunks")
+
+    {_, 0} =
+      System.cmd(escript, [script, Mix.Project.app_path()],
+        into: IO.stream(:stdio, :line),
+        stderr_to_stdout: true
+      )
+
+    {:ok, []}
+  end
+end
+
 defmodule ErlangPython.MixProject do
   use Mix.Project
 
@@ -72,7 +91,7 @@ defmodule ErlangPython.MixProject do
       version: List.to_string(@keys[:vsn]),
       description: List.to_string(@keys[:description]),
       elixir: "~> 1.14",
-      compilers: [:erlang_python_native | Mix.compilers()],
+      compilers: [:erlang_python_native | Mix.compilers()] ++ [:erlang_python_docs],
       erlc_options: [:debug_info],
       # The directories of rebar3 are beside it.
       build_path: "_build/mix",

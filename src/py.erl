@@ -5,29 +5,40 @@
 %% `new' returns a context, which is one worker behind a handle. Variables, imports and objects
 %% stay there from one call to the next.
 %%
-%% <table border="1"><tr><th>I want</th><th>functions</th></tr>
-%% <tr><td>the result of a function, of an expression</td>
-%%     <td>{@link call/3}, {@link eval/1}</td></tr>
-%% <tr><td>to run statements; and their last value</td><td>{@link exec/1}; {@link run/1}</td></tr>
-%% <tr><td>to use an object that stays in Python</td>
-%%     <td>{@link call_method/3}, {@link getattr/2}</td></tr>
-%% <tr><td>variables that stay, for my process</td>
-%%     <td>{@link bind/0}, {@link with_context/1}</td></tr>
-%% <tr><td>several states, or one for many processes</td>
-%%     <td>{@link bind/1}, {@link ctx_eval/2}</td></tr>
-%% <tr><td>a call of any function, awaited later</td>
-%%     <td>{@link call_async/3}, {@link await/1}</td></tr>
-%% <tr><td>many `async def' functions on one worker</td>
-%%     <td>{@link async_call/3}, {@link async_gather/1}</td></tr>
-%% <tr><td>the items of an iterator</td><td>{@link stream/3}, {@link stream_start/3}</td></tr>
-%% <tr><td>Python to call Erlang</td><td>{@link register_function/2}</td></tr>
-%% <tr><td>Python on several cores, crashes contained</td><td>{@link py_pool:start/2}</td></tr>
-%% <tr><td>a call whose result nobody needs</td><td>{@link cast/3}</td></tr>
-%% <tr><td>values that all Python code and Erlang share</td>
-%%     <td>{@link state_store/2}, {@link state_incr/1}</td></tr>
-%% <tr><td>changed Python code, without a restart</td><td>{@link reload/1}</td></tr>
-%% <tr><td>to stop a call of another process</td><td>{@link interrupt/1}</td></tr>
-%% <tr><td>an error as text</td><td>{@link format_error/1}</td></tr></table>
+%% <dl>
+%% <dt>the result of a function, of an expression</dt>
+%%     <dd>{@link call/3}, {@link eval/1}</dd>
+%% <dt>to run statements; and their last value</dt>
+%%     <dd>{@link exec/1}; {@link run/1}</dd>
+%% <dt>to use an object that stays in Python</dt>
+%%     <dd>{@link call_method/3}, {@link getattr/2}</dd>
+%% <dt>variables that stay, for my process</dt>
+%%     <dd>{@link bind/0}, {@link with_context/1}</dd>
+%% <dt>several states, or one for many processes</dt>
+%%     <dd>{@link bind/1}, {@link ctx_eval/2}</dd>
+%% <dt>a call of any function, awaited later</dt>
+%%     <dd>{@link call_async/3}, {@link await/1}</dd>
+%% <dt>many `async def' functions on one worker</dt>
+%%     <dd>{@link async_call/3}, {@link async_gather/1}</dd>
+%% <dt>the items of an iterator</dt>
+%%     <dd>{@link stream/3}, {@link stream_start/3}</dd>
+%% <dt>Python to call Erlang</dt>
+%%     <dd>{@link register_function/2}</dd>
+%% <dt>Python on several cores, crashes contained</dt>
+%%     <dd>{@link py_pool:start/2}</dd>
+%% <dt>a call whose result nobody needs</dt>
+%%     <dd>{@link cast/3}</dd>
+%% <dt>values that all Python code and Erlang share</dt>
+%%     <dd>{@link state_store/2}, {@link state_incr/1}</dd>
+%% <dt>changed Python code, without a restart</dt>
+%%     <dd>{@link reload/1}</dd>
+%% <dt>what a call prints</dt>
+%%     <dd>{@link with_output/1}</dd>
+%% <dt>to stop a call of another process</dt>
+%%     <dd>{@link interrupt/1}</dd>
+%% <dt>an error as text</dt>
+%%     <dd>{@link format_error/1}</dd>
+%% </dl>
 %%
 %% ```
 %% ok = py:bind(),

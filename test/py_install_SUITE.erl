@@ -39,7 +39,8 @@ end_per_suite(_Config) ->
 
 init_per_testcase(Case, Config) ->
     Dir = filename:join(proplists:get_value(priv_dir, Config), Case),
-    Files = ["scripts/build_native", "scripts/native_archive.erl", "scripts/install", "src/erlang_python.app.src", "native/Cargo.toml",
+    Files = ["scripts/build_native", "scripts/native_archive.erl", "scripts/doc_chunks",
+             "scripts/install", "src/erlang_python.app.src", "native/Cargo.toml",
              "native/nif/build.rs", "c_src/py_loader.c", "Makefile", "rebar.config", "rebar.config.script",
              "mix.exs"],
     Tree = filename:join(Dir, "erlang_python"),

@@ -24,6 +24,13 @@ defmodule HelpfulTest do
     assert text =~ "1st argument: the context has ended"
   end
 
+  test "h prints the texts of the Erlang modules" do
+    {:ok, _} = Application.ensure_all_started(:iex)
+    text = ExUnit.CaptureIO.capture_io(fn -> IEx.Introspection.h({:py, :call, 5}) end)
+    assert text =~ "Calls a Python function and returns its result."
+    assert {:docs_v1, _, :erlang, _, _, _, _} = Code.fetch_docs(:py)
+  end
+
   test "blame keeps the text" do
     try do
       :py.eval("1", %{}, %{poool: 1})
