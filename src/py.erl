@@ -817,7 +817,8 @@ interrupt(Target) ->
 %% process that the Python code runs for. That process may use `eval', `exec' and `call': they run
 %% in the context that called, in the middle of the code that waits. An error of Fun is raised in
 %% Python as `erlang.ErlangError'. See `docs/guide/callbacks.md'.
--spec register_function(name(), fun(([term()]) -> term()) | fun(([term()], #{binary() => term()}) -> term())) -> ok.
+-spec register_function(name(), fun(([term()]) -> term())
+                                | fun(([term()], #{binary() => term()}) -> term())) -> ok.
 register_function(Name, Fun) when is_function(Fun, 1); is_function(Fun, 2) ->
     ?EXPLAINED([Name, Fun], py_callback:register(function_name(Name), Fun));
 register_function(Name, Fun) ->
@@ -941,9 +942,9 @@ state_clear() ->
 %%
 %% Workers of the level `thread' share the module: all of them have the new one at once. In a pool of child
 %% processes, that of the binding or else `default', one child loads the module in the call, and each other
-%% child that has the module does so before its next job, the first one once more. After an error the module is what it was, and no
-%% other child loads it. What code has taken out of the module before, as by `from module import name', stays
-%% old. No process reloads modules of other pools.
+%% child that has the module does so before its next job, the first one once more; the children of other
+%% pools keep the module that they have. After an error the module is what it was, and no other child loads
+%% it. What code has taken out of the module before, as by `from module import name', stays old.
 -spec reload(name()) -> ok | {error, error_reason()}.
 reload(Module) ->
     ?EXPLAINED([Module], py_reload:reload(function_name(Module))).

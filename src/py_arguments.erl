@@ -13,7 +13,7 @@
 -type role() :: any | code | name | callee | object | function_name | args | kwargs | locals | context | target
               | stream | count | pending | calls | call_options | ctx_options | exec_options | timeout
               | bind_options | bind_or_new | logging_options | body | body0 | function | atom | integer.
-%% What an argument is.
+%% The kind of an argument.
 
 %% @doc Returns a text for each wrong argument, by its position; or one for all of them.
 -spec format_error(Reason :: term(), erlang:stacktrace()) -> #{pos_integer() | general => unicode:chardata()}.

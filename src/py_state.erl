@@ -135,7 +135,13 @@ handle_call({store_new, Key, Value, Size}, _From, State) ->
     end;
 handle_call({incr, Key, Amount}, _From, State) ->
     case ets:lookup(?TABLE, Key) of
-        [{_, Old, _}] when is_integer(Old) -> put_integer(Key, Old + Amount, State);
+        [{_, Old, _}] when is_integer(Old) ->
+            try Old + Amount of
+                Sum -> put_integer(Key, Sum, State)
+            catch
+                %% No integer is that big.
+                error:system_limit -> {reply, {error, state_full}, State, ?QUIET}
+            end;
         [] -> put_integer(Key, Amount, State);
         [_] -> {reply, {error, not_an_integer}, State, ?QUIET}
     end;

@@ -74,7 +74,7 @@ a_fun_of_one_takes_no_keywords(_Config) ->
         py:eval(<<"__import__('erlang').call('nobody', x=2)">>),
     {raised, badarg} = py_test:caught(fun() -> py:register_function(three, fun(A, B, C) -> {A, B, C} end) end).
 
-%% Also the names of the parameters of the functions on the way.
+%% The names are those of parameters of the functions on the way, too.
 a_keyword_may_have_any_name(_Config) ->
     ok = py:register_function(both, fun both/2),
     ok = py:exec(<<"

@@ -142,7 +142,8 @@ an_endless_module_is_stopped(Config) ->
     ok = py_test:wait_until(fun() -> {ok, 2} =:= py:eval(<<"1 + 1">>) end).
 
 built_in_modules_are_refused(_Config) ->
-    [{error, {'ImportError', #{message := Why}}} = py:reload(Name) || Name <- [erlang, '__main__'], Why <- [message(Name)]],
+    [{error, {'ImportError', #{message := Why}}} = py:reload(Name)
+     || Name <- [erlang, '__main__'], Why <- [message(Name)]],
     {ok, true} = py:eval(<<"hasattr(__import__('erlang'), 'send')">>),
     ok = py:reload(json).
 

@@ -17,6 +17,7 @@ all() ->
      an_unconvertible_value_loses_nothing,
      counters_lose_no_increment,
      a_counter_of_no_integer_is_refused,
+     a_counter_beyond_all_integers_is_refused,
      the_cap_refuses_and_loses_nothing,
      a_huge_value_is_refused,
      a_crash_of_the_server_loses_nothing,
@@ -193,6 +194,26 @@ a_counter_of_no_integer_is_refused(_Config) ->
     Big = 1 bsl 200,
     Big = py:state_incr(big, Big),
     {ok, true} = py:eval(<<"__import__('erlang').state.incr('other', 1 << 200) == 1 << 200">>).
+
+%% Regression: the sum ended the server.
+a_counter_beyond_all_integers_is_refused(_Config) ->
+    Server = whereis(py_state),
+    Biggest = 1 bsl biggest(1 bsl 20, 1 bsl 40),
+    Biggest = py:state_incr(big, Biggest),
+    {error, state_full} = py:state_incr(big, Biggest),
+    {ok, Biggest} = py:state_fetch(big),
+    Server = whereis(py_state).
+
+%% Returns the biggest shift that an integer may have.
+biggest(Good, Bad) when Bad - Good =:= 1 ->
+    Good;
+biggest(Good, Bad) ->
+    Middle = (Good + Bad) div 2,
+    try 1 bsl Middle of
+        _ -> biggest(Middle, Bad)
+    catch
+        error:system_limit -> biggest(Good, Middle)
+    end.
 
 the_cap_refuses_and_loses_nothing(_Config) ->
     Half = binary:copy(<<"x">>, 1500),

@@ -19,8 +19,7 @@ use py_engine::lock::lock;
 use crate::error::Error;
 use crate::gil::{self, IdleWorkers, RunQueue};
 use crate::job::{Job, Pending, ReplyBuffer};
-use crate::vm::next_id;
-use crate::vm::notify_watchdog;
+use crate::vm::{next_id, notify_watchdog};
 
 mod handles;
 mod lease;
