@@ -115,6 +115,8 @@ result(Ref, Ticket, Timeout) ->
         end
     end.
 
+ended({printed, Result}, Caller, Called) ->
+    ended(Result, Caller, Called);
 ended({Failed, Reason}, Caller, {Module, Function}) when Failed =:= error; Failed =:= raise ->
     ?LOG_ERROR(#{what => cast_failed, module => Module, function => Function, caller => Caller,
                  reason => py_error:format(Reason)});

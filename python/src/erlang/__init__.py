@@ -208,6 +208,25 @@ def demonitor(watched: Monitor, /) -> None:
     watched._process = None
 
 
+def encoder(class_: type, function: _Callable | None, /) -> None:
+    """Checks the arguments: nothing is converted here."""
+    if not isinstance(class_, type):
+        raise TypeError("the first argument of encoder() must be a class")
+    _converter(function)
+
+
+def decoder(tag: str, function: _Callable | None, /) -> None:
+    """Checks the arguments: nothing is converted here."""
+    if not isinstance(tag, str):
+        raise TypeError("the first argument of decoder() must be the name of an atom")
+    _converter(function)
+
+
+def _converter(function: _Callable | None) -> None:
+    if function is not None and not callable(function):
+        raise TypeError("the second argument must be a function, or None")
+
+
 def _name(name: object) -> str:
     return name._text if isinstance(name, Term) else str(name)
 

@@ -96,5 +96,11 @@ def monitor(process: Term | str | tuple[Term | str, Term | str], /) -> Monitor:
 def demonitor(watched: Monitor, /) -> None:
     """Ends a monitor."""
 
+def encoder(class_: type, function: Callable[[Any], Any] | None, /) -> None:
+    """Has objects of a class converted by a function; ``None`` removes it."""
+
+def decoder(tag: str, function: Callable[..., Any] | None, /) -> None:
+    """Has tuples whose first element is the atom ``tag`` converted by a function; ``None`` removes it."""
+
 def __getattr__(name: str) -> Callable[..., Any]:
     """Returns a registered function."""

@@ -30,10 +30,10 @@ pub(super) fn install(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// Has objects of a class, and of its subclasses, converted by a function: it gets the object, and returns
 /// what is converted in its place. `None` for the function removes it.
 #[pyfunction]
-#[pyo3(signature = (class, function, /))]
-fn encoder(class: &Bound<'_, PyAny>, function: &Bound<'_, PyAny>) -> PyResult<()> {
-    let py = class.py();
-    let Ok(class) = class.cast::<PyType>() else {
+#[pyo3(signature = (class_, function, /))]
+fn encoder(class_: &Bound<'_, PyAny>, function: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = class_.py();
+    let Ok(class) = class_.cast::<PyType>() else {
         return Err(PyTypeError::new_err(
             "the first argument of encoder() must be a class",
         ));
