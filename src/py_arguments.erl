@@ -127,6 +127,7 @@ wrong(exec_options, Map) when is_map(Map) -> options(Map, [timeout, pool]);
 wrong(exec_options, Timeout) -> wrong(call_options, Timeout);
 wrong(call_options, Map) when is_map(Map) -> options(Map, [timeout, pool, return, arrays, none]);
 wrong(call_options, Timeout) when ?IS_TIMEOUT(Timeout) -> [];
+wrong(call_options, List) when is_list(List) -> ["not a map of options; is it a keyword list?"];
 wrong(call_options, _) -> ["neither milliseconds, from 0 to 4294967295, nor infinity, nor a map of options"];
 wrong(bind_or_new, new) -> [];
 wrong(bind_or_new, Options) -> wrong(bind_options, Options);

@@ -202,7 +202,7 @@ bad_arguments_leave_nothing(_Config) ->
     Before = length(processes()),
     [{raised, badarg} = py_test:caught(fun() -> py:cast(M, F, A, K, T) end)
      || {M, F, A, K, T} <- [{1, f, [], #{}, 10}, {m, [16#d800], [], #{}, 10}, {m, f, x, #{}, 10},
-                            {m, f, [], [], 10}, {m, f, [], #{1 => 2}, 10},
+                            {m, f, [], [x], 10}, {m, f, [], #{1 => 2}, 10},
                             {m, f, [], #{}, soon}, {m, f, [], #{}, #{no => 1}}, {m, f, [], #{}, #{pool => "x"}}]],
     {raised, badarg} = py_test:caught(fun() -> py:ctx_cast(self(), m, f, []) end),
     ok = py_test:wait_until(fun() -> length(processes()) =< Before orelse length(processes()) end).

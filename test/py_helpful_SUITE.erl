@@ -45,8 +45,17 @@ badarg(Part, Fun) ->
 
 a_wrong_argument_is_named(_Config) ->
     {ok, Stream} = py:stream_start(itertools, count, [1]),
-    ok = badarg("argument 4: not a map; is it a keyword list?", fun() -> py:call(json, loads, [], [{a, 1}]) end),
-    ok = badarg("argument 4: not a map", fun() -> py:call(json, loads, [], x) end),
+    ok = badarg("argument 4: neither a map nor a keyword list", fun() -> py:call(json, loads, [], [a]) end),
+    ok = badarg("argument 4: neither a map nor a keyword list", fun() -> py:call(json, loads, [], x) end),
+    ok = badarg("argument 4: a keyword list in which a name stands twice",
+                fun() -> py:call(json, loads, [], [{a, 1}, {a, 2}]) end),
+    ok = badarg("argument 5: not a map of options; is it a keyword list?",
+                fun() -> py:call(json, loads, [], #{}, [{timeout, 1}]) end),
+    ok = badarg("argument 1: not a handle of a Python object", fun() -> py:getattr(make_ref(), x) end),
+    ok = badarg("argument 1: not a handle of a Python object", fun() -> py:call(make_ref(), x, []) end),
+    ok = badarg("argument 3: the option return is handle", fun() -> py:eval("1", #{}, #{return => handle}) end),
+    ok = badarg("argument 1: the option level is loud", fun() -> py:configure_logging(#{level => loud}) end),
+    ok = badarg("argument 1: not a fun of no argument", fun() -> py:with_output(x) end),
     ok = badarg("argument 3: not a list of arguments", fun() -> py:call(json, loads, <<"{}">>) end),
     ok = badarg("argument 1: not an atom or text", fun() -> py:call(1, loads, []) end),
     ok = badarg("argument 2: not UTF-8", fun() -> py:call(json, <<255>>, []) end),
@@ -59,7 +68,7 @@ a_wrong_argument_is_named(_Config) ->
     ok = badarg("argument 3: there is no pool nowhere", fun() -> py:eval("1", #{}, #{pool => nowhere}) end),
     ok = badarg("argument 3: the option timeout is neither", fun() -> py:exec("1", #{}, #{timeout => soon}) end),
     ok = badarg("argument 1: not a context", fun() -> py:ctx_eval(make_ref(), "1") end),
-    ok = badarg("argument 5: not a map", fun() -> py:ctx_call(context(), m, f, [], [], 5) end),
+    ok = badarg("argument 5: neither a map", fun() -> py:ctx_call(context(), m, f, [], x, 5) end),
     ok = badarg("argument 1: not a map of options; is it a keyword list?", fun() -> py:bind([{wait, 1}]) end),
     ok = badarg("argument 2: there is no pool nowhere", fun() -> py:bind(new, #{pool => nowhere}) end),
     ok = badarg("argument 1: not a map of options", fun() -> py:bind(old, #{}) end),
@@ -90,7 +99,7 @@ context() ->
     Context.
 
 every_wrong_argument_of_a_call_is_named(_Config) ->
-    {badarg, Text} = raised(fun() -> py:call(1, {2}, x, [], soon) end),
+    {badarg, Text} = raised(fun() -> py:call(1, {2}, x, y, soon) end),
     [ok = py_test:contains(Text, ["argument ", integer_to_list(N), ": "]) || N <- lists:seq(1, 5)],
     ok = py_test:contains(Text, "py:call/5").
 
@@ -149,11 +158,11 @@ no_texts(F, A) ->
 
 the_shell_prints_the_text(Config) ->
     Input = filename:join(proplists:get_value(priv_dir, Config), "input"),
-    ok = file:write_file(Input, "py:call(1, loads, [], [{a, 1}]).\n"),
+    ok = file:write_file(Input, "py:call(json, loads, [], #{}, [{timeout, 1}]).\n"),
     Ebin = filename:dirname(code:which(py)),
     Output = os:cmd("erl -pa '" ++ Ebin ++ "' < '" ++ Input ++ "' 2>&1"),
     ok = py_test:contains(Output, "bad argument"),
-    ok = py_test:contains(Output, "argument 4: not a map; is it a keyword list?").
+    ok = py_test:contains(Output, "argument 5: not a map of options; is it a keyword list?").
 
 unknown_terms_do_no_harm(_Config) ->
     Stacks = [[], [{py, call, 5, []}], [{py, no_such_function, [1, 2], []}], [{py, call, lists:seq(1, 20), []}],

@@ -11,9 +11,9 @@ defmodule HelpfulTest do
   end
 
   test "a wrong argument is named" do
-    {error, text} = shown(fn -> :py.call(:json, :loads, ["{}"], indent: 2) end)
+    {error, text} = shown(fn -> :py.call(:json, :loads, ["{}"], %{}, timeout: 50) end)
     assert %ArgumentError{} = error
-    assert text =~ "4th argument: not a map; is it a keyword list?"
+    assert text =~ "5th argument: not a map of options; is it a keyword list?"
   end
 
   test "a context that has ended is named" do
