@@ -30,6 +30,8 @@ defmodule Py do
     * `kwargs:` keyword arguments of a function, a keyword list or a map
     * `context:` a `Py.Context`; by default the binding of the process, if it has one
     * `pool:` the name of a pool of `:py_pool`, for a process without a binding there; not with `context:`
+    * `return:` `:object` keeps the value of `eval`, `run` and `call` in Python: the result is a `Py.Object`
+    * `arrays:` `:binary` gives arrays of numpy as `{:ndarray, %{dtype: _, shape: _, data: _}}`, for `Nx`
 
   An unknown option, or a value of another kind, raises `ArgumentError`.
 
@@ -76,7 +78,7 @@ defmodule Py do
   """
   @spec eval(code(), keyword()) :: result()
   def eval(code, options \\ []) do
-    options = Py.Options.call(options, [:locals])
+    options = Py.Options.call(options, [:locals, :return, :arrays])
     code |> evaluate(Map.get(options, :locals, %{}), options) |> Py.Value.decoded()
   end
 
@@ -96,8 +98,19 @@ defmodule Py do
   """
   @spec run(code(), keyword()) :: result()
   def run(code, options \\ []) do
-    code |> :py_run.run(Py.Options.call(options, [:locals, :file, :line])) |> Py.Value.decoded()
+    options = Py.Options.call(options, [:locals, :file, :line, :return, :arrays])
+    code |> run_block(options) |> Py.Value.decoded()
   end
+
+  # Only the Erlang module `py_run` knows of places, and it has no forms of results.
+  defp run_block(code, options) when is_map_key(options, :file) or is_map_key(options, :line),
+    do: :py_run.run(code, options)
+
+  defp run_block(code, %{context: context} = options),
+    do: :py.ctx_run(context, code, Map.get(options, :locals, %{}), native(options, [:timeout]))
+
+  defp run_block(code, options),
+    do: :py.run(code, Map.get(options, :locals, %{}), native(options, [:timeout, :pool]))
 
   @doc "Runs statements as `run/2` does, and returns the value or raises `Py.Error`."
   @spec run!(code(), keyword()) :: term()
@@ -140,29 +153,20 @@ defmodule Py do
   @spec call(name() | Py.Object.t(), name(), [term()], keyword()) :: result()
   def call(module_or_object, function, args \\ [], options \\ [])
 
-  def call(%Py.Object{ref: ref}, method, args, options) when is_list(args) do
-    options = Py.Options.call(options, [:kwargs])
-    method = attribute(method)
-    kwargs = Map.get(options, :kwargs, %{})
-    locals = %{object: ref, name: method, args: Py.Value.encode(args), kwargs: kwargs}
-    "#{@attribute}(*args, **kwargs)" |> evaluate(locals, options) |> Py.Value.decoded()
-  end
+  def call(%Py.Object{ref: ref}, method, args, options), do: call(ref, method, args, options)
 
   def call(module, function, args, options) when is_list(args) do
-    options = Py.Options.call(options, [:kwargs])
+    options = Py.Options.call(options, [:kwargs, :return, :arrays])
     args = Py.Value.encode(args)
     kwargs = Map.get(options, :kwargs, %{})
 
     Py.Value.decoded(
       case options do
-        %{context: context, timeout: timeout} ->
-          :py.ctx_call(context, module, function, args, kwargs, timeout)
-
         %{context: context} ->
-          :py.ctx_call(context, module, function, args, kwargs)
+          :py.ctx_call(context, module, function, args, kwargs, native(options, [:timeout]))
 
         %{} ->
-          :py.call(module, function, args, kwargs, Map.take(options, [:timeout, :pool]))
+          :py.call(module, function, args, kwargs, native(options, [:timeout, :pool]))
       end
     )
   end
@@ -213,6 +217,16 @@ defmodule Py do
   @doc "Returns an attribute as `getattr/3` does, or raises `Py.Error`."
   @spec getattr!(Py.Object.t(), name(), keyword()) :: term()
   def getattr!(object, name, options \\ []), do: object |> getattr(name, options) |> Py.Error.value!()
+
+  @doc """
+  Calls a function, and returns its result and the text that was written meanwhile: by Python code that the
+  process has called, and by the process itself.
+
+      iex> Py.with_output(fn -> Py.run!("print('three')\\n1 + 2") end)
+      {3, "three\\n"}
+  """
+  @spec with_output((() -> result)) :: {result, String.t()} when result: term()
+  def with_output(fun) when is_function(fun, 0), do: :py.with_output(fun)
 
   @doc """
   Gives the calling process a worker of its own, until `unbind/0` or the end of the process.
@@ -340,13 +354,13 @@ defmodule Py do
     code |> :py_run.run(options) |> Py.Value.decoded() |> Py.Error.value!()
   end
 
-  defp evaluate(code, locals, %{context: context, timeout: timeout}),
-    do: :py.ctx_eval(context, code, locals, timeout)
+  defp evaluate(code, locals, %{context: context} = options),
+    do: :py.ctx_eval(context, code, locals, native(options, [:timeout]))
 
-  defp evaluate(code, locals, %{context: context}), do: :py.ctx_eval(context, code, locals)
+  defp evaluate(code, locals, options), do: :py.eval(code, locals, native(options, [:timeout, :pool]))
 
-  defp evaluate(code, locals, options),
-    do: :py.eval(code, locals, Map.take(options, [:timeout, :pool]))
+  # The options that the Erlang module takes. The values of Elixir have nil for None.
+  defp native(options, keys), do: options |> Map.take([:return, :arrays | keys]) |> Map.put(:none, nil)
 
   defp attribute(name) when is_atom(name), do: Atom.to_string(name)
   defp attribute(name) when is_binary(name), do: name

@@ -11,8 +11,7 @@ defmodule Py.Object do
       iex> inspect(third) =~ ~r/^#Py.Object<[0-9.]+>$/
       true
 
-  `inspect/2` shows the handle and calls no Python code: a `__repr__` may wait, or fail. Every reference
-  in a result becomes a `Py.Object`; one that Elixir code has made and Python hands back is in `ref`.
+  `inspect/2` shows the handle and calls no Python code: a `__repr__` may wait, or fail.
   """
 
   @enforce_keys [:ref]

@@ -24,6 +24,10 @@ defmodule Py.Options do
   defp option(:timeout, other), do: wrong("timeout: milliseconds or :infinity", other)
   defp option(:pool, name) when is_atom(name), do: name
   defp option(:pool, other), do: wrong("pool: an atom", other)
+  defp option(:return, value) when value in [:term, :object], do: value
+  defp option(:return, other), do: wrong("return: :term or :object", other)
+  defp option(:arrays, value) when value in [:list, :binary], do: value
+  defp option(:arrays, other), do: wrong("arrays: :list or :binary", other)
   defp option(key, value) when key in [:locals, :kwargs], do: variables(key, value)
   defp option(_key, value), do: value
 

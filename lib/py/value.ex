@@ -31,8 +31,9 @@ defmodule Py.Value do
   @doc "Returns a result as Elixir has it: nil for None, objects behind `Py.Object`."
   def decode(plain) when is_number(plain) or is_binary(plain), do: plain
   def decode([head | tail]), do: [decode(head) | decode(tail)]
+  # Items of streams have no form of their own.
   def decode(:none), do: nil
-  def decode(ref) when is_reference(ref), do: %Py.Object{ref: ref}
+  def decode(ref) when is_reference(ref), do: if(:py.is_object(ref), do: %Py.Object{ref: ref}, else: ref)
   def decode(tuple) when is_tuple(tuple), do: tuple |> Tuple.to_list() |> decode() |> List.to_tuple()
 
   def decode(map) when is_map(map),
