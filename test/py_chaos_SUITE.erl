@@ -151,7 +151,7 @@ is_expected({error, {Class, _}}) ->
 is_expected(_) -> false.
 
 deeds() ->
-    plain_deeds() ++ talking_deeds() ++ flowing_deeds().
+    plain_deeds() ++ using_deeds() ++ talking_deeds() ++ flowing_deeds().
 
 plain_deeds() ->
     [{eval, fun() -> py:eval(<<"[x, {'k': x}]">>, #{x => self()}) end},
@@ -196,6 +196,44 @@ t.join()
      {stats, fun() -> #{num_workers := _} = py_pool:get_stats(), ok end}].
 
 %% Python code that calls Erlang functions, which crash, hang, exit and call back.
+%% Objects, blocks and output.
+using_deeds() ->
+    [{drop_handles, fun() ->
+          _ = spawn(fun() -> {ok, [_ | _]} = py:eval(<<"[object() for _ in range(1000)]">>), exit(kill) end),
+          ok
+      end},
+     {method, fun() ->
+          py:with_context(fun(Ctx) ->
+              case py:ctx_eval(Ctx, <<"[3, 1, 2]">>, #{}, #{return => object}) of
+                  {ok, List} -> {ok, none} = py:ctx_call(Ctx, List, sort, []), {ok, [1, 2, 3]} = py:ctx_to_term(Ctx, List);
+                  Error -> Error
+              end
+          end)
+      end},
+     {block, fun() -> py:run(<<"y = 1\ny + 1">>) end},
+     {encode, fun() -> py:run(<<"import erlang\nerlang.encoder(complex, repr)\n[1j] * 100">>) end},
+     {captured, fun() ->
+          case py:with_output(fun() -> py:exec(<<"for i in range(50): print(i)">>) end) of
+              {ok, Text} -> 50 = length(binary:split(Text, <<"\n">>, [global, trim])), ok;
+              {Error, _} -> Error
+          end
+      end},
+     {print_to_the_dying, fun() ->
+          Leader = group_leader(),
+          true = group_leader(spawn(fun mortal_leader/0), self()),
+          try py:exec(<<"print('half', end='', flush=True)\nprint(' line')">>, #{}, 2000)
+          after true = group_leader(Leader, self()) end
+      end}].
+
+%% Dies in the middle of a line, or does not answer for a moment.
+mortal_leader() ->
+    receive
+        {io_request, From, ReplyAs, _} ->
+            rand:uniform(2) =:= 1 andalso (From ! {io_reply, ReplyAs, ok}),
+            receive _ -> ok after rand:uniform(20) -> ok end
+    after 5000 -> ok
+    end.
+
 talking_deeds() ->
     [{callback, fun() -> erlang(<<"echo(1)">>) end},
      {callback_crashes, fun() -> erlang(<<"crash()">>) end},
