@@ -12,6 +12,9 @@ use crate::error::Why;
 use crate::limits::MAX_TERMS;
 use crate::view;
 
+/// Most arrays that an array is looked through: numpy itself makes no longer chains than two.
+const MAX_BASES: usize = 16;
+
 impl<'py, W: Writer> Walk<'_, 'py, W> {
     /// Writes an array in the form that the rules want.
     pub(super) fn array(&mut self, array: &Bound<'py, PyAny>) -> Written {
@@ -72,19 +75,20 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
     /// not copied.
     fn data(&mut self, array: &Bound<'py, PyAny>) -> Written {
         let py = array.py();
-        // Dates have no buffer.
+        // Dates have no buffer. The memoryview keeps the memory in place.
         if is_constant(array)?
-            && let Ok(buffer) = PyUntypedBuffer::get(array)
+            && let Ok(view) = PyMemoryView::from(array)
+            && let Ok(buffer) = PyUntypedBuffer::get(&view)
             && buffer.is_c_contiguous()
         {
             let bytes = if buffer.len_bytes() == 0 {
                 &[][..]
             } else {
-                // SAFETY: a contiguous buffer of this many bytes, which the array keeps alive, and which
+                // SAFETY: a contiguous buffer of this many bytes, which the memoryview keeps alive, and which
                 // no code can change unless it makes the array writable.
                 unsafe { slice::from_raw_parts(buffer.buf_ptr().cast::<u8>(), buffer.len_bytes()) }
             };
-            return self.binary(bytes, Some(array));
+            return self.binary(bytes, Some(view.as_any()));
         }
         let bytes = array.call_method0(intern!(py, "tobytes"))?;
         let bytes = bytes.cast::<PyBytes>().map_err(PyErr::from)?;
@@ -97,7 +101,7 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
 fn is_constant(array: &Bound<'_, PyAny>) -> PyResult<bool> {
     let py = array.py();
     let mut owner = array.clone();
-    loop {
+    for _ in 0..MAX_BASES {
         let flags = owner.getattr(intern!(py, "flags"))?;
         if flags.getattr(intern!(py, "writeable"))?.is_truthy()? {
             return Ok(false);
@@ -111,6 +115,7 @@ fn is_constant(array: &Bound<'_, PyAny>) -> PyResult<bool> {
         }
         owner = base;
     }
+    Ok(false)
 }
 
 /// Whether an object that an array was made over never changes: `bytes`, or a binary of Erlang.

@@ -2,6 +2,7 @@
 //! no module is imported here. Called by the walk, attached, with an object that is held. Methods of the
 //! object run, and so may code of a program.
 
+use pyo3::exceptions::PyException;
 use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -61,7 +62,10 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         };
         match known {
             None => self.writer.object(object),
-            Some(Known::IsoText) => self.made(&object.call_method0(intern!(py, "isoformat"))?),
+            Some(Known::IsoText) => {
+                let text = object.call_method0(intern!(py, "isoformat"))?;
+                self.made_within(object, &text)
+            }
             Some(Known::Text) => self.made(object.str()?.as_any()),
             Some(Known::Member) => {
                 let value = object.getattr(intern!(py, "value"))?;
@@ -95,18 +99,26 @@ impl<'py, W: Writer> Walk<'_, 'py, W> {
         let py = scalar.py();
         let item = scalar.call_method0(intern!(py, "item"))?;
         if !item.get_type().is(scalar.get_type()) {
-            return self.made(&item);
+            return self.made_within(scalar, &item);
         }
         // A `longdouble` is its own item.
         match scalar.call_method0(intern!(py, "__float__")) {
-            Ok(float) => self.made(&float),
+            Ok(float) => self.made_within(scalar, &float),
             Err(_) => self.writer.object(scalar),
         }
     }
 }
 
-/// Returns the form of the objects of a class; `None` if they become handles.
+/// Returns the form of the objects of a class; `None` if they become handles, as those of a class do that
+/// hides what it is. Fails if the code has to stop meanwhile.
 fn find(class: &Bound<'_, PyType>) -> PyResult<Option<Known>> {
+    match look(class) {
+        Err(error) if error.is_instance_of::<PyException>(class.py()) => Ok(None),
+        found => found,
+    }
+}
+
+fn look(class: &Bound<'_, PyType>) -> PyResult<Option<Known>> {
     let py = class.py();
     let mro = class.getattr(intern!(py, "__mro__"))?;
     let text = |base: &Bound<'_, PyAny>, name| {
@@ -123,7 +135,8 @@ fn find(class: &Bound<'_, PyType>) -> PyResult<Option<Known>> {
             return Ok(Some(*known));
         }
     }
-    let is_dataclass = class.hasattr(intern!(py, "__dataclass_fields__"))?;
+    let fields = class.getattr_opt(intern!(py, "__dataclass_fields__"))?;
+    let is_dataclass = fields.is_some_and(|fields| fields.is_instance_of::<PyDict>());
     Ok(is_dataclass.then_some(Known::Fields))
 }
 

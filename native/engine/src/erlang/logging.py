@@ -21,8 +21,9 @@ class Handler(logging.Handler):
         """Passes one record on, with the traceback of its exception as a part of the text."""
         try:
             message = self.format(record)
-            place = record.pathname, record.lineno, record.funcName or ""
-            _log(record.levelno, message, record.name, *place)
+            level = min(max(int(record.levelno), 0), 1000)
+            place = str(record.pathname), max(int(record.lineno or 0), 0), str(record.funcName or "")
+            _log(level, message, str(record.name), *place)
         except Exception:
             self.handleError(record)
 
