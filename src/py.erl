@@ -862,7 +862,8 @@ cast(Module, Function, Args, Kwargs) ->
 %%
 %% A failure, a timeout included, is logged as the event `cast_failed'. The call runs where a call of the
 %% process would run, after the calls and casts that the process has made there before. Without a binding
-%% the call outlives the process; in a binding it ends with that. A refused cast has not run.
+%% the call outlives the process; in a binding it ends with that. {@link interrupt/1} of the process stops
+%% it. A refused cast has not run.
 -spec cast(name(), name(), args(), kwargs(), call_options()) ->
     ok | {error, no_workers_available | overloaded}.
 cast(Module, Function, Args, Kwargs, Timeout) ->

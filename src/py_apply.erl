@@ -32,7 +32,7 @@ create_table() ->
 
 %% @doc Returns `[Value]' of a function, or `not_allowed'. Called in the process of a callback, which an
 %% error of the function ends as it does that of a registered function.
--spec run([term()]) -> [term()] | not_allowed.
+-spec run([term(), ...]) -> [term(), ...] | not_allowed.
 run([ModuleName, FunctionName, Args]) ->
     case existing(ModuleName) of
         {ok, Module} -> run(Module, FunctionName, Args, length(Args));

@@ -281,7 +281,7 @@ join(Leader) ->
     _ = is_process_alive(Leader) andalso group_leader(Leader, self()),
     ok.
 
-apply_function(keywords, Function, [Args, Kwargs]) -> Function(Args, Kwargs);
+apply_function(keywords, Function, [Args, Kwargs]) when is_list(Args), is_map(Kwargs) -> Function(Args, Kwargs);
 apply_function(plain, {Module, Function}, Args) -> Module:Function(Args);
 apply_function(plain, Function, Args) when is_function(Function, 2) -> Function(Args, #{});
 apply_function(plain, Function, Args) -> Function(Args).

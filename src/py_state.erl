@@ -99,7 +99,7 @@ size(Key, Value) ->
 
 %% @doc Runs an operation of `erlang.state', with its name as the first argument. Called in the process
 %% of a callback; the answers are those that `erlang/module.py' reads.
--spec operate([term()]) -> term().
+-spec operate([term(), ...]) -> term().
 operate([<<"fetch">>, Key]) -> [Value || {ok, Value} <- [fetch(Key)]];
 operate([<<"has">>, Key]) -> read(fun() -> ets:member(?TABLE, Key) end);
 operate([<<"keys">>]) -> keys();

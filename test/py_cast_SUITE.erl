@@ -22,6 +22,7 @@ all() ->
      leased_workers_refuse,
      an_unbound_cast_outlives_its_caller,
      a_cast_in_a_binding_ends_with_it,
+     a_cast_is_interrupted_with_its_caller,
      a_named_pool_runs_it,
      bad_arguments_leave_nothing].
 
@@ -182,6 +183,15 @@ a_cast_in_a_binding_ends_with_it(_Config) ->
     ok = told(<<"runs">>),
     Caller ! die,
     #{caller := Caller, reason := Why} = failure(),
+    ok = py_test:contains(Why, "interrupted").
+
+a_cast_is_interrupted_with_its_caller(_Config) ->
+    Self = self(),
+    ok = py:cast(builtins, exec, [<<"import erlang, time; erlang.send(test, 'runs')\nwhile True: time.sleep(0.01)">>,
+                                  #{test => Self}]),
+    ok = told(<<"runs">>),
+    ok = py:interrupt(Self),
+    #{caller := Self, reason := Why} = failure(),
     ok = py_test:contains(Why, "interrupted").
 
 a_named_pool_runs_it(_Config) ->

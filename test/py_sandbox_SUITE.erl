@@ -204,7 +204,7 @@ if mode != 'alone':
     control.connect(b'\\0' + address)
 word = lambda number: struct.pack('<Q', number)
 frame = lambda kind, payload: word(len(payload) << 8 | kind) + payload
-data.sendall(frame(1, word(99 if mode == 'version' else 2)))
+data.sendall(frame(1, word(99 if mode == 'version' else 3)))
 data.sendall(frame(2, b''))
 data.recv(1)
 reply = lambda status, term, job=1: frame(4, word(job) + bytes([status, 0]) + term)

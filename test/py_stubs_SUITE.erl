@@ -25,7 +25,11 @@ end_per_suite(_Config) ->
 init_per_group(outside, Config) ->
     case os:getenv("PY_TEST_VENV", "") of
         "" -> {skip, "there is no venv of the tests: PY_TEST_VENV"};
-        Base -> [{python, install(Base, Config)} | Config]
+        Base ->
+            case output(["'", Base, "/bin/python' -c 'import mypy, setuptools'"]) of
+                {0, _} -> [{python, install(Base, Config)} | Config];
+                _ -> {skip, "the venv of the tests has no mypy"}
+            end
     end;
 init_per_group(inside, Config) ->
     Config.
