@@ -9,7 +9,7 @@ suite() ->
 all() ->
     [a_handle_stands_for_a_module, methods, attributes, texts_and_types, values_of_handles, is_object,
      results_that_stay_in_python, streams_of_handles, streams_of_expressions, a_stream_has_a_timeout, calls_under_way,
-     in_a_context, handles_of_an_ended_lease, bad_handles, options_that_do_not_fit, keyword_lists,
+     in_a_context, handles_of_an_ended_lease, bad_handles, a_handle_of_another_vm, options_that_do_not_fit, keyword_lists,
      a_failed_conversion_says_where, the_place_is_text].
 
 init_per_suite(Config) ->
@@ -195,6 +195,20 @@ bad_handles(_Config) ->
                  fun() -> py:to_term([1]) end, fun() -> py:call(counter(), plus, 5) end,
                  fun() -> py:call(counter(), 5, []) end]],
     ok = py:unbind(Ctx).
+
+a_handle_of_another_vm(_Config) ->
+    Peer = py_peer:start(#{"ERLANG_PYTHON" => py_peer:interpreter()}),
+    {ok, _} = py_peer:start_python(Peer, []),
+    {ok, Handle} = py_peer:run(Peer, fun() -> py:eval(<<"object()">>) end),
+    true = is_reference(Handle),
+    false = py:is_object(Handle),
+    [{raised, badarg} = py_test:caught(Call)
+     || Call <- [fun() -> py:getattr(Handle, x) end, fun() -> py:call(Handle, x, []) end,
+                 fun() -> py:to_term(Handle) end]],
+    %% As an argument it is a term as any other.
+    {ok, <<"erlang.Term">>} = py:type(Handle),
+    {ok, Handle} = py:eval(<<"h">>, #{h => Handle}),
+    py_peer:stop(Peer).
 
 options_that_do_not_fit(_Config) ->
     [{raised, badarg} = py_test:caught(fun() -> py:eval(<<"1">>, #{}, Options) end)

@@ -9,7 +9,7 @@ suite() ->
 all() ->
     [dates_and_times, texts, enumerations, dataclasses, named_tuples, none_of_a_call, scalars_of_numpy, arrays_are_lists,
      arrays_as_bytes, arrays_of_records_and_objects, arrays_as_arguments, arrays_that_do_not_fit, huge_shapes,
-     big_arrays_are_not_copied, an_array_that_is_written_to_is_copied, a_dataframe_of_one_s_own, encoders, encoders_of_base_classes,
+     big_arrays_are_not_copied, values_of_pandas, an_array_that_is_written_to_is_copied, a_dataframe_of_one_s_own, encoders, encoders_of_base_classes,
      encoders_that_fail, encoders_that_never_end, decoders, decoders_that_fail, converters_end_with_their_lease,
      converters_of_unbound_calls, converters_of_messages, bad_converters, converters_of_a_preload, the_key_none].
 
@@ -201,6 +201,23 @@ an_array_that_is_written_to_is_copied(_Config) ->
     Zeros = binary:copy(<<0>>, 1 bsl 20),
     [true = Bytes =:= Zeros || Bytes <- [A, V, W]],
     ok.
+
+values_of_pandas(_Config) ->
+    case py:exec(<<"import pandas as pd, numpy as np">>) of
+        ok ->
+            {ok, [1, 2.5, <<"2026-01-02T00:00:00">>, true]} =
+                py:eval(<<"[pd.Series([1, 2])[0], pd.Series([2.5])[0], pd.Timestamp('2026-01-02'), pd.Series([True])[0]]">>),
+            {ok, [[1, 2], [3, 4]]} = py:eval(<<"pd.DataFrame({'a': [1, 3], 'b': [2, 4]}).to_numpy()">>),
+            {ok, #{<<"a">> := [1, 3]}} = py:eval(<<"pd.DataFrame({'a': [1, 3]}).to_dict('list')">>),
+            {ok, [#{<<"t">> := <<"2026-01-02T00:00:00">>, <<"x">> := nan}]} =
+                py:eval(<<"pd.DataFrame({'t': [pd.Timestamp('2026-01-02')], 'x': [np.nan]}).to_dict('records')">>),
+            {ok, Frame} = py:eval(<<"pd.DataFrame({'a': [1, 3]})">>),
+            {ok, {2, 1}} = py:getattr(Frame, shape),
+            {ok, <<"pandas.core.frame.DataFrame">>} = py:type(Frame),
+            {ok, {ndarray, #{dtype := <<"<i8">>, shape := {2, 1}}}} = py:call(Frame, to_numpy, [], #{}, #{arrays => binary});
+        {error, {'ModuleNotFoundError', _}} ->
+            {skip, "pandas is not installed"}
+    end.
 
 %%% Encoders and decoders
 
