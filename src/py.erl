@@ -60,6 +60,9 @@
          ctx_call_method/5, ctx_call_method/6, str/1, ctx_str/2, repr/1, ctx_repr/2, type/1, ctx_type/2, to_term/1,
          ctx_to_term/2]).
 -export([with_output/1, configure_logging/0, configure_logging/1, interrupt/1]).
+-export([monitor/1, demonitor/1]).
+-export([eval_async/1, eval_async/2, ctx_eval_async/2, ctx_eval_async/3, exec_async/1, exec_async/2,
+         ctx_exec_async/2, ctx_exec_async/3, check_response/2]).
 -export([call_async/3, call_async/4, ctx_call_async/4, ctx_call_async/5, await/1, await/2, async_call/3, async_call/4,
          ctx_async_call/4, ctx_async_call/5, async_await/1, async_await/2, async_gather/1, async_gather/2]).
 -export([stream/1, stream/3, stream/4, stream/5, stream_eval/1, stream_eval/2, stream_eval/3, stream_start/1,
@@ -309,6 +312,23 @@ with_context(Options, Fun) ->
 
 bound({error, Reason}) -> error(Reason);
 bound(Bound) -> Bound.
+
+%% @doc Has the end of a context told to the calling process, by one message `{'DOWN', Reference, process,
+%% Pid, Reason}'.
+%%
+%% Reference is what this function returns, and Pid a process that stands for the context. Reason is `unbound',
+%% `owner_down' (the process that made it has died), `pool_down' (its pool has ended or crashed), or `ended':
+%% its worker crashed, was abandoned or exited, or the last handle was garbage collected; `noproc' for a
+%% context that had ended before. A monitor does not hold the context alive. {@link demonitor/1} ends it.
+-spec monitor(context()) -> reference().
+monitor(Context) ->
+    ?EXPLAINED([Context], py_monitor:start(Context)).
+
+%% @doc Returns `ok' when no message of this monitor is, or will be, in the mailbox of the calling process.
+-spec demonitor(reference()) -> ok.
+demonitor(Reference) ->
+    true = ?EXPLAINED([Reference], erlang:demonitor(Reference, [flush])),
+    ok.
 
 %%% Calls of a process: in its binding, or on any free worker.
 
@@ -666,7 +686,7 @@ call_async(Module, Function, Args) ->
 %% functions see {@link async_call/4}, which runs any number of them on one worker at once.
 -spec call_async(callee(), name(), args(), kwargs()) -> pending().
 call_async(Module, Function, Args, Kwargs) ->
-    ?EXPLAINED([Module, Function, Args, Kwargs], py_call:start(py_call:job(Module, Function, Args, Kwargs))).
+    ?EXPLAINED([Module, Function, Args, Kwargs], py_call:announced(py_call:start(py_call:job(Module, Function, Args, Kwargs)))).
 
 %% @equiv ctx_call_async(Context, Module, Function, Args, #{})
 -spec ctx_call_async(context(), callee(), name(), args()) -> pending().
@@ -677,7 +697,61 @@ ctx_call_async(Context, Module, Function, Args) ->
 -spec ctx_call_async(context(), callee(), name(), args(), kwargs()) -> pending().
 ctx_call_async(Context, Module, Function, Args, Kwargs) ->
     ?EXPLAINED([Context, Module, Function, Args, Kwargs],
-               py_call:start_in(Context, py_call:job(Module, Function, Args, Kwargs))).
+               py_call:announced(py_call:start_in(Context, py_call:job(Module, Function, Args, Kwargs)))).
+
+%% @equiv eval_async(Code, #{})
+-spec eval_async(code()) -> pending().
+eval_async(Code) ->
+    eval_async(Code, #{}).
+
+%% @doc Starts an eval as {@link eval/2}, and returns at once.
+-spec eval_async(code(), locals()) -> pending().
+eval_async(Code, Locals) ->
+    ?EXPLAINED([Code, Locals], py_call:announced(py_call:start(py_call:code_job(eval, Code, Locals)))).
+
+%% @equiv ctx_eval_async(Context, Code, #{})
+-spec ctx_eval_async(context(), code()) -> pending().
+ctx_eval_async(Context, Code) ->
+    ctx_eval_async(Context, Code, #{}).
+
+%% @doc Starts an eval as {@link eval_async/2} does, in a context.
+-spec ctx_eval_async(context(), code(), locals()) -> pending().
+ctx_eval_async(Context, Code, Locals) ->
+    ?EXPLAINED([Context, Code, Locals],
+               py_call:announced(py_call:start_in(Context, py_call:code_job(eval, Code, Locals)))).
+
+%% @equiv exec_async(Code, #{})
+-spec exec_async(code()) -> pending().
+exec_async(Code) ->
+    exec_async(Code, #{}).
+
+%% @doc Starts an exec as {@link exec/2}, and returns at once. Its result is `ok'.
+-spec exec_async(code(), locals()) -> pending().
+exec_async(Code, Locals) ->
+    ?EXPLAINED([Code, Locals], py_call:announced(py_call:start(py_call:code_job(exec, Code, Locals)))).
+
+%% @equiv ctx_exec_async(Context, Code, #{})
+-spec ctx_exec_async(context(), code()) -> pending().
+ctx_exec_async(Context, Code) ->
+    ctx_exec_async(Context, Code, #{}).
+
+%% @doc Starts an exec as {@link exec_async/2} does, in a context.
+-spec ctx_exec_async(context(), code(), locals()) -> pending().
+ctx_exec_async(Context, Code, Locals) ->
+    ?EXPLAINED([Context, Code, Locals],
+               py_call:announced(py_call:start_in(Context, py_call:code_job(exec, Code, Locals)))).
+
+%% @doc Returns what a message is to a call under way, for a process that waits for many things, such as a
+%% `gen_server' in `handle_info/2'.
+%%
+%% A call under way has one message, `{Reference, _}', to the process that made it: when it has a result, or
+%% at once if it was refused. `{reply, Result}': the message is that of the call, and this is what {@link
+%% await/1} would have returned. `{error, Reason}': the same, and `await' would have raised Reason. `no_reply':
+%% the message is another one. Raises `badarg' for a call of another process, and for one that was awaited.
+%% A call whose handle is garbage is cancelled, and its message may come or not.
+-spec check_response(Message :: term(), pending()) -> {reply, result() | ok} | {error, term()} | no_reply.
+check_response(Message, Pending) ->
+    ?EXPLAINED([Message, Pending], py_call:check_response(Message, Pending)).
 
 %% @equiv await(Pending, DefaultTimeout)
 -spec await(pending()) -> result().
@@ -710,7 +784,7 @@ async_call(Module, Function, Args) ->
 -spec async_call(callee(), name(), args(), kwargs()) -> pending().
 async_call(Module, Function, Args, Kwargs) ->
     ?EXPLAINED([Module, Function, Args, Kwargs],
-               py_async:start({async, py_call:job(Module, Function, Args, Kwargs)})).
+               py_call:announced(py_async:start({async, py_call:job(Module, Function, Args, Kwargs)}))).
 
 %% @equiv ctx_async_call(Context, Module, Function, Args, #{})
 -spec ctx_async_call(context(), callee(), name(), args()) -> pending().
@@ -721,7 +795,7 @@ ctx_async_call(Context, Module, Function, Args) ->
 -spec ctx_async_call(context(), callee(), name(), args(), kwargs()) -> pending().
 ctx_async_call(Context, Module, Function, Args, Kwargs) ->
     ?EXPLAINED([Context, Module, Function, Args, Kwargs],
-               py_call:start_in(Context, {async, py_call:job(Module, Function, Args, Kwargs)})).
+               py_call:announced(py_call:start_in(Context, {async, py_call:job(Module, Function, Args, Kwargs)}))).
 
 %% @equiv async_await(Pending, DefaultTimeout)
 -spec async_await(pending()) -> result().

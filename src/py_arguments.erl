@@ -12,7 +12,7 @@
 
 -type role() :: any | code | name | callee | object | function_name | args | kwargs | locals | context | target
               | stream | count | pending | calls | call_options | ctx_options | exec_options | timeout
-              | bind_options | bind_or_new | logging_options | body | body0 | function | atom | integer.
+              | bind_options | bind_or_new | logging_options | body | body0 | function | atom | integer | reference.
 %% The kind of an argument.
 
 %% @doc Returns a text for each wrong argument, by its position; or one for all of them.
@@ -48,9 +48,13 @@ roles(Function, Arity) ->
     lists:sublist(Roles, Arity) ++ lists:duplicate(max(0, Arity - length(Roles)), any).
 
 roles(bind) -> [bind_or_new, bind_options];
-roles(unbind) -> [context];
+roles(Function) when Function =:= unbind; Function =:= monitor -> [context];
+roles(demonitor) -> [reference];
+roles(check_response) -> [any, pending];
 roles(with_context) -> [bind_options, body];
 roles(Call) when Call =:= call; Call =:= cast; Call =:= stream -> [callee, name, args, kwargs, call_options];
+roles(Run) when Run =:= eval_async; Run =:= exec_async -> [code, locals];
+roles(Run) when Run =:= ctx_eval_async; Run =:= ctx_exec_async -> [context, code, locals];
 roles(Call) when Call =:= call_async; Call =:= async_call; Call =:= stream_start -> [callee, name, args, kwargs];
 roles(Call) when Call =:= ctx_call; Call =:= ctx_cast; Call =:= ctx_call_async; Call =:= ctx_async_call;
                  Call =:= ctx_stream ->
@@ -80,7 +84,7 @@ roles(reload) -> [function_name];
 roles(state_incr) -> [any, integer];
 roles(_) -> [].
 
-general(Await) when Await =:= await; Await =:= async_await; Await =:= async_gather ->
+general(Await) when Await =:= check_response; Await =:= await; Await =:= async_await; Await =:= async_gather ->
     "a call under way is awaited once, by the process that made it";
 general(stream_next) ->
     "only the process that has started the stream may ask for items";
@@ -110,6 +114,8 @@ wrong(context, Context) -> handle(Context, "not a context: py:bind(new) returns 
 wrong(target, Pid) when is_pid(Pid), node(Pid) =:= node() -> [];
 wrong(target, Pid) when is_pid(Pid) -> ["a process of another node"];
 wrong(target, Context) -> handle(Context, "neither a context nor a process");
+wrong(reference, Reference) when is_reference(Reference) -> [];
+wrong(reference, _) -> ["not a reference that py:monitor/1 has returned"];
 wrong(stream, Stream) when is_reference(Stream) -> [];
 wrong(stream, _) -> ["not a stream: py:stream_start/3 returns one"];
 wrong(count, Count) when is_integer(Count), Count > 0 -> [];

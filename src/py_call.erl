@@ -7,7 +7,7 @@
 -module(py_call).
 
 -export([job/4, code_job/3, run/2, run_in/3, submit/3, bind_options/1, start/1, start_in/2, start_at/2, within/1, failed/1,
-         await/2, settled/1, result/1, discard/2, deadline/2, remaining/1, name/1, code/1]).
+         await/2, announced/1, check_response/2, settled/1, result/1, discard/2, deadline/2, remaining/1, name/1, code/1]).
 
 -export_type([pending/0, options/0]).
 
@@ -246,6 +246,37 @@ start_at(Target, Job) ->
         {error, Reason} -> {py_pending, self(), Ref, {error, Reason}}
     end.
 
+%% @doc Returns a call under way, which has one message, also if it was refused: a server waits for that.
+-spec announced(pending()) -> pending().
+announced({py_pending, Owner, Ref, {error, _} = Refusal} = Pending) ->
+    Owner ! {Ref, Refusal},
+    Pending;
+announced(Pending) ->
+    Pending.
+
+%% Drops the message of a call that was refused. A server may have taken it.
+drop_message(Ref) ->
+    receive {Ref, _} -> ok after 0 -> ok end.
+
+%% @doc Returns what a message is to a call of the calling process.
+-spec check_response(term(), pending()) -> {reply, py:result()} | {error, term()} | no_reply.
+check_response({Ref, Result}, {py_pending, Owner, Ref, Ticket}) when Owner =:= self() ->
+    case is_tuple(Ticket) orelse py_nif:take(Ticket) of
+        true -> replied(Result);
+        false -> error(badarg)
+    end;
+check_response(_Message, {py_pending, Owner, _Ref, _Ticket}) when Owner =:= self() ->
+    no_reply;
+check_response(_Message, _Pending) ->
+    error(badarg).
+
+replied(Result) ->
+    try result(Result) of
+        Reply -> {reply, Reply}
+    catch
+        error:Reason -> {error, Reason}
+    end.
+
 %% @doc Returns a call under way that was refused.
 -spec failed(py:error_reason()) -> pending().
 failed(Reason) ->
@@ -255,7 +286,8 @@ failed(Reason) ->
 await({py_pending, Owner, _Ref, _}, _Timeout) when Owner =/= self() ->
     %% The reply is sent to the owner: another process would wait in vain.
     error(badarg);
-await({py_pending, _Owner, _Ref, {error, Reason}}, _Timeout) ->
+await({py_pending, _Owner, Ref, {error, Reason}}, _Timeout) ->
+    ok = drop_message(Ref),
     {error, Reason};
 await({py_pending, _Owner, Ref, Ticket}, Timeout0) ->
     Timeout = timeout(Timeout0),
@@ -277,8 +309,8 @@ settled(Ref) ->
 %% @doc Cancels a call. A reply that is about to be sent is awaited for Grace milliseconds, and
 %% dropped.
 -spec discard(pending(), Grace :: timeout()) -> ok.
-discard({py_pending, _Owner, _Ref, {error, _}}, _Grace) ->
-    ok;
+discard({py_pending, _Owner, Ref, {error, _}}, _Grace) ->
+    drop_message(Ref);
 discard({py_pending, _Owner, Ref, Ticket}, Grace) ->
     case py_nif:cancel(Ticket) of
         cancelled -> ok;

@@ -54,9 +54,11 @@ start_more(#gather{items = [{py_pending, _, Ref, _} | Items], refs = Refs} = G) 
     start_more(G#gather{items = Items, refs = [Ref | Refs]});
 start_more(#gather{items = [Item | Items], refs = Refs, open = Open} = G) ->
     case started(Item, G) of
-        {py_pending, _, _, {error, overloaded}} when map_size(Open) > 0 ->
+        {py_pending, _, _, {error, overloaded}} = Refused when map_size(Open) > 0 ->
+            ok = py_call:discard(Refused, 0),
             wait_for_room(G);
-        {py_pending, _, _, {error, Reason}} ->
+        {py_pending, _, _, {error, Reason}} = Refused ->
+            ok = py_call:discard(Refused, 0),
             give_up(G, Reason);
         {py_pending, _, Ref, _} = Call ->
             start_more(G#gather{items = Items, refs = [Ref | Refs], open = Open#{Ref => Call}})

@@ -12,7 +12,9 @@
 
 -type kind() :: implicit | explicit.
 %% A lease that is checked out.
--record(lease, {handle :: py_nif:lease(), owner :: pid(), monitor :: reference(), kind :: kind()}).
+-record(lease, {handle :: py_nif:lease(), owner :: pid(), monitor :: reference(), kind :: kind(),
+                %% Processes that are told when the lease ends, see `py_monitor'.
+                watchers = [] :: [pid()]}).
 %% A `bind' that waits for a worker.
 -record(waiter, {from :: gen_server:from(), kind :: kind(), monitor :: reference()}).
 
@@ -81,12 +83,27 @@ handle_call({bind, Claim, Kind, Wait}, From, #state{native = Native} = State) ->
         _ -> {noreply, enqueue(Claim, From, Kind, State)}
     end;
 handle_call({unbind, Id}, _From, State) ->
-    {reply, ok, serve_waiters(check_in(Id, State))};
+    {reply, ok, serve_waiters(check_in(Id, unbound, State))};
+handle_call({watch, Id}, {Pid, _}, #state{leases = Leases} = State) ->
+    case Leases of
+        #{Id := #lease{watchers = Watchers} = Lease} ->
+            {reply, ok, State#state{leases = Leases#{Id := Lease#lease{watchers = [Pid | Watchers]}}}};
+        _ ->
+            {reply, noproc, State}
+    end;
 %% An unknown request must not end the pool, and every context with it.
 handle_call(_Request, _From, State) ->
     {reply, {error, not_supported}, State}.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+handle_cast({unwatch, Id, Pid}, #state{leases = Leases} = State) ->
+    case Leases of
+        #{Id := #lease{watchers = Watchers} = Lease} ->
+            Rest = Lease#lease{watchers = lists:delete(Pid, Watchers)},
+            {noreply, State#state{leases = Leases#{Id := Rest}}};
+        _ ->
+            {noreply, State}
+    end;
 handle_cast({give_up, Claim}, State) ->
     {noreply, forget_waiter(Claim, State)};
 handle_cast(Message, State) ->
@@ -96,7 +113,7 @@ handle_cast(Message, State) ->
 -spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, term(), #state{}}.
 handle_info({py_lease, Id, ended}, State) ->
     %% A lease that was checked in before ends here, too: its worker is free only now.
-    {noreply, serve_waiters(check_in(Id, State))};
+    {noreply, serve_waiters(check_in(Id, ended, State))};
 handle_info({py_worker, Id, lost}, State) ->
     %% The lost worker could not be replaced: a new pool has its full size, or fails with
     %% the reason.
@@ -109,7 +126,7 @@ handle_info({py_threads, Lease, Names}, State) ->
     ?LOG_WARNING(#{what => threads_left_running, context => Lease, names => Names}),
     {noreply, State};
 handle_info({{owner_down, Id}, _Monitor, process, _Pid, _Reason}, State) ->
-    {noreply, serve_waiters(check_in(Id, State))};
+    {noreply, serve_waiters(check_in(Id, owner_down, State))};
 handle_info({{waiter_down, Claim}, _Monitor, process, _Pid, _Reason}, State) ->
     {noreply, forget_waiter(Claim, State)};
 handle_info(Message, #state{children = none} = State) ->
@@ -158,10 +175,11 @@ log_fate(Id, replaced) ->
                   why => "an abandoned thread has ended"}).
 
 %% Ends a lease. Idempotent: a lease may end by its owner and by its worker in the same instant.
-check_in(Id, #state{leases = Leases0} = State) ->
+check_in(Id, Why, #state{leases = Leases0} = State) ->
     case maps:take(Id, Leases0) of
-        {#lease{handle = Handle, owner = Pid, monitor = Monitor, kind = Kind}, Leases} ->
+        {#lease{handle = Handle, owner = Pid, monitor = Monitor, kind = Kind, watchers = Watchers}, Leases} ->
             true = demonitor(Monitor, [flush]),
+            lists:foreach(fun(Watcher) -> Watcher ! {py_lease_down, Id, Why} end, Watchers),
             Kind =:= implicit andalso ets:delete_object(?TABLE, {Pid, Handle}),
             _Already = py_nif:end_lease(Handle),
             State#state{leases = Leases};

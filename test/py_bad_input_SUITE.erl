@@ -182,7 +182,7 @@ keys_that_are_no_names(_Config) ->
          badarg(fun() -> py:call(builtins, dict, [], NoMap) end),
          badarg(fun() -> py:eval(<<"1">>, NoMap) end),
          badarg(fun() -> py:exec(<<"1">>, NoMap) end)
-     end || NoMap <- [[], [{a, 1}], a, 1, <<>>]],
+     end || NoMap <- [[a], [{1, 1}], [{a, 1, 2}], [{a, 1}, {a, 2}], [{a, 1} | b], a, 1, <<>>]],
     {error, {unconvertible, #{reason := key_collision}}} =
         py:call(builtins, dict, [], #{a => 1, <<"a">> => 2}).
 

@@ -49,7 +49,7 @@ the_shell_prints_the_text_of_a_function(Config) ->
 the_shell_prints_the_text_of_a_module(Config) ->
     Text = printed("h(py)", Config),
     ok = py_test:contains(Text, "Python from Erlang, with context affinity."),
-    ok = py_test:contains(Text, "to run statements: exec/1").
+    ok = py_test:contains(Text, "to run statements; and their last value: exec/1").
 
 the_shell_prints_a_type(Config) ->
     ok = py_test:contains(printed("ht(py, exception)", Config), "the qualified name").
