@@ -7,7 +7,7 @@ suite() ->
 
 all() ->
     [code_that_is_no_text, code_with_nul, names_with_nul, names_that_are_none, improper_lists,
-     deep_terms, deep_objects, cyclic_objects, shared_objects_that_explode,
+     deep_terms, terms_as_deep_as_may_be, deep_objects, cyclic_objects, shared_objects_that_explode,
      big_objects_found_many_times, huge_binaries,
      huge_lists, huge_tuples, huge_integers, atoms_unknown_and_huge, strings_mint_no_atoms,
      keys_that_are_no_names, contexts_that_are_none, timeouts_that_are_none,
@@ -92,6 +92,14 @@ deep_terms(_Config) ->
          too_deep = unconvertible(fun() -> py:call(builtins, id, [Deep]) end)
      end || Wrap <- [fun(I) -> [I] end, fun(I) -> {I} end, fun(I) -> #{k => I} end,
                      fun(I) -> [{#{k => I}}] end]].
+
+%% Regression: over child processes a term of many maps overflowed the stack of a scheduler.
+terms_as_deep_as_may_be(_Config) ->
+    [begin
+         Deep = lists:foldl(fun(_, Inner) -> Wrap(Inner) end, 1, lists:seq(1, 990)),
+         {ok, Deep} = py:eval(<<"x">>, #{x => Deep}),
+         {ok, [Deep]} = py:stream_eval(<<"[x]">>, #{x => Deep})
+     end || Wrap <- [fun(I) -> [I] end, fun(I) -> {I} end, fun(I) -> #{<<"k">> => I} end]].
 
 deep_objects(_Config) ->
     py:with_context(fun() ->

@@ -27,9 +27,32 @@ const SAFE: u32 = 0x2000_0000;
 pub(super) fn encode<'a>(term: Term<'a>, owner: u64, body: &mut Body<'a>) -> Result<(), Error> {
     let encoder = Encoder::after(std::mem::take(body), None);
     let mut encoding = Encoding { owner, encoder };
-    let encoded = encoding.term(term, 0);
+    let encoded = encoding.term(term);
     *body = encoding.encoder.into_body();
     encoded
+}
+
+/// A container whose elements are not all appended yet.
+enum Open<'a> {
+    List(ListIterator<'a>, usize),
+    Tuple(std::vec::IntoIter<Term<'a>>),
+    /// The value of the key that was appended last comes next. Boxed: the iterator is many times as big as the
+    /// others.
+    Map(Box<MapIterator<'a>>, Option<Term<'a>>, usize),
+}
+
+impl<'a> Open<'a> {
+    fn next(&mut self) -> Option<Term<'a>> {
+        match self {
+            Self::List(items, _) => items.next(),
+            Self::Tuple(elements) => elements.next(),
+            Self::Map(entries, value, _) => value.take().or_else(|| {
+                let (key, next) = entries.next()?;
+                *value = Some(next);
+                Some(key)
+            }),
+        }
+    }
 }
 
 struct Encoding<'a> {
@@ -38,15 +61,42 @@ struct Encoding<'a> {
 }
 
 impl<'a> Encoding<'a> {
-    fn term(&mut self, term: Term<'a>, depth: usize) -> Result<(), Error> {
-        if depth > MAX_DEPTH {
-            return Err(Error::unconvertible(Why::TooDeep, "term"));
+    /// Appends a term. The containers that are open stand in a vector: the stack of a scheduler is small.
+    fn term(&mut self, term: Term<'a>) -> Result<(), Error> {
+        let Some(outermost) = self.begin(term)? else {
+            return Ok(());
+        };
+        let mut open = vec![outermost];
+        'next: loop {
+            let depth = open.len();
+            let Some(top) = open.last_mut() else {
+                return Ok(());
+            };
+            while let Some(inner) = top.next() {
+                if depth > MAX_DEPTH {
+                    return Err(Error::unconvertible(Why::TooDeep, "term"));
+                }
+                if let Some(container) = self.begin(inner)? {
+                    open.push(container);
+                    continue 'next;
+                }
+            }
+            match top {
+                Open::List(_, length) => written(self.encoder.end_list(*length))?,
+                Open::Map(_, _, size) => written(self.encoder.end_map(*size, Keys::Distinct))?,
+                Open::Tuple(_) => {}
+            }
+            open.pop();
         }
+    }
+
+    /// Appends a term without elements, or the begin of a container, which is returned.
+    fn begin(&mut self, term: Term<'a>) -> Result<Option<Open<'a>>, Error> {
         match term.get_type() {
-            TermType::List => return self.list(term, depth),
-            TermType::Tuple => return self.tuple(term, depth),
-            TermType::Map => return self.map(term, depth),
-            TermType::Ref => return self.reference(term),
+            TermType::List => return self.list(term).map(Some),
+            TermType::Tuple => return self.tuple(term).map(Some),
+            TermType::Map => return self.map(term).map(Some),
+            TermType::Ref => self.reference(term)?,
             TermType::Integer => match term.decode() {
                 Ok(value) => written(self.encoder.integer(value))?,
                 Err(_) => self.rare(term),
@@ -65,7 +115,7 @@ impl<'a> Encoding<'a> {
             },
             _ => self.rare(term),
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Appends a term as the BEAM encodes it.
@@ -92,44 +142,34 @@ impl<'a> Encoding<'a> {
         }
     }
 
-    fn list(&mut self, term: Term<'a>, depth: usize) -> Result<(), Error> {
+    fn list(&mut self, term: Term<'a>) -> Result<Open<'a>, Error> {
         let Ok(length) = term.list_length() else {
             return Err(Error::unconvertible(Why::ImproperList, format!("{term:?}")));
         };
         written(self.encoder.begin_list(length))?;
         let items: ListIterator<'a> = term.decode().map_err(|_| too_large())?;
-        for item in items {
-            self.term(item, depth + 1)?;
-        }
-        written(self.encoder.end_list(length))
+        Ok(Open::List(items, length))
     }
 
-    fn tuple(&mut self, term: Term<'a>, depth: usize) -> Result<(), Error> {
-        let elements = rustler::types::tuple::get_tuple(term).map_err(|_| too_large())?;
+    fn tuple(&mut self, term: Term<'a>) -> Result<Open<'a>, Error> {
+        let mut elements = rustler::types::tuple::get_tuple(term).map_err(|_| too_large())?;
         written(self.encoder.begin_tuple(elements.len()))?;
-        let mut elements = elements.as_slice();
         // The memory of a binary cannot be shared with a child: a view becomes bytes.
-        if let [tag, bytes] = elements
+        if let [tag, bytes] = &elements[..]
             && atoms::view() == *tag
             && bytes.is_binary()
         {
             self.encoder.latin1_atom(b"bytes");
-            elements = elements.get(1..).unwrap_or_default();
+            elements.remove(0);
         }
-        elements
-            .iter()
-            .try_for_each(|element| self.term(*element, depth + 1))
+        Ok(Open::Tuple(elements.into_iter()))
     }
 
-    fn map(&mut self, term: Term<'a>, depth: usize) -> Result<(), Error> {
+    fn map(&mut self, term: Term<'a>) -> Result<Open<'a>, Error> {
         let entries = MapIterator::new(term).ok_or_else(too_large)?;
         let size = term.map_size().map_err(|_| too_large())?;
         written(self.encoder.begin_map(size))?;
-        for (key, value) in entries {
-            self.term(key, depth + 1)?;
-            self.term(value, depth + 1)?;
-        }
-        written(self.encoder.end_map(size, Keys::Distinct))
+        Ok(Open::Map(Box::new(entries), None, size))
     }
 
     /// Appends an object of the child by its number. Another object is refused; a reference is one.
