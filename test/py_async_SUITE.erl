@@ -64,9 +64,11 @@ end_per_testcase(_Case, Config) ->
 
 helpers() ->
     <<"
-import asyncio, os, time
+import asyncio, os, sys, time
 
-notes = []
+if not hasattr(sys, 'py_async_notes'):
+    sys.py_async_notes = []
+notes = sys.py_async_notes
 
 async def add(a, b):
     await asyncio.sleep(0)
@@ -134,11 +136,11 @@ start(Config, Function, Args) ->
     end.
 
 notes() ->
-    {ok, Notes} = py:eval(<<"__import__('py_async_helpers').notes[:]">>),
+    {ok, Notes} = py:eval(<<"__import__('py_async_helpers').sys.py_async_notes[:]">>),
     Notes.
 
 forget_notes() ->
-    {ok, none} = py:eval(<<"__import__('py_async_helpers').notes.clear()">>),
+    {ok, none} = py:eval(<<"__import__('py_async_helpers').sys.py_async_notes.clear()">>),
     ok.
 
 wait_for_note(Note) ->

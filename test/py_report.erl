@@ -19,13 +19,9 @@ pre_init_per_testcase(Suite, Case, Config, none) ->
 
 %% What a case needs that a pool of child processes does not have, or false.
 needs(py_affinity_SUITE, a_function_from_an_unbound_call_keeps_its_globals) -> "one interpreter for all contexts";
-needs(py_async_SUITE, Case) when Case =:= gather_tells_the_first_error; Case =:= a_timeout_cancels_the_coroutine ->
-    "one interpreter for all contexts";
-needs(py_stream_SUITE, Case) when Case =:= a_second_demand_is_busy; Case =:= close_stops_what_runs;
-                                 Case =:= close_closes_what_runs; Case =:= an_error_comes_before_the_done_after_it;
-                                 Case =:= nothing_is_produced_unasked; Case =:= asynchronous_generators;
-                                 Case =:= close_leaves_no_message; Case =:= close_runs_finally ->
-    "one interpreter for all contexts";
+needs(py_async_ends_SUITE, a_coroutine_that_cannot_be_stopped_costs_the_context) -> "a thread that is abandoned";
+needs(py_stream_ends_SUITE, a_finally_that_hangs_costs_the_context) -> "a thread that is abandoned";
+needs(py_callback_ends_SUITE, code_that_swallows_interrupts_is_abandoned) -> "a thread that is abandoned";
 needs(py_loop_SUITE, the_loop_is_closed_though_it_is_set_no_more) -> "one interpreter for all contexts";
 needs(py_await_SUITE, a_full_context_is_overloaded) -> "one interpreter for all contexts";
 needs(py_types_SUITE, views) -> "the memory of the VM";

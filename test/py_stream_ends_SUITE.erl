@@ -67,19 +67,19 @@ notes_or_none() ->
 
 %% Regression: a refused demand counted as open for every demand after it.
 a_refused_demand_is_forgotten(_Config) ->
-    {Ctx, Gate, Blocker} = with_a_gate(),
+    {Ctx, Blocker} = with_a_gate(),
     {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
     Blocked = Blocker(),
     Calls = call_until_refused(Ctx),
     [{error, overloaded} = py:stream_next(S, 1) || _ <- [1, 2]],
-    ok = py_test:open_gate(Gate, Blocked),
+    ok = open_gate(Blocked),
     [{ok, 1} = py:await(Call) || Call <- Calls],
     {items, [0]} = next(S, 1),
     done = next(S, 1),
     %% A stream that is over says so at once.
     Again = Blocker(),
     done = next(S, 1),
-    ok = py_test:open_gate(Gate, Again),
+    ok = open_gate(Again),
     ok = py:unbind(Ctx).
 
 call_until_refused(Ctx) ->
@@ -88,12 +88,13 @@ call_until_refused(Ctx) ->
         Call -> [Call | call_until_refused(Ctx)]
     end.
 
-%% Returns a context, the gate that its function `wait' waits at, and a fun that has `wait' called.
+%% Returns a context whose function `wait' waits at a gate, and a fun that has `wait' called.
 with_a_gate() ->
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<"
 import sys, threading
-gate = threading.Event()
+sys.py_stream_gate = threading.Event()
+gate = sys.py_stream_gate
 def wait():
     gate.clear()
     sys.py_test_mark = 1
@@ -101,22 +102,26 @@ def wait():
 def gen():
     yield 0
 ">>),
-    {ok, Gate} = py:ctx_eval(Ctx, <<"gate">>),
-    {Ctx, Gate, fun() ->
+    {Ctx, fun() ->
         Blocker = py_test:start_call(fun() -> py:ctx_eval(Ctx, <<"wait()">>) end),
         ok = py_test:wait_for_mark(),
         Blocker
     end}.
 
+open_gate(Blocker) ->
+    ok = py:exec(<<"import sys\nsys.py_stream_gate.set()">>),
+    {ok, true} = py_test:result(Blocker),
+    ok.
+
 the_death_of_the_consumer_takes_its_demand(_Config) ->
-    {Ctx, Gate, Blocker} = with_a_gate(),
+    {Ctx, Blocker} = with_a_gate(),
     Consumer = consumer(Ctx),
     Blocked = Blocker(),
     Consumer ! ask,
     ok = py_test:wait_pending(2),
     exit(Consumer, kill),
     ok = py_test:wait_pending(1),
-    ok = py_test:open_gate(Gate, Blocked),
+    ok = open_gate(Blocked),
     {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
     ok = py:unbind(Ctx),
     wait_nothing_left().
@@ -203,7 +208,8 @@ def gen():
         yield 0
 ">>,
     [begin
-         {ok, Ctx} = py:bind(new),
+         %% The workers of the contexts before this one may still clean up.
+         {ok, Ctx} = py:bind(new, #{wait => infinity}),
          ok = py:ctx_exec(Ctx, Gen),
          {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
          _ = spawn_link(fun() ->
@@ -262,7 +268,8 @@ an_interrupt_that_is_swallowed_ends_it(_Config) ->
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<"
 import sys
-sys.py_stream_notes = notes = []
+sys.py_stream_notes = []
+notes = sys.py_stream_notes
 def gen():
     try:
         try:
@@ -332,7 +339,8 @@ the_youngest_is_closed_first(_Config) ->
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<"
 import sys
-sys.py_stream_notes = notes = []
+sys.py_stream_notes = []
+notes = sys.py_stream_notes
 def gen(name):
     try:
         while True: yield name
@@ -342,7 +350,10 @@ def gen(name):
     Started = [{Name, py:ctx_stream(Ctx, '__main__', gen, [Name])} || Name <- [1, 2, 3]],
     [{items, [Name]} = next(S, 1) || {Name, {ok, S}} <- lists:reverse(Started)],
     ok = py:unbind(Ctx),
-    ok = py_test:wait_available(?WORKERS),
+    ok = py_test:wait_until(fun() ->
+        {ok, Notes} = py:eval(<<"__import__('sys').py_stream_notes">>),
+        length(Notes) =:= 6 orelse Notes
+    end),
     {ok, [3, _, 2, _, 1, _]} = py:eval(<<"__import__('sys').py_stream_notes">>).
 
 a_callback_within_a_stream(_Config) ->
@@ -443,7 +454,7 @@ def ask():
 
 %% The demand waits, so there is no code to interrupt.
 close_cancels_an_open_demand(_Config) ->
-    {Ctx, Gate, Blocker} = with_a_gate(),
+    {Ctx, Blocker} = with_a_gate(),
     {ok, S} = py:ctx_stream(Ctx, '__main__', gen, []),
     Blocked = Blocker(),
     ok = py:stream_next(S, 1),
@@ -451,7 +462,7 @@ close_cancels_an_open_demand(_Config) ->
     ok = py:stream_close(S),
     ok = py_test:wait_pending(1),
     done = next(S, 1),
-    ok = py_test:open_gate(Gate, Blocked),
+    ok = open_gate(Blocked),
     {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
     ok = py_test:assert_empty_mailbox(),
     ok = py:unbind(Ctx).

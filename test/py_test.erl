@@ -4,6 +4,7 @@
 -export([start/0, stop/0, start_with/1, start_error/1, wait_until/1, wait_available/1, wait_whole/2, wait_pending/1,
          blocked_context/0, open_gate/2, assert_empty_mailbox/0, in_process/1, stuck/1, stuck_call/1, stuck_call/2,
          time_out_stuck/1, free_stuck/1,
+         is_on_processes/0,
          begin_case/1, end_case/1, start_call/1, result/1, wait_for_mark/0, abandoned/0,
          wait_for_abandoned/1, caught/1, contains/2, node_name/0]).
 
@@ -38,12 +39,73 @@ load(Env) ->
 
 %% Suites run once more with PY_TEST_LEVEL=process: over a pool of child processes.
 level(Env) ->
-    Options = #{level => process, num_workers => proplists:get_value(num_workers, Env, 8),
-                paths => proplists:get_value(paths, Env, []), preload => proplists:get_value(preload, Env, [])},
-    case os:getenv("PY_TEST_LEVEL") of
-        "process" -> [{pools, #{default => Options}}];
-        _ -> []
+    case is_on_processes() of
+        true -> [{pools, #{default => (maps:with([paths, env, preload], maps:from_list(Env)))#{
+                     level => process, num_workers => proplists:get_value(num_workers, Env, 8),
+                     preload => [shared_attributes() | proplists:get_value(preload, Env, [])]}}}];
+        false -> []
     end.
+
+%% Whether the suite runs over child processes.
+-spec is_on_processes() -> boolean().
+is_on_processes() ->
+    os:getenv("PY_TEST_LEVEL") =:= "process".
+
+%% Code for each child, by which all of them share some attributes of `sys': numbers, lists of numbers and
+%% texts, and events. Each is a file, which is read by a look at the attribute.
+shared_attributes() ->
+    Prefix = "/tmp/py_test_" ++ os:getpid() ++ "_",
+    %% Those of runs that have ended.
+    _ = [file:delete(Path) || Path <- filelib:wildcard("/tmp/py_test_*_py_*"),
+                              not filelib:is_dir("/proc/" ++ lists:nth(3, string:lexemes(filename:basename(Path), "_")))],
+    unicode:characters_to_binary(["
+import os, sys, time, types
+class Shared(list):
+    def __init__(self, path):
+        self.path = path
+        with open(path) as file:
+            super().__init__(map(eval, file))
+    def extend(self, values):
+        # One call of the system, which no interrupt takes apart.
+        self.file = getattr(self, 'file', None) or open(self.path, 'ab', 0)
+        self.file.write(''.join(repr(value) + chr(10) for value in values).encode())
+    def append(self, value):
+        self.extend([value])
+    def clear(self):
+        os.truncate(self.path, 0)
+class Event:
+    def __init__(self, path):
+        self.path = path
+    def is_set(self):
+        with open(self.path) as file:
+            return 'True' in file.read()
+    def wait(self, timeout):
+        end = time.monotonic() + timeout
+        while not self.is_set() and time.monotonic() < end:
+            time.sleep(0.005)
+        return self.is_set()
+    def clear(self):
+        os.truncate(self.path, len('event') + 3)
+    def set(self):
+        with open(self.path, 'a') as file:
+            file.write('True' + chr(10))
+def shared(name):
+    path = '", Prefix, "' + name
+    def get(_):
+        try:
+            found = Shared(path)
+        except FileNotFoundError:
+            raise AttributeError(name) from None
+        return found[1] if found[:1] == [None] else Event(path) if found[:1] == ['event'] else found
+    def put(_, value):
+        with open(path + str(os.getpid()), 'w') as file:
+            rows = value if isinstance(value, list) else ['event'] if hasattr(value, 'wait') else [None, value]
+            file.write(''.join(repr(row) + chr(10) for row in rows))
+        os.rename(file.name, path)
+    return property(get, put, lambda _: os.unlink(path))
+names = ['py_test_mark', 'py_stream_notes', 'py_async_notes', 'py_stream_gate']
+sys.__class__ = type('Sys', (types.ModuleType,), {name: shared(name) for name in names})
+"]).
 
 -spec stop() -> ok.
 stop() ->
@@ -104,7 +166,7 @@ wait_pending(Count) ->
 blocked_context() ->
     {ok, Ctx} = py:bind(new),
     ok = py:ctx_exec(Ctx, <<"import erlang, threading; ran = []">>),
-    {Gate, Code} = gate(Ctx, os:getenv("PY_TEST_LEVEL")),
+    {Gate, Code} = gate(Ctx, is_on_processes()),
     Self = self(),
     Wait = <<"(erlang.send(test, 'at the gate'), ", Code/binary, ")[1]">>,
     Blocker = spawn(fun() -> Self ! {self(), py:ctx_eval(Ctx, Wait, #{test => Self, gate => Gate})} end),
@@ -114,13 +176,13 @@ blocked_context() ->
 
 %% Returns a gate, and the code that waits for it. No other child process can open an event of one, so the
 %% gate of a child is a process.
-gate(_Ctx, "process") ->
+gate(_Ctx, true) ->
     ok = py:register_function(py_test_gate, fun([Gate]) ->
         Monitor = monitor(process, Gate),
         receive {'DOWN', Monitor, process, Gate, _} -> true end
     end),
     {spawn(fun() -> receive open -> ok end end), <<"erlang.call('py_test_gate', gate)">>};
-gate(Ctx, _) ->
+gate(Ctx, false) ->
     {ok, Gate} = py:ctx_eval(Ctx, <<"threading.Event()">>),
     {Gate, <<"gate.wait(30)">>}.
 
@@ -193,7 +255,7 @@ in_process(Fun) ->
 -spec begin_case(Workers :: pos_integer()) -> ok.
 begin_case(Workers) ->
     ok = wait_available(Workers),
-    py:exec(<<"import sys; vars(sys).pop('py_test_mark', None)">>).
+    py:exec(<<"import sys\nif hasattr(sys, 'py_test_mark'): del sys.py_test_mark">>).
 
 %% Asserts that a case has left nothing.
 -spec end_case(Workers :: pos_integer()) -> ok.

@@ -22,7 +22,7 @@ use crate::child::Child;
 use crate::jobs::JobState;
 use crate::questions::{End, MAX_NAME, ask, into_exception, lost};
 use crate::receive::{drain, has_frames, next, take};
-use crate::values::{Failure, add_value, exception, failed_reply, finish, value};
+use crate::values::{Failure, add_value, exception, failed_reply, finish, plain_reply, value};
 
 pub(crate) struct ChildHost {
     pub(crate) child: &'static Child,
@@ -282,13 +282,19 @@ impl Host for ChildHost {
     }
 }
 
-/// Cancels the tasks that must stop. Called by the main thread, attached, within a call of the lease.
+/// Cancels the tasks that must stop, and replies for those that swallow their cancels. Called by the main
+/// thread, attached, within a call of the lease.
 pub(crate) fn cancel_unwanted(py: Python<'_>, child: &'static Child) {
     for job in child.jobs.tasks_to_cancel() {
         asyncio::cancel_if(py, |host| {
             let other = ChildHost::of(&**host).and_then(|host| host.job.as_ref());
             other.is_some_and(|other| Arc::ptr_eq(other, &job))
         });
+    }
+    for job in child.jobs.take_uncancelled() {
+        let reply = plain_reply(job.id, status::INTERRUPTED);
+        // Fails if the VM has gone: the process is about to end.
+        let _: Result<(), _> = child.connection.send(&reply);
     }
 }
 

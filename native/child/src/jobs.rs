@@ -59,11 +59,13 @@ impl JobState {
 
 pub(crate) struct Jobs {
     state: Mutex<State>,
-    /// How long code in the event loop of the lease has to stop by its cancel, before an exception is
-    /// raised in the callback that runs: half of the grace, as in the VM. An exception could hit another
-    /// task, and a busy loop takes a while to come to its cancels.
-    patience: Duration,
+    /// How long code has to stop, before the VM kills the process.
+    grace: Duration,
 }
+
+/// The number of exceptions that are raised within the grace, for code that swallows them. Between two of
+/// them the code has time to clean up after itself, as in the VM.
+const INTERRUPTIONS: u32 = 20;
 
 #[derive(Default)]
 struct State {
@@ -77,6 +79,10 @@ struct State {
     cleaning_must_stop: bool,
     /// The waker of the loop that runs the tasks, once there has been one.
     tasks_loop: Option<Arc<LoopWaker>>,
+    /// The job, or 0 for the clean-up, for which the last exception was requested, and when the next one
+    /// is due. A task that was hit is on the list until the loop calls back: a second exception would hit
+    /// another task.
+    last_raise: Option<(u64, Instant)>,
 }
 
 impl Jobs {
@@ -84,7 +90,7 @@ impl Jobs {
     pub(crate) fn new(grace: u64) -> Self {
         Self {
             state: Mutex::default(),
-            patience: Duration::from_millis(grace / 2),
+            grace: Duration::from_millis(grace),
         }
     }
 
@@ -112,6 +118,11 @@ impl Jobs {
         if let Some(at) = at {
             state.stack.truncate(at);
         }
+        // The exception for a job was withdrawn with the one that has ended.
+        let raised = state.last_raise.map(|(id, _)| id);
+        if state.tasks.iter().all(|task| Some(task.id) != raised) {
+            state.last_raise = None;
+        }
     }
 
     /// Returns the innermost job of the stack.
@@ -134,6 +145,21 @@ impl Jobs {
         let before = state.tasks.len();
         state.tasks.retain(|other| !Arc::ptr_eq(other, job));
         state.tasks.len() < before
+    }
+
+    /// Removes the tasks that have not ended by their cancels, while their loop has gone on. The calling
+    /// thread has to reply for them.
+    pub(crate) fn take_uncancelled(&self) -> Vec<Arc<JobState>> {
+        let mut taken = Vec::new();
+        self.state().tasks.retain(|task| {
+            let is_taken =
+                task.is_cancelled.load(Ordering::SeqCst) && task.has_outlasted(self.grace / 2);
+            if is_taken {
+                taken.push(Arc::clone(task));
+            }
+            !is_taken
+        });
+        taken
     }
 
     /// Removes all tasks.
@@ -175,11 +201,23 @@ impl Jobs {
         }
     }
 
+    /// Whether a task that must stop keeps its loop, so that an exception has to be raised in the callback
+    /// that runs. A busy loop takes a while to come to its cancels, and an exception could hit another task. A
+    /// loop that has come to the cancel, and goes on, replies for the task before that is stuck.
+    fn is_stuck(&self, task: &JobState) -> bool {
+        let patience = if task.is_cancelled.load(Ordering::SeqCst) {
+            self.grace * 3 / 4
+        } else {
+            self.grace / 2
+        };
+        task.has_outlasted(patience)
+    }
+
     /// Makes what must stop stop: requests an exception in the main thread, or wakes its event loop for
     /// a task. Returns `true` if there is something that must stop. Called by the control thread, again
     /// and again while it returns `true`.
     pub(crate) fn stop(&self, main: &Thread) -> bool {
-        let state = self.state();
+        let mut state = self.state();
         let running = main.loop_waker();
         let runs_tasks = !state.tasks.is_empty()
             && match (&running, &state.tasks_loop) {
@@ -187,30 +225,43 @@ impl Jobs {
                 _ => false,
             };
         let innermost = state.stack.last().filter(|job| job.must_stop());
-        let stuck = match innermost {
-            // A call that runs the loop of the tasks is cancelled by the loop, if that is not stuck.
-            Some(job) => !runs_tasks || job.has_outlasted(self.patience),
-            // Jobs that wait in the stack are interrupted when they go on.
-            None => {
-                let mut tasks = state.tasks.iter();
-                state.stack.is_empty() && tasks.any(|task| task.has_outlasted(self.patience))
-            }
-        };
         let cleaning = state.is_cleaning && state.cleaning_must_stop;
+        let stuck = match innermost {
+            _ if cleaning => Some(0),
+            // A call that runs the loop of the tasks is cancelled by the loop, if that is not stuck.
+            Some(job) => (!runs_tasks || job.has_outlasted(self.grace / 2)).then_some(job.id),
+            // Jobs that wait in the stack are interrupted when they go on.
+            None if runs_tasks || state.stack.is_empty() => {
+                let stuck = state.tasks.iter().find(|task| self.is_stuck(task));
+                stuck.map(|task| task.id)
+            }
+            None => None,
+        };
         let must_stop = cleaning
             || state
                 .stack
                 .iter()
                 .chain(&state.tasks)
                 .any(|job| job.must_stop());
-        if cleaning || stuck {
-            main.request();
-            notify_interrupter();
-            main.signal();
+        if let Some(id) = stuck {
+            self.raise(&mut state, id, main);
         } else if must_stop && let Some(waker) = running {
             waker.wake();
         }
         must_stop
+    }
+
+    /// Requests an exception in the main thread, unless the last one for the same job was just now.
+    fn raise(&self, state: &mut State, id: u64, main: &Thread) {
+        let now = Instant::now();
+        let is_due = |(last, next): (u64, Instant)| last != id || next <= now;
+        if state.last_raise.is_none_or(is_due) {
+            state.last_raise = Some((id, now + self.grace / INTERRUPTIONS));
+            main.request();
+            notify_interrupter();
+        }
+        // The signal before this one may have come before the exception, and a sleep has gone on.
+        main.signal();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
