@@ -11,7 +11,8 @@
          a_python_that_does_not_start_is_an_error/1, a_start_that_fails_later_is_tried_again/1,
          children_end_with_the_vm/1, a_hundred_pools_leave_nothing/1,
          a_pool_that_stops_ends_its_calls/1, a_crashed_server_starts_again/1, monitors_end_with_the_child/1,
-         a_killed_server_leaves_no_binding/1, a_killed_supervisor_leaves_no_pool/1]).
+         a_killed_server_leaves_no_binding/1, a_killed_supervisor_leaves_no_pool/1,
+         a_value_without_room_is_an_error/1]).
 
 -define(POOL, workers).
 
@@ -25,7 +26,8 @@ all() ->
      a_python_that_does_not_start_is_an_error, a_start_that_fails_later_is_tried_again,
      children_end_with_the_vm, a_hundred_pools_leave_nothing,
      a_pool_that_stops_ends_its_calls, a_crashed_server_starts_again, monitors_end_with_the_child,
-     a_killed_server_leaves_no_binding, a_killed_supervisor_leaves_no_pool].
+     a_killed_server_leaves_no_binding, a_killed_supervisor_leaves_no_pool,
+     a_value_without_room_is_an_error].
 
 init_per_testcase(_Case, Config) ->
     ct:timetrap({seconds, 100}),
@@ -384,6 +386,20 @@ a_killed_supervisor_leaves_no_pool(_Config) ->
     {raised, badarg} = py_test:caught(fun() -> py:eval(<<"1">>, #{}, #{pool => ?POOL}) end),
     ok = start(#{num_workers => 1}),
     {ok, 1} = py:eval(<<"1">>, #{}, #{pool => ?POOL}).
+
+%%% Memory
+
+%% Regression: the child panicked, and waited for a lock of its own when the panic found no memory, either.
+a_value_without_room_is_an_error(_Config) ->
+    ok = start(#{num_workers => 1, limits => #{memory => 512 bsl 20}}),
+    ok = py:bind(#{pool => ?POOL}),
+    ok = py:exec(<<"own = bytearray(b'x') * (200 << 20)">>),
+    Big = binary:copy(<<"x">>, 100 bsl 20),
+    [{error, {'MemoryError', _}} = py:eval(<<"b">>, #{b => Value}) || Value <- [Big, {bytes, Big}]],
+    {ok, 1} = py:eval(<<"1">>),
+    {ok, Small} = py:eval(<<"len(own)">>),
+    true = Small =:= 200 bsl 20,
+    ok = py:unbind().
 
 %%% Helpers
 

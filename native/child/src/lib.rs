@@ -46,6 +46,8 @@ mod values;
 
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
+use std::io::{self, Write};
+use std::panic;
 
 use py_codec::frame::FrameWriter;
 use py_codec::protocol::from_child;
@@ -63,6 +65,11 @@ fn run(
     settings: settings::Settings,
     prepare: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
+    // The default hook holds a lock while it prints, and waits for itself if the memory ends meanwhile: see
+    // `default_alloc_error_hook` of the standard library.
+    panic::set_hook(Box::new(|panic| {
+        let _: io::Result<()> = writeln!(io::stderr(), "{panic}");
+    }));
     let connection = connection::Connection::open(address)?;
     if let Some(sandbox) = sandbox {
         // Sent before the sockets close, by which the VM takes the child for lost.

@@ -135,7 +135,7 @@ impl<'r, 'py, R: Reader> Read<'r, 'py, R> {
             },
             Kind::Atom => self.atom(),
             Kind::Bits => match self.reader.binary()? {
-                Some(bytes) => Ok(text::of_binary(py, bytes)),
+                Some(bytes) => Ok(text::of_binary(py, bytes)?),
                 None => self.reader.other(py),
             },
             Kind::List => self.within(Self::list),
@@ -202,7 +202,7 @@ impl<'r, 'py, R: Reader> Read<'r, 'py, R> {
         match self.reader.tag(&mut elements) {
             Some(Tag::Bytes) => {
                 let bytes = self.reader.binary()?.unwrap_or_default();
-                return Ok(text::new_bytes(self.py, bytes));
+                return Ok(text::new_bytes(self.py, bytes)?);
             }
             Some(Tag::View) => return Ok(view::over(self.py, self.reader.held_binary()?)?),
             Some(Tag::Array) => return self.within(Self::array),

@@ -3,34 +3,44 @@
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
 
-/// Makes the object of a binary.
-pub(crate) fn of_binary<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyAny> {
+/// Makes the object of a binary. Fails without memory.
+pub(crate) fn of_binary<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     if bytes.is_ascii() {
         return ascii(py, bytes);
     }
     match std::str::from_utf8(bytes) {
-        Ok(text) => PyString::new(py, text).into_any(),
+        Ok(text) => new_text(py, text),
         Err(_) => new_bytes(py, bytes),
     }
 }
 
-/// Makes a `bytes`.
-pub(crate) fn new_bytes<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyAny> {
-    if bytes.len() < MIN_HUGE {
-        return PyBytes::new(py, bytes).into_any();
-    }
-    // SAFETY: attached; a new object of this many bytes, which no other code has seen.
+/// Makes a `bytes`. Fails without memory, where the function of PyO3 panics.
+pub(crate) fn new_bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    let is_huge = bytes.len() >= MIN_HUGE;
+    let source = if is_huge {
+        std::ptr::null()
+    } else {
+        bytes.as_ptr().cast()
+    };
+    // SAFETY: attached; a new object of this many bytes, which no other code has seen and which is filled if
+    // that was not done, or null with an exception set.
     unsafe {
-        let (none, size) = (std::ptr::null(), bytes.len().cast_signed());
-        let made = ffi::PyBytes_FromStringAndSize(none, size);
-        if made.is_null() {
-            ffi::PyErr_Clear();
-            return PyBytes::new(py, bytes).into_any();
+        let made = ffi::PyBytes_FromStringAndSize(source, bytes.len().cast_signed());
+        let made = Bound::from_owned_ptr_or_err(py, made)?;
+        if is_huge {
+            fill(ffi::PyBytes_AsString(made.as_ptr()).cast(), bytes);
         }
-        fill(ffi::PyBytes_AsString(made).cast(), bytes);
-        Bound::from_owned_ptr(py, made)
+        Ok(made)
+    }
+}
+
+/// Makes a `str`. Fails without memory, where the function of PyO3 panics.
+fn new_text<'py>(py: Python<'py>, text: &str) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: attached; a new object of the text, or null with an exception set.
+    unsafe {
+        let (data, size) = (text.as_ptr().cast(), text.len().cast_signed());
+        Bound::from_owned_ptr_or_err(py, ffi::PyUnicode_FromStringAndSize(data, size))
     }
 }
 
@@ -56,28 +66,26 @@ unsafe fn fill(data: *mut u8, bytes: &[u8]) {
     unsafe { data.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
 }
 
-/// Makes a `str` of ASCII bytes, which PyO3 would check once more.
+/// Makes a `str` of ASCII bytes, which Python would check once more.
 #[cfg(not(feature = "abi3"))]
-fn ascii<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyAny> {
+fn ascii<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     const LAST_ASCII: ffi::Py_UCS4 = 127;
-    // SAFETY: attached; a new string of this many bytes, which no other code has seen. A string of one
-    // character may be shared, and is not written to. ASCII is UTF-8.
+    // SAFETY: attached; a new string of this many bytes, which no other code has seen, or null with an
+    // exception set. A string of one character may be shared, and is not written to. ASCII is UTF-8.
     unsafe {
         if bytes.len() > 1 {
             let text = ffi::PyUnicode_New(bytes.len().cast_signed(), LAST_ASCII);
-            if !text.is_null() {
-                fill(ffi::PyUnicode_1BYTE_DATA(text), bytes);
-                return Bound::from_owned_ptr(py, text);
-            }
-            ffi::PyErr_Clear();
+            let text = Bound::from_owned_ptr_or_err(py, text)?;
+            fill(ffi::PyUnicode_1BYTE_DATA(text.as_ptr()), bytes);
+            return Ok(text);
         }
-        PyString::new(py, std::str::from_utf8_unchecked(bytes)).into_any()
+        new_text(py, std::str::from_utf8_unchecked(bytes))
     }
 }
 
 /// Makes a `str` of ASCII bytes.
 #[cfg(feature = "abi3")]
-fn ascii<'py>(py: Python<'py>, bytes: &[u8]) -> Bound<'py, PyAny> {
+fn ascii<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     // SAFETY: ASCII is UTF-8.
-    PyString::new(py, unsafe { std::str::from_utf8_unchecked(bytes) }).into_any()
+    new_text(py, unsafe { std::str::from_utf8_unchecked(bytes) })
 }
