@@ -148,9 +148,9 @@
 %% `{unconvertible, _}': a value has no form on the other side. `{exception_type(), _}': Python code
 %% has raised an exception.
 
--type worker_exit() :: #{signal := pos_integer()} | #{status := non_neg_integer() | unknown}
-                     | #{killed := malformed}.
-%% How a child process has ended: by a signal, with a status, or because it broke the protocol.
+-type worker_exit() :: #{signal := pos_integer(), limit => memory} | #{killed := malformed}
+                     | #{status := non_neg_integer() | unknown}.
+%% How a child process has ended; `limit': it had more memory than that; `malformed': it broke the protocol.
 
 -type exception_type() :: atom().
 %% The nearest built-in class of the exception, which `except' would match: a

@@ -39,6 +39,8 @@ format(busy) ->
     <<"a demand of the stream is open">>;
 format(worker_crashed) ->
     <<"the worker crashed under the call; its context has ended">>;
+format({worker_exited, #{limit := memory}}) ->
+    <<"the child process of the call was killed, since it had more memory than its limit">>;
 format({worker_exited, #{signal := Signal}}) ->
     <<"the child process of the call was ended by signal ", (integer_to_binary(Signal))/binary>>;
 format({worker_exited, #{status := Status}}) when is_integer(Status) ->

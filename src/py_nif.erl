@@ -221,7 +221,8 @@ stream_close(_Stream) ->
 
 -spec open_process_pool(Size :: pos_integer(), MaxPending :: pos_integer(),
                         {InterruptGrace :: non_neg_integer(), ImportGrace :: non_neg_integer()},
-                        {MaxJobs :: non_neg_integer(), MaxRss :: non_neg_integer()}) ->
+                        {MaxJobs :: non_neg_integer(), MaxRss :: non_neg_integer(),
+                         Memory :: non_neg_integer()}) ->
     {ok, {pool(), group()}} | {error, binary()}.
 open_process_pool(_Size, _MaxPending, _Graces, _Bounds) ->
     erlang:nif_error(not_loaded).

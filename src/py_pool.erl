@@ -38,8 +38,8 @@
 
 -type limits() :: #{memory => pos_integer(), cpu_seconds => pos_integer(), open_files => pos_integer(),
                     file_size => pos_integer(), processes => pos_integer()}.
-%% What one child process may take: bytes of memory, of which it may also reserve no more (`RLIMIT_AS'),
-%% seconds of processor time, descriptors, bytes of a file that it writes, processes of its user.
+%% What one child process may take: bytes of memory, with that of its own children and of files in memory;
+%% no process may reserve more, either (`RLIMIT_AS'). Beyond that, seconds of processor time, descriptors, bytes of a file that it writes, processes of its user.
 
 -type options() :: #{level => thread | process, num_workers => pos_integer(),
                      python => py_options:path(), paths => [py_options:path()],

@@ -62,9 +62,10 @@ open(thread, #{num_workers := Size}) ->
                               env(max_abandoned)),
     lists:foreach(fun(Id) -> ok = py_nif:start_worker(Native, Id) end, lists:seq(1, Size)),
     {ok, Native, none};
-open(process, #{num_workers := Size, max_jobs := MaxJobs, max_rss := MaxRss} = Options) ->
+open(process, #{num_workers := Size, max_jobs := MaxJobs, max_rss := MaxRss, limits := Limits} = Options) ->
     Graces = {env(interrupt_grace), env(import_grace)},
-    case py_nif:open_process_pool(Size, env(max_pending), Graces, {MaxJobs, MaxRss}) of
+    Bounds = {MaxJobs, MaxRss, maps:get(memory, Limits, 0)},
+    case py_nif:open_process_pool(Size, env(max_pending), Graces, Bounds) of
         {ok, {Native, Group}} ->
             case py_children:start(Native, Group, Options) of
                 {ok, Children} -> {ok, Native, Children};

@@ -12,7 +12,9 @@
          children_end_with_the_vm/1, a_hundred_pools_leave_nothing/1,
          a_pool_that_stops_ends_its_calls/1, a_crashed_server_starts_again/1, monitors_end_with_the_child/1,
          a_killed_server_leaves_no_binding/1, a_killed_supervisor_leaves_no_pool/1,
-         a_value_without_room_is_an_error/1]).
+         forked_processes_hold_no_call/1, a_value_without_room_is_an_error/1,
+         memory_is_watched_while_code_runs/1, memory_of_own_children_counts/1,
+         memory_within_the_limit_is_left_alone/1, memory_of_an_idle_child_is_watched/1]).
 
 -define(POOL, workers).
 
@@ -27,7 +29,9 @@ all() ->
      children_end_with_the_vm, a_hundred_pools_leave_nothing,
      a_pool_that_stops_ends_its_calls, a_crashed_server_starts_again, monitors_end_with_the_child,
      a_killed_server_leaves_no_binding, a_killed_supervisor_leaves_no_pool,
-     a_value_without_room_is_an_error].
+     forked_processes_hold_no_call, a_value_without_room_is_an_error,
+     memory_is_watched_while_code_runs, memory_of_own_children_counts,
+     memory_within_the_limit_is_left_alone, memory_of_an_idle_child_is_watched].
 
 init_per_testcase(_Case, Config) ->
     ct:timetrap({seconds, 100}),
@@ -387,6 +391,24 @@ a_killed_supervisor_leaves_no_pool(_Config) ->
     ok = start(#{num_workers => 1}),
     {ok, 1} = py:eval(<<"1">>, #{}, #{pool => ?POOL}).
 
+%% Regression: a process that code in C has forked had the sockets and the port of its parent, whose end was
+%% not noticed.
+forked_processes_hold_no_call(_Config) ->
+    ok = start(#{num_workers => 1}),
+    Fork = <<"
+import ctypes, os, time
+if not ctypes.PyDLL(None).fork():
+    time.sleep(60)
+    os._exit(0)
+">>,
+    {error, {worker_exited, #{status := unknown}}} =
+        py:exec(<<Fork/binary, "os._exit(3)">>, #{}, #{pool => ?POOL}),
+    ok = py_test:wait_whole(?POOL, 1),
+    {error, {worker_exited, _}} =
+        py:exec(<<Fork/binary, "os.kill(os.getpid(), 9)">>, #{}, #{pool => ?POOL}),
+    ok = py_test:wait_whole(?POOL, 1),
+    {ok, 1} = py:eval(<<"1">>, #{}, #{pool => ?POOL}).
+
 %%% Memory
 
 %% Regression: the child panicked, and waited for a lock of its own when the panic found no memory, either.
@@ -400,6 +422,115 @@ a_value_without_room_is_an_error(_Config) ->
     {ok, Small} = py:eval(<<"len(own)">>),
     true = Small =:= 200 bsl 20,
     ok = py:unbind().
+
+-define(LIMIT, (512 bsl 20)).
+
+%% None of it counts as addresses of the child, but the last.
+memory_is_watched_while_code_runs(_Config) ->
+    ok = start(#{num_workers => 1, limits => #{memory => ?LIMIT}}),
+    Spin = <<"\nwhile True: pass">>,
+    [begin
+         {ok, Context} = py:bind(new, #{pool => ?POOL, wait => infinity}),
+         ok = py:ctx_exec(Context, <<"kept = 1">>),
+         {error, {worker_exited, #{signal := 9, limit := memory}} = Reason} =
+             py:ctx_exec(Context, <<Code/binary, Spin/binary>>, #{}, infinity),
+         ok = py_test:contains(py:format_error(Reason), <<"more memory than its limit">>),
+         {raised, context_not_bound} = py_test:caught(fun() -> py:ctx_eval(Context, <<"1">>) end)
+     end || Code <- [<<"
+import os
+for n in range(6):
+    fd = os.memfd_create(str(n))
+    for _ in range(100): os.write(fd, bytes(1 << 20))
+">>, <<"
+import os
+file = open('/dev/shm/py_process_SUITE', 'wb')
+os.unlink(file.name)
+for _ in range(600): file.write(bytes(1 << 20))
+">>, <<"
+import mmap, os
+maps = []
+for n in range(3):
+    fd = os.memfd_create(str(n))
+    for _ in range(100): os.write(fd, bytes(1 << 20))
+    maps.append(mmap.mmap(fd, 100 << 20))
+    sum(maps[-1][::4096])
+    os.close(fd)
+fd = os.memfd_create('last')
+for _ in range(300): os.write(fd, bytes(1 << 20))
+">>]],
+    ok = py_test:wait_whole(?POOL, 1).
+
+memory_of_own_children_counts(_Config) ->
+    ok = start(#{num_workers => 1, limits => #{memory => ?LIMIT}}),
+    Self = self(),
+    ok = py:register_function(pids, fun(Pids) -> Self ! {pids, Pids} end),
+    %% The second is the child of the first.
+    {error, {worker_exited, #{signal := 9, limit := memory}}} = py:exec(<<"
+import erlang, subprocess, sys
+half = 'x = bytearray(300 << 20); x[::4096] = bytes(len(x[::4096]));'
+inner = half + 'import time; time.sleep(100)'
+outer = half + f'import subprocess, sys; p = subprocess.Popen([sys.executable, \"-c\", {inner!r}]); print(p.pid, flush=True); p.wait()'
+child = subprocess.Popen([sys.executable, '-c', outer], stdout=subprocess.PIPE)
+erlang.pids(child.pid, int(child.stdout.readline()))
+child.wait()
+">>, #{}, #{pool => ?POOL, timeout => infinity}),
+    Pids = receive {pids, Found} -> Found end,
+    ok = py:unregister_function(pids),
+    %% They have not outlived the child.
+    ok = py_test:wait_until(fun() -> [Pid || Pid <- Pids, is_running(Pid)] =:= [] end),
+    ok = py_test:wait_whole(?POOL, 1).
+
+%% Memory that is mapped and open, or that is shared by a fork, counts once.
+memory_within_the_limit_is_left_alone(_Config) ->
+    ok = start(#{num_workers => 1, limits => #{memory => ?LIMIT}}),
+    ok = py:bind(#{pool => ?POOL}),
+    ok = py:exec(<<"
+import ctypes, mmap, os, time
+fd = os.memfd_create('once')
+for _ in range(300): os.write(fd, bytes(1 << 20))
+shared = mmap.mmap(fd, 300 << 20)
+sum(shared[::4096])
+time.sleep(1)
+del shared
+os.close(fd)
+own = bytearray(b'x') * (200 << 20)
+pids = []
+for _ in range(3):
+    pid = ctypes.PyDLL(None).fork()
+    if not pid:
+        time.sleep(1)
+        os._exit(0)
+    pids.append(pid)
+for pid in pids: os.waitpid(pid, 0)
+del own
+">>),
+    {ok, Pid} = py:eval(<<"os.getpid()">>),
+    Big = binary:copy(<<"x">>, 100 bsl 20),
+    [{ok, Big} = py:eval(<<"b">>, #{b => {bytes, Big}}) || _ <- lists:seq(1, 10)],
+    {ok, Pid} = py:eval(<<"os.getpid()">>),
+    ok = py:unbind().
+
+memory_of_an_idle_child_is_watched(_Config) ->
+    ok = start(#{num_workers => 1, spares => 0, limits => #{memory => ?LIMIT}}),
+    {ok, Pid} = pid(),
+    ok = py:exec(<<"
+import os, threading, time
+def grow():
+    time.sleep(0.2)
+    fd = os.memfd_create('late')
+    for _ in range(600): os.write(fd, bytes(1 << 20))
+    time.sleep(100)
+threading.Thread(target=grow, daemon=True).start()
+">>, #{}, #{pool => ?POOL}),
+    ok = py_test:wait_until(fun() -> not is_running(Pid) end),
+    ok = py_test:wait_whole(?POOL, 1).
+
+is_running(Pid) ->
+    case file:read_file("/proc/" ++ integer_to_list(Pid) ++ "/stat") of
+        %% A zombie has ended.
+        {ok, Stat} -> binary:match(Stat, <<") Z">>) =:= nomatch;
+        {error, enoent} -> false
+    end.
 
 %%% Helpers
 

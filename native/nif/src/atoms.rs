@@ -134,6 +134,8 @@ rustler::atoms! {
     signal,
     unknown,
     malformed,
+    limit,
+    memory,
     child,
     py_child,
     ready,

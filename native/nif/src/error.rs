@@ -41,6 +41,8 @@ pub(crate) enum Exited {
     Unknown,
     /// The process was killed, since it has broken the protocol.
     Malformed,
+    /// The process was killed, since it had more memory than its limit.
+    MemoryLimit,
 }
 
 impl Encoder for Exited {
@@ -50,6 +52,13 @@ impl Encoder for Exited {
             Self::Signal(signal) => (atoms::signal(), signal.encode(env)),
             Self::Unknown => (atoms::status(), atoms::unknown().encode(env)),
             Self::Malformed => (atoms::killed(), atoms::malformed().encode(env)),
+            Self::MemoryLimit => {
+                let signal = (atoms::signal(), libc::SIGKILL.encode(env));
+                return small_map(
+                    env,
+                    &[signal, (atoms::limit(), atoms::memory().encode(env))],
+                );
+            }
         };
         small_map(env, &[(key, value)])
     }

@@ -6,13 +6,14 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
 
 use py_engine::lock::lock;
 
+use super::pidfd;
 use super::poller::Poller;
 use super::socket::Socket;
 use super::token::{Kind, token};
@@ -44,8 +45,9 @@ impl Listeners {
         pid: u32,
         poller: &Poller,
     ) -> io::Result<()> {
-        let process = open_process(pid)?;
+        let process = pidfd::open(pid)?;
         let mut state = worker.state();
+        poller.add(process.as_raw_fd(), token(worker.id, Kind::Process))?;
         state.process = Some(process);
         state.pid = Some(pid);
         drop(state);
@@ -94,19 +96,6 @@ impl Listeners {
             poller.remove(listener.as_raw_fd());
         }
     }
-}
-
-/// Returns a descriptor of a process, which names no other when the pid has been given to one.
-fn open_process(pid: u32) -> io::Result<OwnedFd> {
-    let pid = i32::try_from(pid).map_err(io::Error::other)?;
-    // SAFETY: takes no pointer; returns a descriptor, or -1.
-    let process = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    if process < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    let process = i32::try_from(process).map_err(io::Error::other)?;
-    // SAFETY: the descriptor is new, and has no other owner.
-    Ok(unsafe { OwnedFd::from_raw_fd(process) })
 }
 
 /// Returns the process at the other end of a socket, if it has the user of this one.

@@ -1,6 +1,7 @@
 //! Ends: of code that must stop, which is interrupted, and whose child is killed after a while; and of a
 //! child that has gone. Called by the thread of the children, which sends.
 
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,9 @@ use py_codec::frame::FrameWriter;
 use py_codec::protocol::to_child;
 use py_engine::lock::lock;
 
+use super::memory_use::above;
 use super::notice::{Note, notify};
+use super::pidfd;
 use super::state::{Phase, State, Stop};
 use super::worker::ProcessWorker;
 use crate::atoms;
@@ -18,6 +21,35 @@ use crate::vm::{VM, wake_process_io};
 
 /// How long the exit status of a child may take, and a child that was told to end.
 const END_GRACE: Duration = Duration::from_secs(1);
+
+/// The time between two looks at the memory of a child, and how much longer it is than a look takes, at the least.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+const LOOK_FACTOR: u32 = 50;
+
+/// Kills a child that has more memory than its limit, and its own children. Returns when to look again.
+pub(super) fn check_memory(worker: &ProcessWorker, now: Instant) -> Option<Instant> {
+    let limit = worker.limits.memory;
+    let mut next_look = lock(&worker.next_look);
+    if limit == 0 || *next_look > now {
+        return (limit > 0).then_some(*next_look);
+    }
+    let pid = {
+        let state = worker.state();
+        // A child that is not known yet is looked at later.
+        state.pid.filter(|_| !state.is_killed)
+    };
+    let begun = Instant::now();
+    if let Some(below) = pid.and_then(|pid| above(pid, limit)) {
+        below.iter().for_each(pidfd::kill);
+        worker.kill(&mut worker.state(), Some(Exited::MemoryLimit));
+        return None;
+    }
+    let pause = LOOK_INTERVAL.max(begun.elapsed() * LOOK_FACTOR);
+    // All children are looked at in the same instants: each of them is a wake-up of the thread.
+    let ticks = (now + pause - worker.io.since).as_millis() / LOOK_INTERVAL.as_millis();
+    *next_look = worker.io.since + LOOK_INTERVAL * u32::try_from(ticks).unwrap_or(u32::MAX);
+    Some(*next_look)
+}
 
 /// Interrupts what must stop, and kills what has not stopped in time. Returns when to look again.
 pub(super) fn check(
@@ -38,6 +70,10 @@ pub(super) fn check(
         } else if state.phase == Phase::Dying || state.data.is_none() {
             drop(state);
             finish_dead(worker, replies);
+            return None;
+        } else if state.has_ended {
+            drop(state);
+            lost(worker, None, replies);
             return None;
         } else {
             worker.kill(&mut state, None);
@@ -106,6 +142,18 @@ pub(super) fn retire(worker: &ProcessWorker) {
     state.phase = Phase::Retired;
     state.dying_since = Some(Instant::now());
     worker.send_data(&state, FrameWriter::new(to_child::EXIT).finish());
+    wake_process_io();
+}
+
+/// Handles the end of the process of a child. Its sockets have closed, unless processes have them that it has
+/// forked: then they count as closed after a while. Its port says nothing then, either.
+pub(super) fn process_ended(worker: &ProcessWorker) {
+    let mut state = worker.state();
+    if let Some(process) = &state.process {
+        worker.io.poller.remove(process.as_raw_fd());
+    }
+    state.has_ended = true;
+    state.dying_since.get_or_insert_with(Instant::now);
     wake_process_io();
 }
 

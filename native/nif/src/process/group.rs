@@ -4,7 +4,6 @@
 //! instructions, and no other is taken under it.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -12,6 +11,7 @@ use std::time::Duration;
 use py_engine::lock::lock;
 
 use super::ending::retire;
+use super::memory_use::resident;
 use super::notice::{Note, notify};
 use super::state::Phase;
 use super::worker::ProcessWorker;
@@ -39,6 +39,8 @@ pub(crate) struct GroupLimits {
     pub(crate) max_jobs: u64,
     /// Bytes of resident memory above which a child is replaced after a lease; 0 for no bound.
     pub(crate) max_rss: u64,
+    /// Bytes of memory, with that of its own children, above which a child is killed; 0 for no bound.
+    pub(crate) memory: u64,
 }
 
 #[derive(Default)]
@@ -186,19 +188,4 @@ impl Processes for Group {
             }
         }
     }
-}
-
-/// Returns the bytes of memory that a process has; 0 if it has gone.
-pub(super) fn resident(pid: u32) -> u64 {
-    // The second number is that of resident pages: `man 5 proc`.
-    let statm = fs::read_to_string(format!("/proc/{pid}/statm")).unwrap_or_default();
-    let pages = statm
-        .split(' ')
-        .nth(1)
-        .and_then(|pages| pages.parse::<u64>().ok());
-    // SAFETY: takes no pointer.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    pages
-        .unwrap_or(0)
-        .saturating_mul(u64::try_from(page).unwrap_or(4096))
 }

@@ -19,7 +19,7 @@ use py_engine::lock::lock;
 use py_engine::wake_fd::WakeFd;
 
 use super::accept::Listeners;
-use super::ending::{check, finish_dead, lost, retire};
+use super::ending::{check, check_memory, finish_dead, lost, process_ended, retire};
 use super::group::Group;
 use super::notice::{Note, notify};
 use super::poller::{Event, Poller};
@@ -43,6 +43,8 @@ pub(super) struct Io {
     has_tasks: AtomicBool,
     /// The thread looks at children that clean up, or was woken for it.
     is_watching: AtomicBool,
+    /// When the thread was started.
+    pub(super) since: Instant,
 }
 
 impl ProcessIo for Io {
@@ -95,6 +97,7 @@ impl Io {
             tasks: Mutex::default(),
             has_tasks: AtomicBool::new(false),
             is_watching: AtomicBool::new(false),
+            since: Instant::now(),
         })
     }
 
@@ -182,12 +185,12 @@ impl Io {
         let mut is_cleaning = false;
         let mut again: Option<Instant> = None;
         for worker in self.workers() {
-            let mut next = None;
+            let mut next = [None; 2];
             guard(&worker, replies, |replies| {
-                next = check(&worker, now, replies)
+                next = [check_memory(&worker, now), check(&worker, now, replies)]
             });
             is_cleaning |= worker.state().cleaning > 0;
-            again = [again, next].into_iter().flatten().min();
+            again = next.into_iter().chain([again]).flatten().min();
         }
         if is_cleaning {
             // `again` is within the grace, so later clean-ups need not wake the thread.
@@ -246,6 +249,7 @@ impl Io {
         guard(&worker, replies, |replies| {
             let socket = match kind {
                 Kind::Listener => return self.listeners.accept(&worker, &self.poller),
+                Kind::Process => return process_ended(&worker),
                 Kind::Data => worker.state().data.clone(),
                 Kind::Control => worker.state().control.clone(),
             };

@@ -4,7 +4,8 @@
 //! thread `py_process_io` reads the replies: no Erlang process stands on the path. The child is started by
 //! `py_children` through a port, so that the VM reaps it. See `docs/internals/processes.md`.
 //!
-//! Layout: `poller`, `token`, `socket`, `accept`, `terms` and `request` know one thing each; `group` has the
+//! Layout: `poller`, `token`, `socket`, `accept`, `terms`, `request`, `pidfd` and `memory_use` know
+//! one thing each; `group` has the
 //! workers of a pool, `worker` is one, with its `state` and the jobs that are `nested` in a call; `call` is a
 //! call of Erlang; `frames`, `questions` and `reply` handle what a child says, `ending` what does not stop,
 //! `notice` tells the manager of the pool, and `io` is the thread; `nifs` has the NIFs. The functions here are
@@ -17,10 +18,12 @@ mod frames;
 mod group;
 mod io;
 mod memory;
+mod memory_use;
 mod nested;
 mod nifs;
 mod notice;
 mod output;
+mod pidfd;
 mod poller;
 mod questions;
 mod reading;
@@ -87,7 +90,12 @@ impl ChildHandle {
     /// Accepts the sockets of the process.
     pub(crate) fn accept_from(&self, pid: u32) -> Result<()> {
         let io = self.worker.io;
-        io.listeners.accept_from(&self.worker, pid, &io.poller)
+        io.listeners.accept_from(&self.worker, pid, &io.poller)?;
+        if self.worker.limits.memory > 0 {
+            // The first look at the memory of the child.
+            wake_process_io();
+        }
+        Ok(())
     }
 
     /// Passes the exit status of the process on.

@@ -19,7 +19,7 @@ fn open_process_pool(
     size: usize,
     max_pending: usize,
     (interrupt_grace, import_grace): (u64, u64),
-    (max_jobs, max_rss): (u64, u64),
+    (max_jobs, max_rss, memory): (u64, u64, u64),
 ) -> NifResult<Result<ProcessPool, String>> {
     let pool = Pool::new(size, max_pending, env.pid());
     let limits = GroupLimits {
@@ -28,6 +28,7 @@ fn open_process_pool(
         import_grace: Duration::from_millis(import_grace),
         max_jobs,
         max_rss,
+        memory,
     };
     let group = match open(&pool, limits) {
         Ok(group) => group,

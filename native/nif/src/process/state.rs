@@ -55,6 +55,8 @@ pub(super) struct State {
     /// How many leases and jobs without one the child has served.
     pub(super) served: u64,
     pub(super) exited: Option<Exited>,
+    /// The process has ended, and perhaps nothing says how.
+    pub(super) has_ended: bool,
     /// The VM has killed the child: it serves nothing any more.
     pub(super) is_killed: bool,
     /// Why, if its exit status does not say it.
@@ -86,6 +88,7 @@ impl State {
             is_importing: false,
             served: 0,
             exited: None,
+            has_ended: false,
             is_killed: false,
             killed: None,
             dying_since: None,

@@ -10,9 +10,10 @@ pub(super) enum Kind {
     Data,
     Control,
     Listener,
+    Process,
 }
 
-const KINDS: u64 = 3;
+const KINDS: u64 = 4;
 
 pub(super) fn token(worker: u64, kind: Kind) -> u64 {
     worker * KINDS + kind as u64
@@ -23,7 +24,8 @@ pub(super) fn parts(token: u64) -> (u64, Kind) {
     let kind = match token % KINDS {
         0 => Kind::Data,
         1 => Kind::Control,
-        _ => Kind::Listener,
+        2 => Kind::Listener,
+        _ => Kind::Process,
     };
     (token / KINDS, kind)
 }

@@ -18,6 +18,7 @@ use py_engine::lock::lock;
 
 use super::group::{Group, GroupLimits};
 use super::io::Io;
+use super::pidfd;
 use super::request::{self, Place};
 use super::state::{After, Phase, Sent, State};
 use crate::error::Exited;
@@ -35,6 +36,8 @@ pub(super) struct ProcessWorker {
     pub(super) state: Mutex<State>,
     /// The bytes of the child. Used by the thread of the children only.
     pub(super) inbox: Mutex<Inbox>,
+    /// When the memory of the child is looked at next. Used by the thread of the children only.
+    pub(super) next_look: Mutex<Instant>,
 }
 
 // A panic leaves no state half changed: see `py_engine::lock`.
@@ -50,6 +53,7 @@ impl ProcessWorker {
             io,
             state: Mutex::new(State::new()),
             inbox: Mutex::default(),
+            next_look: Mutex::new(Instant::now()),
         })
     }
 
@@ -221,16 +225,11 @@ impl ProcessWorker {
 
     /// Kills the process. Its sockets close, and the end goes on there.
     pub(super) fn kill(&self, state: &mut State, why: Option<Exited>) {
-        use std::os::fd::AsRawFd;
         state.is_killed = true;
         state.dying_since.get_or_insert_with(Instant::now);
         state.killed = state.killed.or(why);
         if let Some(process) = &state.process {
-            // SAFETY: the descriptor names this very process, also when its pid has been given to another.
-            unsafe {
-                let (fd, none) = (process.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
-                libc::syscall(libc::SYS_pidfd_send_signal, fd, libc::SIGKILL, none, 0);
-            }
+            pidfd::kill(process);
         }
     }
 }
