@@ -41,23 +41,20 @@ end_per_suite(_Config) ->
     py_test:stop().
 
 init_per_group(_Group, Config) ->
+    Dir = filename:join(proplists:get_value(priv_dir, Config), "modules"),
+    ok = filelib:ensure_path(Dir),
     ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, ?GRACE},
-                             {import_grace, ?IMPORT_GRACE}]),
-    Config.
+                             {import_grace, ?IMPORT_GRACE}, {paths, [Dir]}]),
+    [{dir, Dir} | Config].
 
 end_per_group(_Group, _Config) ->
     ok.
 
-init_per_testcase(Case, Config) ->
+init_per_testcase(_Case, Config) ->
     ok = py_test:begin_case(?WORKERS),
-    Dir = filename:join(proplists:get_value(priv_dir, Config), atom_to_list(Case)),
-    ok = file:make_dir(Dir),
-    ok = py:exec(<<"import sys; sys.path.insert(0, d)">>, #{d => list_to_binary(Dir)}),
-    [{dir, Dir} | Config].
+    Config.
 
-end_per_testcase(_Case, Config) ->
-    Dir = list_to_binary(dir(Config)),
-    ok = py:exec(<<"import sys; sys.path.remove(d)">>, #{d => Dir}),
+end_per_testcase(_Case, _Config) ->
     0 = py_test:abandoned(),
     py_test:end_case(?WORKERS).
 
@@ -188,7 +185,7 @@ def load():
     ok = py:stream_next(Stream, 1),
     receive {py_stream, Stream, done} -> ok after 0 -> error(no_end) end,
     ok = py:stream_close(Stream),
-    {ok, false} = py:eval(<<"hasattr(__import__('sys').modules['py_streamed'], 'done')">>),
+    {ok, false} = py:eval(<<"hasattr(__import__('sys').modules.get('py_streamed'), 'done')">>),
     {ok, true} = py:ctx_eval(Ctx, <<"__import__('py_streamed').done">>),
     ok = py:stream_next(Stream, 1),
     receive {py_stream, Stream, done} -> ok after 10000 -> error(no_end) end,

@@ -12,6 +12,7 @@
          children_end_with_the_vm/1, a_hundred_pools_leave_nothing/1,
          a_pool_that_stops_ends_its_calls/1, a_crashed_server_starts_again/1, monitors_end_with_the_child/1,
          a_killed_server_leaves_no_binding/1, a_killed_supervisor_leaves_no_pool/1,
+         finalizers_that_the_vm_does_not_wait_for_are_stopped/1,
          forked_processes_hold_no_call/1, a_value_without_room_is_an_error/1,
          memory_is_watched_while_code_runs/1, memory_of_own_children_counts/1,
          memory_within_the_limit_is_left_alone/1, memory_of_an_idle_child_is_watched/1]).
@@ -29,6 +30,7 @@ all() ->
      children_end_with_the_vm, a_hundred_pools_leave_nothing,
      a_pool_that_stops_ends_its_calls, a_crashed_server_starts_again, monitors_end_with_the_child,
      a_killed_server_leaves_no_binding, a_killed_supervisor_leaves_no_pool,
+     finalizers_that_the_vm_does_not_wait_for_are_stopped,
      forked_processes_hold_no_call, a_value_without_room_is_an_error,
      memory_is_watched_while_code_runs, memory_of_own_children_counts,
      memory_within_the_limit_is_left_alone, memory_of_an_idle_child_is_watched].
@@ -212,6 +214,40 @@ a_finalizer_that_hangs_is_killed(_Config) ->
     ok = py:unbind(Context),
     ok = py_test:wait_whole(?POOL, 1),
     {ok, 1} = py:eval(<<"1">>, #{}, #{pool => ?POOL, timeout => 60000}).
+
+%% Regression: the child had replied already, or had been told of a dropped object, so nothing looked at how long
+%% it cleaned up, and the next call waited for ever.
+finalizers_that_the_vm_does_not_wait_for_are_stopped(_Config) ->
+    ok = start(#{num_workers => 1, spares => 0}),
+    {ok, Pid} = pid(),
+    Endless = <<"class Endless:\n    def __del__(self):\n        while True: pass\n">>,
+    %% The namespace of a call without a lease.
+    ok = py:exec(<<Endless/binary, "endless = Endless()">>, #{}, #{pool => ?POOL}),
+    {ok, Pid} = pid(),
+    %% An object of Erlang.
+    true = py_test:in_process(fun() ->
+        ok = py:bind(#{pool => ?POOL}),
+        ok = py:exec(Endless),
+        {ok, Object} = py:eval(<<"Endless()">>),
+        is_reference(Object)
+    end),
+    ok = py_test:wait_until(fun() -> pid() =:= {ok, Pid} end),
+    %% One that runs no Python code costs the child.
+    Stubborn = <<"
+import collections, itertools
+class Stubborn:
+    def __del__(self, deque=collections.deque, repeat=itertools.repeat):
+        deque(repeat(0), maxlen=0)
+stubborn = Stubborn()
+">>,
+    ok = py:exec(Stubborn, #{}, #{pool => ?POOL}),
+    ok = py_test:wait_until(fun() ->
+        case pid() of
+            {ok, Other} -> Other =/= Pid;
+            %% The call was sent before the VM knew of the end.
+            {error, _} -> false
+        end
+    end).
 
 spares_step_in(_Config) ->
     ok = start(#{num_workers => 1, spares => 1, preload => [<<"import time; time.sleep(0.5)">>]}),

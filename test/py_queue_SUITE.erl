@@ -58,12 +58,11 @@ timed_out_calls_give_back_their_places_in_the_pool(_Config) ->
 timed_out_calls_give_back_their_places_in_a_callback(_Config) ->
     ok = py:bind(),
     ok = py:exec(<<"
-import erlang, threading
-gate = threading.Event()
+import erlang, sys, threading
+sys.py_queue_gate = threading.Event()
 def wait():
-    return gate.wait(30)
+    return sys.py_queue_gate.wait(30)
 ">>),
-    {ok, Gate} = py:eval(<<"gate">>),
     ok = py:register_function(give_up, fun([]) ->
         %% The thread that waits for this function is kept busy.
         Busy = py:call_async('__main__', wait, []),
@@ -71,7 +70,7 @@ def wait():
         Call = fun(N) -> py:await(py:call_async(builtins, len, [lists:seq(1, N)]), 0) end,
         [{error, timeout}] = lists:usort([Call(N) || N <- lists:seq(1, ?MANY)]),
         2 = jobs(),
-        _ = spawn_link(fun() -> {ok, none} = py:eval(<<"gate.set()">>, #{gate => Gate}) end),
+        _ = spawn_link(fun open_gate/0),
         {ok, true} = py:await(Busy),
         Call(1) =:= {error, timeout} orelse Call(1)
     end),
@@ -98,7 +97,7 @@ dead_callers_give_back_their_places_in_the_pool(_Config) ->
 demands_of_dead_processes_give_back_their_places(_Config) ->
     {ok, Ctx} = py:bind(new),
     Consumers = [start_consumer(Ctx) || _ <- lists:seq(1, ?MANY)],
-    {Gate, Blocker} = block(Ctx),
+    Blocker = block(Ctx),
     [begin
          Monitor = monitor(process, Consumer),
          Consumer ! ask,
@@ -109,7 +108,8 @@ demands_of_dead_processes_give_back_their_places(_Config) ->
      end || Consumer <- Consumers],
     ok = py_test:wait_until(fun() -> jobs() =:= 1 orelse jobs() end),
     {error, timeout} = py:ctx_eval(Ctx, <<"1">>, #{}, 0),
-    ok = py_test:open_gate(Gate, Blocker),
+    ok = open_gate(),
+    {ok, true} = py_test:result(Blocker),
     {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
     ok = py:unbind(Ctx).
 
@@ -129,12 +129,13 @@ closed_streams_give_back_the_places_of_their_demands(_Config) ->
     {ok, Ctx} = py:bind(new),
     Streams = [Stream || _ <- lists:seq(1, 50),
                          {ok, Stream} <- [py:ctx_stream(Ctx, itertools, count, [])]],
-    {Gate, Blocker} = block(Ctx),
+    Blocker = block(Ctx),
     [ok = py:stream_next(Stream, 1) || Stream <- Streams],
     51 = jobs(),
     [ok = py:stream_close(Stream) || Stream <- Streams],
     1 = jobs(),
-    ok = py_test:open_gate(Gate, Blocker),
+    ok = open_gate(),
+    {ok, true} = py_test:result(Blocker),
     ok = py:unbind(Ctx).
 
 %%% Contexts
@@ -180,12 +181,14 @@ block_workers() ->
     end.
 
 block(Ctx) ->
-    ok = py:ctx_exec(Ctx, <<"import threading; gate = threading.Event()">>),
-    {ok, Gate} = py:ctx_eval(Ctx, <<"gate">>),
+    ok = py:ctx_exec(Ctx, <<"import sys, threading; sys.py_queue_gate = threading.Event()">>),
     Self = self(),
-    Blocker = spawn_link(fun() -> Self ! {self(), py:ctx_eval(Ctx, <<"gate.wait(30)">>)} end),
+    Blocker = spawn_link(fun() -> Self ! {self(), py:ctx_eval(Ctx, <<"sys.py_queue_gate.wait(30)">>)} end),
     ok = py_test:wait_pending(1),
-    {Gate, Blocker}.
+    Blocker.
+
+open_gate() ->
+    ok = py:exec(<<"import sys; sys.py_queue_gate.set()">>).
 
 %% Calls Fun in processes that die right after.
 abandon_many(Fun) ->

@@ -21,9 +21,23 @@ pre_init_per_testcase(Suite, Case, Config, none) ->
 needs(py_affinity_SUITE, a_function_from_an_unbound_call_keeps_its_globals) -> "one interpreter for all contexts";
 needs(py_async_ends_SUITE, a_coroutine_that_cannot_be_stopped_costs_the_context) -> "a thread that is abandoned";
 needs(py_stream_ends_SUITE, a_finally_that_hangs_costs_the_context) -> "a thread that is abandoned";
+needs(py_reentry_SUITE, Case) when Case =:= code_that_calls_while_it_swallows_interrupts_is_abandoned;
+                                  Case =:= a_finalizer_whose_nested_code_hangs_costs_no_worker ->
+    "a thread that is abandoned";
 needs(py_callback_ends_SUITE, code_that_swallows_interrupts_is_abandoned) -> "a thread that is abandoned";
 needs(py_loop_SUITE, the_loop_is_closed_though_it_is_set_no_more) -> "one interpreter for all contexts";
 needs(py_await_SUITE, a_full_context_is_overloaded) -> "one interpreter for all contexts";
+needs(py_import_SUITE, Case) when Case =:= an_import_without_end_is_abandoned;
+                                 Case =:= code_that_goes_on_importing_is_abandoned ->
+    "a thread that is abandoned";
+needs(py_interrupt_SUITE, trace_functions_go_on) -> "a thread that is abandoned";
+needs(py_interrupt_SUITE, threads_that_the_code_starts_are_not_hit) -> "one interpreter for all contexts";
+needs(py_threads_SUITE, a_thread_sees_its_context_and_no_other) -> "functions of other contexts";
+needs(py_thread_state_SUITE, the_name_of_the_thread) -> "workers that are threads with names";
+needs(py_isolation_SUITE, signals_to_the_vm) -> "signals to its process that hit the VM";
+needs(py_recovery_SUITE, an_import_hook_that_was_left_harms_nobody) -> "one interpreter for all contexts";
+needs(py_recovery_SUITE, a_crash_while_the_pool_closes_strands_no_caller) -> "a worker that ends after its pool";
+needs(py_garbage_SUITE, code_that_disables_collections_is_obeyed) -> "one interpreter for all contexts";
 needs(py_types_SUITE, views) -> "the memory of the VM";
 needs(py_types_SUITE, big_binaries_arrive_whole) -> "the memory of the VM";
 needs(py_types_SUITE, objects_cross_contexts) -> "one interpreter for all contexts";

@@ -2,7 +2,7 @@
 -module(py_test).
 
 -export([start/0, stop/0, start_with/1, start_error/1, wait_until/1, wait_available/1, wait_whole/2, wait_pending/1,
-         blocked_context/0, open_gate/2, assert_empty_mailbox/0, in_process/1, stuck/1, stuck_call/1, stuck_call/2,
+         blocked_context/0, open_gate/2, try_gate/1, assert_empty_mailbox/0, in_process/1, stuck/1, stuck_call/1, stuck_call/2,
          time_out_stuck/1, free_stuck/1,
          is_on_processes/0,
          begin_case/1, end_case/1, start_call/1, result/1, wait_for_mark/0, abandoned/0,
@@ -79,7 +79,7 @@ class Event:
     def is_set(self):
         with open(self.path) as file:
             return 'True' in file.read()
-    def wait(self, timeout):
+    def wait(self, timeout=60):
         end = time.monotonic() + timeout
         while not self.is_set() and time.monotonic() < end:
             time.sleep(0.005)
@@ -103,7 +103,8 @@ def shared(name):
             file.write(''.join(repr(row) + chr(10) for row in rows))
         os.rename(file.name, path)
     return property(get, put, lambda _: os.unlink(path))
-names = ['py_test_mark', 'py_stream_notes', 'py_async_notes', 'py_stream_gate']
+names = '''py_test_mark py_stream_notes py_async_notes py_stream_gate py_queue_gate py_threads_gate py_import_go
+    _py_interrupt_go _py_isolation_gate _py_isolation_exits'''.split()
 sys.__class__ = type('Sys', (types.ModuleType,), {name: shared(name) for name in names})
 "]).
 
@@ -185,6 +186,14 @@ gate(_Ctx, true) ->
 gate(Ctx, false) ->
     {ok, Gate} = py:ctx_eval(Ctx, <<"threading.Event()">>),
     {Gate, <<"gate.wait(30)">>}.
+
+%% Opens a gate; false if the call that does it is refused.
+-spec try_gate(Gate :: reference() | pid()) -> boolean().
+try_gate(Gate) when is_pid(Gate) ->
+    Gate ! open,
+    true;
+try_gate(Gate) ->
+    py:eval(<<"gate.set()">>, #{gate => Gate}) =:= {ok, none}.
 
 -spec open_gate(Gate :: reference() | pid(), Blocker :: pid()) -> ok.
 open_gate(Gate, Blocker) when is_pid(Gate) ->

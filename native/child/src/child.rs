@@ -4,6 +4,7 @@
 use once_cell::sync::OnceCell;
 use pyo3::prelude::*;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
@@ -18,6 +19,7 @@ use py_engine::lock::lock;
 use crate::connection::Connection;
 use crate::jobs::Jobs;
 use crate::payload::Payload;
+use crate::timer::Timer;
 
 static CHILD: OnceCell<Child> = OnceCell::new();
 
@@ -49,6 +51,8 @@ pub(crate) struct Child {
     pub(crate) has_released: AtomicBool,
     /// Runs a job in the middle of the call that waits on the calling thread.
     pub(crate) run_nested: RunNested,
+    /// Runs out when the main thread has cleaned up for too long what the VM does not wait for.
+    pub(crate) cleaning: Timer,
 }
 
 /// A function that runs the job of a payload.
@@ -56,23 +60,30 @@ pub(crate) type RunNested = fn(Python<'_>, &'static Child, &Payload);
 
 impl Child {
     /// Makes the state, on the main thread.
-    pub(crate) fn open(connection: Connection, grace: u64, run_nested: RunNested) -> &'static Self {
-        CHILD.get_or_init(|| Self {
-            connection,
-            main: thread::current().id(),
-            thread: Thread::enter(),
-            jobs: Jobs::new(grace),
-            calls: Mutex::default(),
-            watches: Mutex::default(),
-            objects: ObjectTable::default(),
-            functions: Mutex::default(),
-            reloads: AtomicU64::new(0),
-            loop_waker: Mutex::default(),
-            inbox: Mutex::default(),
-            later: Mutex::default(),
-            unasked_output: AtomicUsize::new(0),
-            has_released: AtomicBool::new(false),
-            run_nested,
+    pub(crate) fn open(
+        connection: Connection,
+        grace: u64,
+        run_nested: RunNested,
+    ) -> io::Result<&'static Self> {
+        CHILD.get_or_try_init(|| {
+            Ok(Self {
+                connection,
+                main: thread::current().id(),
+                thread: Thread::enter(),
+                jobs: Jobs::new(grace),
+                calls: Mutex::default(),
+                watches: Mutex::default(),
+                objects: ObjectTable::default(),
+                functions: Mutex::default(),
+                reloads: AtomicU64::new(0),
+                loop_waker: Mutex::default(),
+                inbox: Mutex::default(),
+                later: Mutex::default(),
+                unasked_output: AtomicUsize::new(0),
+                has_released: AtomicBool::new(false),
+                run_nested,
+                cleaning: Timer::new()?,
+            })
         })
     }
 

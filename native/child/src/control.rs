@@ -41,8 +41,11 @@ fn run(child: &'static Child) {
         };
         let (control, wake) = (&connection.control, &connection.control_thread);
         let timeout = if is_stopping { TICK } else { -1 };
-        let [has_control, is_woken, has_data] =
-            poll([control.as_raw_fd(), wake.as_raw_fd(), data], timeout);
+        let timer = child.cleaning.as_raw_fd();
+        let [has_control, is_woken, has_data, is_over] = poll(
+            [control.as_raw_fd(), wake.as_raw_fd(), data, timer],
+            timeout,
+        );
         if is_woken {
             wake.reset();
         }
@@ -52,7 +55,14 @@ fn run(child: &'static Child) {
         if has_control {
             read(child, &mut inbox);
         }
+        if is_over && child.cleaning.is_over() {
+            child.jobs.interrupt(0);
+        }
         is_stopping = child.jobs.stop(&child.thread);
+        if is_stopping && child.jobs.is_cleaning_stuck() {
+            // SAFETY: ends this process, as the VM would.
+            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        }
     }
 }
 

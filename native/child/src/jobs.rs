@@ -60,7 +60,7 @@ impl JobState {
 pub(crate) struct Jobs {
     state: Mutex<State>,
     /// How long code has to stop, before the VM kills the process.
-    grace: Duration,
+    pub(crate) grace: Duration,
 }
 
 /// The number of exceptions that are raised within the grace, for code that swallows them. Between two of
@@ -75,7 +75,8 @@ struct State {
     tasks: Vec<Arc<JobState>>,
     /// Interrupted jobs that the main thread has not read yet.
     early: HashSet<u64>,
-    is_cleaning: bool,
+    /// Since when the main thread cleans up.
+    cleaning: Option<Instant>,
     cleaning_must_stop: bool,
     /// The waker of the loop that runs the tasks, once there has been one.
     tasks_loop: Option<Arc<LoopWaker>>,
@@ -183,15 +184,22 @@ impl Jobs {
     /// Begins or ends the clean-up after a job or a lease.
     pub(crate) fn set_cleaning(&self, is_cleaning: bool) {
         let mut state = self.state();
-        state.is_cleaning = is_cleaning;
+        state.cleaning = is_cleaning.then(Instant::now);
         state.cleaning_must_stop = false;
+    }
+
+    /// Whether a clean-up goes on though exceptions were raised in it for as long as it had time before. Its process
+    /// is of no use any more.
+    pub(crate) fn is_cleaning_stuck(&self) -> bool {
+        let since = self.state().cleaning;
+        since.is_some_and(|since| since.elapsed() > self.grace * 2)
     }
 
     /// Marks a job, or for 0 the clean-up, as one that must stop. Called by the control thread.
     pub(crate) fn interrupt(&self, id: u64) {
         let mut state = self.state();
         if id == 0 {
-            state.cleaning_must_stop = state.is_cleaning;
+            state.cleaning_must_stop = state.cleaning.is_some();
             return;
         }
         let mut jobs = state.stack.iter().chain(&state.tasks);
@@ -225,7 +233,7 @@ impl Jobs {
                 _ => false,
             };
         let innermost = state.stack.last().filter(|job| job.must_stop());
-        let cleaning = state.is_cleaning && state.cleaning_must_stop;
+        let cleaning = state.cleaning.is_some() && state.cleaning_must_stop;
         let stuck = match innermost {
             _ if cleaning => Some(0),
             // A call that runs the loop of the tasks is cancelled by the loop, if that is not stuck.

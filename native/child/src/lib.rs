@@ -8,6 +8,7 @@
 //! - `settings`: what the pool says of its children.
 //! - [`connection`]: the two sockets to the VM.
 //! - [`payload`]: the payload of a frame of the VM.
+//! - [`timer`]: a timer that a thread polls.
 //! - [`jobs`]: the jobs that the child has, and which of them must stop.
 //! - [`child`]: the state that a child has once: [`child::Child`].
 //! - [`values`]: values and exceptions in frames.
@@ -42,6 +43,7 @@ mod receive;
 mod sandbox;
 mod serve;
 mod settings;
+mod timer;
 mod values;
 
 use pyo3::exceptions::{PyOSError, PyValueError};

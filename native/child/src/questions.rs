@@ -4,9 +4,9 @@
 //! which passes it to the [`Callback`].
 
 use py_codec::etf::opaque_term;
-use py_codec::frame::Message;
+use py_codec::frame::{Fields, Message};
 use py_codec::protocol::outcome;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 use std::any::Any;
@@ -68,6 +68,11 @@ impl Answer for End {
             }
             (outcome::NO_KEYWORDS, _) => Err(no_keywords(function)),
             (outcome::FAILED, _) => Err(self.error(py, child)?),
+            (outcome::FAILED_OPAQUE, _) => Err(self.opaque_error(py, child)?),
+            (outcome::UNCONVERTIBLE, _) => {
+                let text = String::from_utf8_lossy(self.term()?).into_owned();
+                Err(PyValueError::new_err(text))
+            }
             (outcome::LOST, _) => {
                 let whole = opaque_term(KILLED);
                 Err(erlang_error(
@@ -104,6 +109,24 @@ impl End {
                 erlang_error(py, (class, &whole, PyTuple::empty(py), &whole))
             }
         })
+    }
+}
+
+impl End {
+    /// Makes the exception for a reason without a form in Python, which becomes an `erlang.Term`.
+    fn opaque_error(&self, py: Python<'_>, child: &Child) -> PyResult<PyErr> {
+        let mut fields = Fields::new(self.term()?);
+        let (Some(reason), Some(stack)) = (fields.bytes(), fields.bytes()) else {
+            return Err(lost());
+        };
+        let opaque = |term: &[u8]| Bound::new(py, opaque_term(term.get(1..).unwrap_or_default()));
+        let stack = match value(py, child, stack, &|| false) {
+            Ok(stack) => stack,
+            Err(_) => opaque(stack)?.into_any(),
+        };
+        let whole = fields.rest();
+        let parts = (class_of(whole), opaque(reason)?, stack, opaque(whole)?);
+        Ok(erlang_error(py, parts))
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn run(
     settings: &Settings,
     prepare: &Bound<'_, PyAny>,
 ) -> PyResult<()> {
-    let child = Child::open(connection, settings.grace, execute::run_nested);
+    let child = Child::open(connection, settings.grace, execute::run_nested)?;
     start::adopt(py, ChildHost::new(child, None))?;
     conversion::set_none(settings.none()?);
     output::set_inherits(settings.inherits_output);
@@ -189,7 +189,10 @@ impl<'py> Server<'py> {
             self.spare = Some(namespace);
             return;
         }
-        self.clean(|| namespace.leave_unbound());
+        let names = self.clean_alone(|| namespace.leave_unbound());
+        if !names.is_empty() {
+            self.send_names(from_child::THREADS_LEFT, &names);
+        }
     }
 
     /// Ends the lease: closes its iterators, and empties its namespace.
@@ -201,9 +204,14 @@ impl<'py> Server<'py> {
                 namespace.leave_empty()
             });
         }
-        let mut frame = FrameWriter::new(from_child::LEASE_ENDED);
+        self.send_names(from_child::LEASE_ENDED, &names);
+    }
+
+    /// Sends the names of threads that go on.
+    fn send_names(&self, kind: u8, names: &[String]) {
+        let mut frame = FrameWriter::new(kind);
         frame.word(names.len() as u64);
-        for name in &names {
+        for name in names {
             frame.bytes(name.as_bytes());
         }
         send(self.py, self.child, &frame.finish());
@@ -216,6 +224,15 @@ impl<'py> Server<'py> {
         let done = body();
         self.child.jobs.set_cleaning(false);
         self.child.thread.end(self.py.into());
+        done
+    }
+
+    /// Runs `body`, which cleans up, and which the VM does not know of: the control thread interrupts what takes
+    /// longer than the grace, and ends the process after twice the grace.
+    fn clean_alone<T>(&self, body: impl FnOnce() -> T) -> T {
+        self.child.cleaning.arm(self.child.jobs.grace);
+        let done = self.clean(body);
+        self.child.cleaning.disarm();
         done
     }
 
@@ -259,13 +276,13 @@ impl<'py> Server<'py> {
     fn tidy(&mut self) {
         self.child.has_released.store(false, Ordering::SeqCst);
         while let Some(object) = released::take() {
-            self.clean(|| drop(object));
+            self.clean_alone(|| drop(object));
         }
         self.child.thread.absorb(self.py.into());
         if self.collections.is_due() {
             let py = self.py;
             let mut collections = std::mem::take(&mut self.collections);
-            self.clean(|| collections.run(py));
+            self.clean_alone(|| collections.run(py));
             self.collections = collections;
         }
     }

@@ -6,7 +6,7 @@
 //! thread of the child without Python reads it.
 //!
 //! In the tables `byte`, `word`, `bytes` and `text` are fields of [`crate::frame`], `term` is bytes with a
-//! term in the external term format, and `special` is a byte: 1 if [`OBJECT`] or a binary
+//! term in the external term format, and `special` is a byte: 1 if [`OBJECT`], [`OPAQUE`] or a binary
 //! of at least [`MIN_MEMORY`](crate::frame::MIN_MEMORY) bytes is in the term that follows, else 0.
 
 /// The version of the protocol, in the first frame of a child.
@@ -19,6 +19,10 @@ pub const MEMORY: u8 = 255;
 /// The tag of a Python object within a term, followed by the number that the child knows it by. Not one
 /// of the external term format.
 pub const OBJECT: u8 = 1;
+
+/// The tag before a term that a child has got as a whole, since its parts have no form in Python, and gives back. Not one of
+/// the external term format.
+pub const OPAQUE: u8 = 2;
 
 /// Frames to the child on `data`.
 pub mod to_child {
@@ -78,6 +82,8 @@ pub mod from_child {
     /// A log record: `word` job that the code belongs to or 0, `word` level, `text` logger, `text` file, `word`
     /// line, `text` function, `rest` message.
     pub const LOG: u8 = 14;
+    /// A job without a lease has left threads that go on: `word` number of them, their names as `text`.
+    pub const THREADS_LEFT: u8 = 15;
 }
 
 /// How a job has ended.
@@ -174,8 +180,11 @@ pub mod outcome {
     pub const LOST: u8 = 3;
     /// Too many messages wait for the node.
     pub const OVERLOADED: u8 = 4;
-    /// The value has no form in the external term format.
+    /// The value has no form in Python: `rest` text.
     pub const UNCONVERTIBLE: u8 = 5;
     /// The registered function takes no keyword arguments.
     pub const NO_KEYWORDS: u8 = 6;
+    /// The function has failed with a reason that has no form in Python: `bytes` reason, `bytes` stacktrace, `rest`
+    /// all three as a term.
+    pub const FAILED_OPAQUE: u8 = 7;
 }

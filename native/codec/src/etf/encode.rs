@@ -12,7 +12,7 @@ use super::tags::{
 use crate::error::{Error, Stop, Why};
 use crate::frame::{Body, MIN_MEMORY};
 use crate::opaque::Term;
-use crate::protocol::OBJECT;
+use crate::protocol::{OBJECT, OPAQUE};
 use crate::rules::NoneAtom;
 use crate::write::{Keys, Writer, Written};
 
@@ -29,7 +29,7 @@ pub struct Encoder<'a> {
     open: Vec<usize>,
     max_binary: usize,
     objects: Option<&'a dyn Objects>,
-    has_objects: bool,
+    has_own_tags: bool,
 }
 
 impl<'a> Encoder<'a> {
@@ -54,13 +54,14 @@ impl<'a> Encoder<'a> {
             open: Vec::new(),
             max_binary: usize::MAX,
             objects,
-            has_objects: false,
+            has_own_tags: false,
         }
     }
 
-    /// Whether the term has an object, which was written by its number, or a binary that is shared.
+    /// Whether the term has an object, which was written by its number, a term to take as a whole, or a
+    /// binary that is shared.
     pub fn is_special(&self) -> bool {
-        self.has_objects || self.body.has_pieces()
+        self.has_own_tags || self.body.has_pieces()
     }
 
     /// Adds an atom whose name is at most 255 bytes of Latin-1.
@@ -73,7 +74,7 @@ impl<'a> Encoder<'a> {
 
     /// Adds an object by the number that its keeper knows it by.
     pub fn object_number(&mut self, number: u64) {
-        self.has_objects = true;
+        self.has_own_tags = true;
         self.body.bytes.push(OBJECT);
         self.body.bytes.extend(number.to_be_bytes());
     }
@@ -248,6 +249,12 @@ impl Writer for Encoder<'_> {
 
     fn opaque(&mut self, term: &Term) -> Written {
         let external = term.opaque().external().ok_or(Stop::Refused)?;
+        let parts = [LIST, SMALL_TUPLE, LARGE_TUPLE, MAP];
+        if self.shares && external.first().is_some_and(|tag| parts.contains(tag)) {
+            // An improper list, or a term that is too deep: the other side takes it as a whole.
+            self.has_own_tags = true;
+            self.body.bytes.push(OPAQUE);
+        }
         self.body.bytes.extend_from_slice(external);
         Ok(())
     }

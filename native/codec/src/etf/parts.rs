@@ -7,7 +7,7 @@ use super::tags::{
     SMALL_ATOM, SMALL_ATOM_UTF8, SMALL_BIG, SMALL_INTEGER, SMALL_TUPLE, STRING, VERSION,
 };
 use crate::error::Error;
-use crate::protocol::OBJECT;
+use crate::protocol::{OBJECT, OPAQUE};
 use crate::read::Fallible;
 
 /// One part. The elements of a container follow it.
@@ -28,7 +28,7 @@ pub enum Part<'a> {
     Tuple(usize),
     /// A map of so many entries, each a key and a value.
     Map(usize),
-    /// The whole bytes of any other term, without a version byte.
+    /// The whole bytes of any other term, or of one that is to be taken as a whole, without a version byte.
     Opaque(&'a [u8]),
     /// A Python object, by its number.
     Object(u64),
@@ -101,6 +101,11 @@ impl<'a> Parts<'a> {
             OBJECT => {
                 let [_, number @ ..] = cursor.array::<9>()?;
                 Part::Object(u64::from_be_bytes(number))
+            }
+            OPAQUE => {
+                cursor.byte()?;
+                let end = skip(cursor.input, cursor.at)?;
+                Part::Opaque(cursor.slice(end - cursor.at)?)
             }
             _ => {
                 let end = skip(cursor.input, cursor.at)?;

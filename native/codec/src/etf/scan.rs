@@ -7,7 +7,7 @@ use super::tags::{
     REFERENCE, SMALL_ATOM, SMALL_ATOM_UTF8, SMALL_BIG, SMALL_INTEGER, SMALL_TUPLE, STRING, V4_PORT,
 };
 use crate::error::Error;
-use crate::protocol::OBJECT;
+use crate::protocol::{OBJECT, OPAQUE};
 use crate::read::Fallible;
 
 /// Most characters of an atom.
@@ -226,6 +226,7 @@ pub(super) fn skip(input: &[u8], at: usize) -> Fallible<usize> {
 pub(super) fn skip_with_objects(input: &[u8], at: usize) -> Fallible<usize> {
     skip_by(input, at, |cursor| match cursor.peek()? {
         OBJECT => cursor.slice(9).map(|_| 0),
+        OPAQUE => cursor.byte().map(|_| 1),
         _ => cursor.skip_head(),
     })
 }

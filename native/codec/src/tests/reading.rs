@@ -4,7 +4,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyMemoryView;
 
 use super::{attached, decoded, encode, eval, reader, repr};
-use crate::{read_arguments, read_kwargs, read_name};
+use crate::etf::{Encoder, Part, Parts, opaque_term};
+use crate::frame::Body;
+use crate::{read_arguments, read_kwargs, read_name, write};
 
 fn never() -> bool {
     false
@@ -130,5 +132,21 @@ fn the_text_of_a_term_is_its_beginning() {
             let error = decoded(py, &bytes).unwrap_err().to_string();
             assert_eq!(error, format!("cannot convert (UnhashableKey): {text}"));
         }
+    });
+}
+
+#[test]
+fn a_term_without_a_form_is_given_back_whole() {
+    attached(|py| {
+        // `[1 | 2]`.
+        let list = [108, 0, 0, 0, 1, 97, 1, 97, 2];
+        let term = Bound::new(py, opaque_term(&list)).unwrap();
+        let mut encoder = Encoder::after(Body::default(), None);
+        assert!(write(term.as_any(), &mut encoder, &|| false).is_ok());
+        assert!(encoder.is_special());
+        let body = encoder.into_body();
+        let mut parts = Parts::new(&body.bytes).unwrap();
+        assert_eq!(parts.take().unwrap(), Part::Opaque(&list));
+        parts.finish().unwrap();
     });
 }

@@ -127,7 +127,8 @@ impl Destination {
             });
             return pair.map_or(Self::Unknown, Self::Far);
         }
-        if dest.is_pid() {
+        // A process of another node, or what only a process can send to: an alias, a port.
+        if !dest.is_atom() && !dest.is_binary() {
             let far = ErlangTerm::make(|env| Some(dest.in_env(env)));
             return far.map_or(Self::Unknown, Self::Far);
         }

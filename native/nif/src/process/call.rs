@@ -48,14 +48,23 @@ pub(super) fn answer(worker: u64, call: u64, outcome: u8, term: Option<Term<'_>>
         Ok(()) => Error::unconvertible(Why::TooLarge, "result"),
         Err(error) => error,
     };
-    OwnedEnv::new().run(|env| {
-        let failure = (atoms::error(), error, Term::list_new_empty(env)).encode(env);
-        let mut frame = FrameWriter::new(to_child::ANSWER);
-        frame.word(call).byte(outcome::FAILED);
-        // Cannot fail: the error is a small term.
-        let _: Result<(), _> = frame.last(|body| terms::encode(failure, worker, body));
-        frame.finish()
-    })
+    let mut frame = FrameWriter::new(to_child::ANSWER);
+    frame.word(call);
+    if outcome == outcome::FAILED
+        && let Ok((_class, reason, stack)) = term.decode::<(Term<'_>, Term<'_>, Term<'_>)>()
+    {
+        frame.byte(outcome::FAILED_OPAQUE);
+        frame.bytes(&reason.to_binary()).bytes(&stack.to_binary());
+        frame.rest(&term.to_binary());
+        if !frame.is_too_long() {
+            return frame.finish();
+        }
+        frame = FrameWriter::new(to_child::ANSWER);
+        frame.word(call);
+    }
+    frame.byte(outcome::UNCONVERTIBLE);
+    frame.rest(error.to_string().as_bytes());
+    frame.finish()
 }
 
 impl Waiter for WaitingChild {

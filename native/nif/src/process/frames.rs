@@ -56,6 +56,10 @@ pub(super) fn handle(
         from_child::ASK => ask(worker, fields, replies),
         from_child::UNWATCH => unwatch(worker, fields, replies),
         from_child::LEASE_ENDED => lease_ended(worker, fields, replies),
+        from_child::THREADS_LEFT => {
+            threads_left(worker, None, names(&mut fields)?, replies);
+            Some(())
+        }
         from_child::CLOSED => {
             let mut state = worker.state();
             state.cleaning = state.cleaning.checked_sub(1)?;
@@ -217,24 +221,41 @@ fn lease_ended(
 ) -> Option<()> {
     let mut state = worker.state();
     (state.phase == Phase::Ending && state.main.is_none()).then_some(())?;
-    let count = fields.word()?;
-    (count <= MAX_OPEN as u64).then_some(())?;
-    let mut names = Vec::new();
-    for _ in 0..count {
-        names.push(fields.text()?.to_owned());
-    }
+    let names = names(&mut fields)?;
     state.cleaning = state.cleaning.checked_sub(1)?;
     let lease = state.lease.take()?;
     drop(state);
-    if !names.is_empty()
-        && let Some(pool) = worker.group.upgrade().and_then(|group| group.pool())
-    {
-        let left = &pool.left_threads;
-        left.fetch_add(names.len(), std::sync::atomic::Ordering::Relaxed);
-        replies.notify(&pool.manager, (atoms::py_threads(), lease.id, names));
-    }
+    threads_left(worker, Some(lease.id), names, replies);
     lease.leave(replies, || Error::ContextNotBound);
     let released = After::Release(Arc::clone(worker));
     worker.io.finish(vec![released]);
     Some(())
+}
+
+/// Reads the names of threads that go on.
+fn names(fields: &mut Fields<'_>) -> Option<Vec<String>> {
+    let count = fields.word()?;
+    (count <= MAX_OPEN as u64).then_some(())?;
+    (0..count)
+        .map(|_| fields.text().map(str::to_owned))
+        .collect()
+}
+
+/// Counts the threads that a lease or a job without one has left, and tells the manager of the pool.
+fn threads_left(
+    worker: &ProcessWorker,
+    lease: Option<u64>,
+    names: Vec<String>,
+    replies: &mut ReplyBuffer,
+) {
+    let group = worker.group.upgrade().filter(|_| !names.is_empty());
+    let Some(pool) = group.and_then(|group| group.pool()) else {
+        return;
+    };
+    let left = &pool.left_threads;
+    left.fetch_add(names.len(), std::sync::atomic::Ordering::Relaxed);
+    match lease {
+        Some(id) => replies.notify(&pool.manager, (atoms::py_threads(), id, names)),
+        None => replies.notify(&pool.manager, (atoms::py_threads(), atoms::none(), names)),
+    }
 }

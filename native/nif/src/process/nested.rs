@@ -19,10 +19,11 @@ impl ProcessWorker {
     pub(super) fn submit_nested(&self, number: u64, job: Arc<Job>) -> Result<u64, Refused> {
         let mut after = Vec::new();
         let mut state = self.state();
+        let is_killed = state.is_killed;
         let Some(call) = state
             .calls
             .get_mut(&number)
-            .filter(|call| call.answer.is_none())
+            .filter(|call| call.answer.is_none() && !is_killed)
         else {
             return Err(Refused::Ended);
         };

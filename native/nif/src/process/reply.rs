@@ -61,11 +61,13 @@ pub(super) fn reply(
     let job = &sent.job;
     let is_outermost = sent.call == 0;
     let has_crashed = status == status::CRASHED;
-    if has_crashed && let Some(lease) = &lease {
-        if is_outermost {
+    if has_crashed {
+        if let Some(lease) = &lease
+            && is_outermost
+        {
             lease.finish_job();
         }
-        crash(worker, lease, replies);
+        crash(worker, lease.as_ref(), replies);
     }
     // Nothing else may use the buffer until the message is sent.
     let mut is_whole = true;
@@ -116,18 +118,20 @@ pub(super) fn reply(
     is_whole.then_some(())
 }
 
-/// Ends the lease of a child in which code has panicked, before the reply: a caller that has its reply
-/// finds no context.
-fn crash(worker: &ProcessWorker, lease: &Arc<Lease>, replies: &mut ReplyBuffer) {
+/// Ends the jobs and the lease of a child in which code has panicked, before the reply: a caller that has its
+/// reply finds no context.
+fn crash(worker: &ProcessWorker, lease: Option<&Arc<Lease>>, replies: &mut ReplyBuffer) {
     let jobs = std::mem::take(&mut worker.state().jobs);
     for sent in jobs.into_values() {
-        if sent.call == 0 {
+        if let Some(lease) = lease.filter(|_| sent.call == 0) {
             lease.finish_job();
         }
         replies.refuse(&sent.job, Error::WorkerCrashed);
     }
-    lease.end();
-    lease.leave(replies, || Error::WorkerCrashed);
+    if let Some(lease) = lease {
+        lease.end();
+        lease.leave(replies, || Error::WorkerCrashed);
+    }
 }
 
 /// What a reply says beside its status.
