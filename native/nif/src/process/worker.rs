@@ -103,7 +103,9 @@ impl ProcessWorker {
                 return;
             }
             if lease.is_ended() {
-                if state.jobs.is_empty() {
+                // A job in the middle of one that has ended is suspended on another stack (greenlet), which goes
+                // with the namespace.
+                if state.jobs.values().all(|sent| sent.call != 0) {
                     self.end_lease(state, lease, after);
                 } else {
                     // The tasks are interrupted by the thread of the children.
