@@ -344,7 +344,10 @@ f(400)
 errors_are_printed_as_python_prints_them(_Config) ->
     [begin
          Printed = py:format_error(py:exec(Code)),
-         {ok, Python} = py:eval(<<"printed(code)">>, #{code => Code, printed => printer()}),
+         %% The printer is an object of its worker.
+         {ok, Python} = py:with_context(#{wait => infinity}, fun() ->
+             py:eval(<<"printed(code)">>, #{code => Code, printed => printer()})
+         end),
          case Printed of
              Python -> ok;
              _ -> ct:fail("~ts~n--- is not ---~n~ts", [Printed, Python])
@@ -370,7 +373,6 @@ errors_are_printed_as_python_prints_them(_Config) ->
 %% Python's own report of some code in a file of the same name, less the frames of this function
 %% and the carets under a line, which differ from version to version.
 printer() ->
-    ok = py_test:wait_available(4),
     {ok, Function} = py:eval(<<"
 (lambda ns: exec('''
 import linecache, re, traceback

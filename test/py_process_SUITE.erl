@@ -13,7 +13,8 @@
          a_pool_that_stops_ends_its_calls/1, a_crashed_server_starts_again/1, monitors_end_with_the_child/1,
          a_killed_server_leaves_no_binding/1, a_killed_supervisor_leaves_no_pool/1,
          finalizers_that_the_vm_does_not_wait_for_are_stopped/1,
-         forked_processes_hold_no_call/1, a_value_without_room_is_an_error/1,
+         a_pool_that_stops_closes_streams/1, forked_processes_hold_no_call/1,
+         a_value_without_room_is_an_error/1,
          memory_is_watched_while_code_runs/1, memory_of_own_children_counts/1,
          memory_within_the_limit_is_left_alone/1, memory_of_an_idle_child_is_watched/1]).
 
@@ -31,7 +32,7 @@ all() ->
      a_pool_that_stops_ends_its_calls, a_crashed_server_starts_again, monitors_end_with_the_child,
      a_killed_server_leaves_no_binding, a_killed_supervisor_leaves_no_pool,
      finalizers_that_the_vm_does_not_wait_for_are_stopped,
-     forked_processes_hold_no_call, a_value_without_room_is_an_error,
+     a_pool_that_stops_closes_streams, forked_processes_hold_no_call, a_value_without_room_is_an_error,
      memory_is_watched_while_code_runs, memory_of_own_children_counts,
      memory_within_the_limit_is_left_alone, memory_of_an_idle_child_is_watched].
 
@@ -426,6 +427,27 @@ a_killed_supervisor_leaves_no_pool(_Config) ->
     {raised, badarg} = py_test:caught(fun() -> py:eval(<<"1">>, #{}, #{pool => ?POOL}) end),
     ok = start(#{num_workers => 1}),
     {ok, 1} = py:eval(<<"1">>, #{}, #{pool => ?POOL}).
+
+%% Regression: the handles of the children were garbage with the server of the pool, and that killed them.
+a_pool_that_stops_closes_streams(Config) ->
+    File = filename:join(proplists:get_value(priv_dir, Config), "closed"),
+    ok = start(#{num_workers => 1}),
+    {ok, Context} = py:bind(new, #{pool => ?POOL}),
+    ok = py:ctx_exec(Context, <<"
+import time
+def items(path):
+    try:
+        yield 1
+    finally:
+        time.sleep(0.2)
+        open(path, 'w').close()
+">>),
+    {ok, Stream} = py:ctx_stream(Context, '__main__', items, [unicode:characters_to_binary(File)]),
+    ok = py:stream_next(Stream, 1),
+    receive {py_stream, Stream, {items, [1]}} -> ok after 20000 -> error(no_item) end,
+    ok = py_pool:stop(?POOL),
+    ok = py_test:wait_until(fun() -> filelib:is_regular(File) end),
+    ok = py_test:wait_until(fun() -> children() =:= [] end).
 
 %% Regression: a process that code in C has forked had the sockets and the port of its parent, whose end was
 %% not noticed.

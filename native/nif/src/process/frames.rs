@@ -11,6 +11,7 @@ use py_codec::protocol::{VERSION, from_child, function};
 use py_engine::host::fifo::Fifo;
 
 use super::call::WaitingChild;
+use super::ending::retire;
 use super::memory::{SharedMemory, binary};
 use super::notice::{Note, notify};
 use super::output;
@@ -96,8 +97,11 @@ fn ready(worker: &Arc<ProcessWorker>, replies: &mut ReplyBuffer) -> Option<()> {
     state.phase = Phase::Ready;
     drop(state);
     notify(worker, replies, Note::Ready);
-    if let Some(group) = worker.group.upgrade() {
-        group.add(worker);
+    // The children of a closed pool have been told to end before this one was ready.
+    let group = worker.group.upgrade().filter(|group| !group.is_closed());
+    match group {
+        Some(group) => group.add(worker),
+        None => retire(worker),
     }
     Some(())
 }

@@ -224,8 +224,9 @@ impl Io {
             After::Refuse(job, error) => replies.refuse(&job, error),
             After::Leave(lease) => lease.leave(replies, || Error::ContextNotBound),
             After::Release(worker) => {
+                // Nobody has the group of a closed pool any more.
                 let group = worker.group.upgrade();
-                if group.is_some_and(|group| group.release(&worker)) {
+                if group.is_none_or(|group| group.release(&worker)) {
                     retire(&worker);
                     notify(&worker, replies, Note::Retired);
                 }

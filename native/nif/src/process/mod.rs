@@ -44,7 +44,7 @@ use crate::job::Job;
 use crate::pool::{Lease, Pool};
 use crate::vm::wake_process_io;
 use group::{Group, GroupLimits};
-use state::After;
+use state::{After, Phase};
 use worker::ProcessWorker;
 
 /// Has child processes serve a pool.
@@ -62,7 +62,7 @@ pub(crate) struct GroupHandle(pub(crate) Arc<Group>);
 #[rustler::resource_impl]
 impl Resource for GroupHandle {}
 
-/// The handle of `py_children` on a child. Its drop kills the child, if it is there.
+/// The handle of `py_children` on a child.
 pub(crate) struct ChildHandle {
     worker: Arc<ProcessWorker>,
 }
@@ -71,8 +71,15 @@ pub(crate) struct ChildHandle {
 impl Resource for ChildHandle {}
 
 impl Drop for ChildHandle {
+    /// The children of a closed pool empty their namespaces, which closes streams and files, and end: the thread
+    /// of the children sees to that. A child that has not started, or whose manager was killed, is killed.
     fn drop(&mut self) {
-        self.kill();
+        let phase = self.worker.state().phase;
+        let has_started = !matches!(phase, Phase::Starting | Phase::Dying | Phase::Gone);
+        let group = self.worker.group.upgrade();
+        if !has_started || group.is_some_and(|group| !group.is_closed()) {
+            self.kill();
+        }
     }
 }
 
