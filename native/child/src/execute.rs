@@ -7,11 +7,10 @@ use pyo3::types::{PyDict, PyString};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use py_codec::etf::Decoder;
 use py_codec::frame::{Fields, FrameWriter, Message};
-use py_codec::protocol::{from_child, question, request, status};
+use py_codec::protocol::{from_child, request, status};
 use py_codec::{Error, Form, Why, read_arguments, read_kwargs};
 use py_engine::asyncio::{self, settle};
 use py_engine::call_stack::{self, with_call};
@@ -29,7 +28,7 @@ use crate::host::ChildHost;
 use crate::incoming::{Incoming, incoming, send};
 use crate::jobs::JobState;
 use crate::payload::Payload;
-use crate::questions::into_exception;
+use crate::reload::reload_modules;
 use crate::values::{Failure, add_value, failed_reply, finish, plain_reply, value};
 
 /// Runs a job in a namespace, and sends its reply.
@@ -87,26 +86,6 @@ pub(crate) fn run<'py>(
     };
     if let Some(frame) = reply {
         send(py, child, &frame);
-    }
-}
-
-/// Loads the modules anew that other processes of the pool have loaded anew since the last job. What fails is
-/// printed; an interrupt of the job ends the load, and the job does not run.
-fn reload_modules(py: Python<'_>, host: &ChildHost, reloads: u64) {
-    let last = host.child.reloads.swap(reloads, Ordering::SeqCst);
-    if last == reloads {
-        return;
-    }
-    let reload = || {
-        let end = host.ask(question::RELOADED, &last.to_le_bytes())?;
-        let names = value(py, host.child, end.term()?, &|| false).map_err(into_exception)?;
-        let module = py.import("erlang")?;
-        module.call_method1("_reload_loaded", (names,)).map(drop)
-    };
-    if let Err(error) = reload()
-        && !host.must_stop()
-    {
-        error.write_unraisable(py, None);
     }
 }
 

@@ -9,12 +9,11 @@ use std::any::Any;
 use std::sync::Arc;
 use std::thread;
 
-use py_codec::frame::{FrameWriter, Message};
+use py_codec::frame::FrameWriter;
 use py_codec::protocol::{from_child, function, outcome, question, status};
 use py_engine::asyncio;
 use py_engine::host::callback::Callback;
 use py_engine::host::{Function, Host, LogRecord, Stream, TaskOutcome, Wake};
-use py_engine::interrupt::Interrupted;
 use py_engine::lock::lock;
 use py_engine::namespace::conversion::Conversion;
 
@@ -22,7 +21,7 @@ use crate::child::Child;
 use crate::jobs::JobState;
 use crate::questions::{End, MAX_NAME, ask, into_exception, lost};
 use crate::receive::{drain, has_frames, next, take};
-use crate::values::{Failure, add_value, exception, failed_reply, finish, plain_reply, value};
+use crate::values::{add_value, exception, finish, plain_reply, task_reply, value};
 
 pub(crate) struct ChildHost {
     pub(crate) child: &'static Child,
@@ -63,31 +62,6 @@ impl ChildHost {
         object: &Bound<'_, PyAny>,
     ) -> PyResult<()> {
         add_value(frame, self.child, object, &Conversion::new(self)).map_err(exception)
-    }
-
-    /// Returns the reply of a task.
-    fn task_reply(&self, job: &JobState, py: Python<'_>, outcome: TaskOutcome<'_>) -> Message {
-        let rules = Conversion::new(self);
-        let failure = match outcome {
-            TaskOutcome::Value(value) => {
-                let mut frame = FrameWriter::new(from_child::REPLY);
-                frame.word(job.id).byte(status::VALUE);
-                match add_value(&mut frame, self.child, &value, &rules) {
-                    Ok(()) => return finish(py, &mut frame),
-                    Err(stop) => stop.into(),
-                }
-            }
-            _ if job.must_stop() => Failure::Interrupted,
-            TaskOutcome::Cancelled(error) | TaskOutcome::Raised(error) => {
-                // An interrupt may have been meant for another job.
-                if error.is_instance_of::<Interrupted>(py) {
-                    Failure::Interrupted
-                } else {
-                    error.into()
-                }
-            }
-        };
-        failed_reply(job.id, &failure)
     }
 }
 
@@ -212,7 +186,7 @@ impl Host for ChildHost {
     fn finish_task(&self, py: Python<'_>, outcome: TaskOutcome<'_>) {
         let Some(job) = &self.job else { return };
         self.child.jobs.begin(job);
-        let reply = self.task_reply(job, py, outcome);
+        let reply = task_reply(py, self.child, job, outcome, &Conversion::new(self));
         self.child.jobs.end(job);
         if self.child.jobs.end_task(job) {
             // Fails if the VM has gone: the process is about to end.

@@ -16,6 +16,7 @@
 //! - [`receive`]: frames of the VM, and what becomes of those in the middle of a job.
 //! - [`host`]: the engine's host.
 //! - [`messages`], `output`: messages, names of processes, atoms and monitors; what code writes and logs.
+//! - `reload`: modules that were loaded anew elsewhere.
 //! - [`incoming`]: a job as it comes, and frames as they go.
 //! - [`execute`]: runs the request of a job.
 //! - [`control`]: the thread that reads `control`, without Python.
@@ -40,6 +41,7 @@ mod output;
 mod payload;
 mod questions;
 mod receive;
+mod reload;
 mod sandbox;
 mod serve;
 mod settings;

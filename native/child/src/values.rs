@@ -9,9 +9,11 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use py_engine::exception::{Exception, write as write_exception};
+use py_engine::host::TaskOutcome;
 use py_engine::interrupt::Interrupted;
 
 use crate::child::Child;
+use crate::jobs::JobState;
 
 /// The reason for which a job has no value.
 pub(crate) enum Failure {
@@ -131,4 +133,34 @@ pub(crate) fn failed_reply(job: u64, failure: &Failure) -> Message {
         }
     }
     frame.finish()
+}
+
+/// Returns the reply of a task.
+pub(crate) fn task_reply(
+    py: Python<'_>,
+    child: &Child,
+    job: &JobState,
+    outcome: TaskOutcome<'_>,
+    rules: &dyn Rules,
+) -> Message {
+    let failure = match outcome {
+        TaskOutcome::Value(value) => {
+            let mut frame = FrameWriter::new(from_child::REPLY);
+            frame.word(job.id).byte(status::VALUE);
+            match add_value(&mut frame, child, &value, rules) {
+                Ok(()) => return finish(py, &mut frame),
+                Err(stop) => stop.into(),
+            }
+        }
+        _ if job.must_stop() => Failure::Interrupted,
+        TaskOutcome::Cancelled(error) | TaskOutcome::Raised(error) => {
+            // An interrupt may have been meant for another job.
+            if error.is_instance_of::<Interrupted>(py) {
+                Failure::Interrupted
+            } else {
+                error.into()
+            }
+        }
+    };
+    failed_reply(job.id, &failure)
 }

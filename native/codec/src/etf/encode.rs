@@ -4,6 +4,7 @@
 use pyo3::prelude::*;
 
 use super::Objects;
+use super::owned_bytes::OwnedBytes;
 use super::scan::skip_with_objects;
 use super::tags::{
     BINARY, INTEGER, LARGE_BIG, LARGE_TUPLE, LIST, MAP, NEW_FLOAT, NIL, SMALL_ATOM,
@@ -150,22 +151,6 @@ impl<'a> Encoder<'a> {
     }
 }
 
-/// The bytes of an object, which live and stay unchanged as long as the object.
-struct OwnedBytes {
-    bytes: *const [u8],
-    _owner: Py<PyAny>,
-}
-
-// SAFETY: the bytes are only read, and live as long as the object.
-unsafe impl Send for OwnedBytes {}
-
-impl AsRef<[u8]> for OwnedBytes {
-    fn as_ref(&self) -> &[u8] {
-        // SAFETY: the object, which is alive, keeps the bytes alive and unchanged.
-        unsafe { &*self.bytes }
-    }
-}
-
 impl Writer for Encoder<'_> {
     fn none(&mut self, atom: NoneAtom) -> Written {
         self.atom(atom.name())
@@ -237,10 +222,7 @@ impl Writer for Encoder<'_> {
             && bytes.len() >= MIN_MEMORY
             && let Some(owner) = owner
         {
-            return self.shared_binary(OwnedBytes {
-                bytes,
-                _owner: owner.clone().unbind(),
-            });
+            return self.shared_binary(OwnedBytes::new(bytes, owner));
         }
         self.head(BINARY, bytes.len())?;
         self.body.bytes.extend_from_slice(bytes);

@@ -8,6 +8,7 @@
 mod decode;
 mod encode;
 mod opaque;
+mod owned_bytes;
 mod parts;
 mod scan;
 mod tags;
