@@ -89,7 +89,7 @@ impl ReplyBuffer {
     }
 
     /// Replies `interrupted` to a caller that waits for it, before the code has stopped. Called by
-    /// the watchdog for a job in the middle of an import.
+    /// the watchdog, and by the thread of the children, for a job in the middle of an import.
     pub(crate) fn interrupt(&mut self, job: &Job) {
         if job.ticket.reply_early() {
             self.send_refusal(job, &Error::Interrupted);

@@ -16,7 +16,7 @@ use super::state::{Phase, State, Stop};
 use super::worker::ProcessWorker;
 use crate::atoms;
 use crate::error::{Error, Exited};
-use crate::job::ReplyBuffer;
+use crate::job::{Job, ReplyBuffer};
 use crate::vm::{VM, wake_process_io};
 
 /// How long the exit status of a child may take, and a child that was told to end.
@@ -127,7 +127,21 @@ pub(super) fn check(
         // Signal 9 is what the others in the child are told.
         worker.kill(&mut state, None);
     }
+    let masked = if state.is_importing && !must_die {
+        stopping_jobs(&state)
+    } else {
+        Vec::new()
+    };
+    drop(state);
+    // The code goes on until its import has ended; its callers do not wait for that.
+    masked.iter().for_each(|job| replies.interrupt(job));
     again
+}
+
+/// Returns the jobs of a child that must stop.
+fn stopping_jobs(state: &State) -> Vec<Arc<Job>> {
+    let jobs = state.jobs.values().map(|sent| &sent.job);
+    jobs.filter(|job| job.must_stop()).cloned().collect()
 }
 
 fn interrupt(worker: &ProcessWorker, state: &State, job: u64) {
