@@ -20,6 +20,7 @@ init([]) ->
     %% table.
     ok = py_pool:create_table(),
     ok = py_callback:create_table(),
+    ok = py_monitor:create_table(),
     ok = py_state:create_table(),
     ok = py_apply:create_table(),
     %% The children need no state of each other, and start without one, so a restart mends a broken

@@ -327,8 +327,7 @@ monitor(Context) ->
 %% @doc Returns `ok' when no message of this monitor is, or will be, in the mailbox of the calling process.
 -spec demonitor(reference()) -> ok.
 demonitor(Reference) ->
-    true = ?EXPLAINED([Reference], erlang:demonitor(Reference, [flush])),
-    ok.
+    ?EXPLAINED([Reference], py_monitor:stop(Reference)).
 
 %%% Calls of a process: in its binding, or on any free worker.
 

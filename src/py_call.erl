@@ -88,7 +88,7 @@ options(Options) ->
     maps:fold(fun option/3, {any, ?DEFAULT, 0}, Options).
 
 option(pool, Pool, {_, Timeout, Form}) when is_atom(Pool) -> {Pool, Timeout, Form};
-option(timeout, Timeout, {Pool, _, Form}) -> {Pool, Timeout, Form};
+option(timeout, Timeout, {Pool, _, Form}) when ?IS_TIMEOUT(Timeout) -> {Pool, Timeout, Form};
 option(return, term, Options) -> Options;
 option(return, object, {Pool, Timeout, Form}) -> {Pool, Timeout, Form bor 1};
 option(arrays, list, Options) -> Options;

@@ -44,7 +44,7 @@
 
 %% @doc Starts the process, and returns when its `init' has run.
 %%
-%% An error of the start is `no_workers_available', or `{init_failed, Reason}' with the reason that
+%% An error of the start is `no_workers_available', `{no_such_pool, Name}', or `{init_failed, Reason}' with the reason that
 %% the step has returned, `timeout' among them, or `context_not_bound' if the context has ended
 %% meanwhile. Raises `badarg' for options that are wrong.
 -spec start_link(options()) -> gen_server:start_ret().
@@ -63,72 +63,89 @@ child_spec(Options) ->
     Shutdown = case Timeout of infinity -> infinity; _ -> Timeout + 1000 end,
     #{id => maps:get(name, Options, ?MODULE), start => {?MODULE, start_link, [Options]}, shutdown => Shutdown}.
 
-%% @doc Returns the context of the process, for the `ctx_' functions of `py'. Exits as `gen_server:call/2' does
-%% if there is no such process.
+%% @doc Returns the context of the process, for the `ctx_' functions of `py'. Waits while the process prepares.
+%% Exits as `gen_server:call/2' does if there is no such process.
 -spec context(server()) -> py:context().
 context(Server) ->
     gen_server:call(Server, context, infinity).
 
+%% Calls Fun with the context, and with what is left of the time then.
+within(Server, Options, Fun) ->
+    Timeout = case Options of
+        #{timeout := Given} -> Given;
+        #{} -> ?DEFAULT;
+        _ -> Options
+    end,
+    Timeout =:= ?DEFAULT orelse is_timeout(Timeout) orelse error(badarg),
+    Deadline = py_call:deadline(erlang:monotonic_time(millisecond), Timeout),
+    try gen_server:call(Server, context, py_call:remaining(Deadline)) of
+        Context when is_map(Options) -> Fun(Context, Options#{timeout => py_call:remaining(Deadline)});
+        Context -> Fun(Context, py_call:remaining(Deadline))
+    catch
+        exit:{timeout, {gen_server, call, _}} -> {error, timeout}
+    end.
+
 %% @equiv call(Server, Module, Function, Args, #{})
 -spec call(server(), py:callee(), py:name(), py:args()) -> py:result().
 call(Server, Module, Function, Args) ->
-    py:ctx_call(context(Server), Module, Function, Args).
+    within(Server, ?DEFAULT, fun(Ctx, Left) -> py:ctx_call(Ctx, Module, Function, Args, #{}, Left) end).
 
 %% @equiv call(Server, Module, Function, Args, Kwargs, DefaultTimeout)
 -spec call(server(), py:callee(), py:name(), py:args(), py:kwargs()) -> py:result().
 call(Server, Module, Function, Args, Kwargs) ->
-    py:ctx_call(context(Server), Module, Function, Args, Kwargs).
+    within(Server, ?DEFAULT, fun(Ctx, Left) -> py:ctx_call(Ctx, Module, Function, Args, Kwargs, Left) end).
 
-%% @doc Calls a function in the context of the process, as {@link py:ctx_call/6}. Raises
+%% @doc Calls a function in the context of the process, as {@link py:ctx_call/6}. The timeout counts while the
+%% process prepares, too. Raises
 %% `context_not_bound' when the context ends under the call.
 -spec call(server(), py:callee(), py:name(), py:args(), py:kwargs(), py:call_options()) -> py:result().
 call(Server, Module, Function, Args, Kwargs, Timeout) ->
-    py:ctx_call(context(Server), Module, Function, Args, Kwargs, Timeout).
+    within(Server, Timeout, fun(Ctx, Left) -> py:ctx_call(Ctx, Module, Function, Args, Kwargs, Left) end).
 
 %% @equiv eval(Server, Code, #{})
 -spec eval(server(), py:code()) -> py:result().
 eval(Server, Code) ->
-    py:ctx_eval(context(Server), Code).
+    within(Server, ?DEFAULT, fun(Ctx, Left) -> py:ctx_eval(Ctx, Code, #{}, Left) end).
 
 %% @equiv eval(Server, Code, Locals, DefaultTimeout)
 -spec eval(server(), py:code(), py:locals()) -> py:result().
 eval(Server, Code, Locals) ->
-    py:ctx_eval(context(Server), Code, Locals).
+    within(Server, ?DEFAULT, fun(Ctx, Left) -> py:ctx_eval(Ctx, Code, Locals, Left) end).
 
 %% @doc Evaluates in the context of the process, as {@link py:ctx_eval/4}.
 -spec eval(server(), py:code(), py:locals(), py:call_options()) -> py:result().
 eval(Server, Code, Locals, Timeout) ->
-    py:ctx_eval(context(Server), Code, Locals, Timeout).
+    within(Server, Timeout, fun(Ctx, Left) -> py:ctx_eval(Ctx, Code, Locals, Left) end).
 
 %% @equiv exec(Server, Code, #{})
 -spec exec(server(), py:code()) -> ok | {error, py:error_reason()}.
 exec(Server, Code) ->
-    py:ctx_exec(context(Server), Code).
+    within(Server, ?DEFAULT, fun(Ctx, Left) -> py:ctx_exec(Ctx, Code, #{}, Left) end).
 
 %% @equiv exec(Server, Code, Locals, DefaultTimeout)
 -spec exec(server(), py:code(), py:locals()) -> ok | {error, py:error_reason()}.
 exec(Server, Code, Locals) ->
-    py:ctx_exec(context(Server), Code, Locals).
+    within(Server, ?DEFAULT, fun(Ctx, Left) -> py:ctx_exec(Ctx, Code, Locals, Left) end).
 
 %% @doc Executes in the context of the process, as {@link py:ctx_exec/4}.
 -spec exec(server(), py:code(), py:locals(), py:call_options()) -> ok | {error, py:error_reason()}.
 exec(Server, Code, Locals, Timeout) ->
-    py:ctx_exec(context(Server), Code, Locals, Timeout).
+    within(Server, Timeout, fun(Ctx, Left) -> py:ctx_exec(Ctx, Code, Locals, Left) end).
 
 %% @equiv run(Server, Code, #{})
 -spec run(server(), py:code()) -> py:result().
 run(Server, Code) ->
-    py:ctx_run(context(Server), Code).
+    within(Server, ?DEFAULT, fun(Ctx, Left) -> py:ctx_run(Ctx, Code, #{}, Left) end).
 
 %% @equiv run(Server, Code, Locals, DefaultTimeout)
 -spec run(server(), py:code(), py:locals()) -> py:result().
 run(Server, Code, Locals) ->
-    py:ctx_run(context(Server), Code, Locals).
+    within(Server, ?DEFAULT, fun(Ctx, Left) -> py:ctx_run(Ctx, Code, Locals, Left) end).
 
 %% @doc Runs a block in the context of the process, as {@link py:ctx_run/4}.
 -spec run(server(), py:code(), py:locals(), py:call_options()) -> py:result().
 run(Server, Code, Locals, Timeout) ->
-    py:ctx_run(context(Server), Code, Locals, Timeout).
+    within(Server, Timeout, fun(Ctx, Left) -> py:ctx_run(Ctx, Code, Locals, Left) end).
 
 %%% The process
 
@@ -136,9 +153,11 @@ run(Server, Code, Locals, Timeout) ->
 init(#{pool := Pool, wait := Wait} = Options) ->
     %% The supervisor's exit signal becomes a call of `terminate'.
     process_flag(trap_exit, true),
-    case py:bind(new, #{pool => Pool, wait => Wait}) of
+    try py:bind(new, #{pool => Pool, wait => Wait}) of
         {ok, Context} -> prepare(Context, Options);
         {error, Reason} -> {stop, Reason}
+    catch
+        error:badarg -> {stop, {no_such_pool, Pool}}
     end.
 
 prepare(Context, #{init := Init, init_timeout := InitTimeout, terminate := Terminate,
@@ -193,7 +212,8 @@ steps(Context, [Step | Steps], Deadline) ->
         {error, Reason} -> {error, Reason};
         _ -> steps(Context, Steps, Deadline)
     catch
-        error:context_not_bound -> {error, context_not_bound}
+        %% `badarg': a name of a keyword argument that is none.
+        error:Reason when Reason =:= context_not_bound; Reason =:= badarg -> {error, Reason}
     end.
 
 %% Returns the options with their defaults, and the steps as requests; raises `badarg'.
@@ -204,7 +224,8 @@ checked(#{} = Options) ->
     #{init := Init, init_timeout := InitTimeout, terminate := Terminate, terminate_timeout := TerminateTimeout,
       pool := Pool, wait := Wait} = All,
     lists:all(fun is_timeout/1, [InitTimeout, TerminateTimeout, Wait]) andalso is_atom(Pool)
-        andalso is_name(maps:get(name, All, {local, x})) orelse error(badarg),
+        andalso is_name(maps:get(name, All, {local, x})) andalso is_list(Init) andalso is_list(Terminate)
+        orelse error(badarg),
     All#{init := [step(Step) || Step <- Init], terminate := [step(Step) || Step <- Terminate]};
 checked(_) ->
     error(badarg).
@@ -216,6 +237,8 @@ is_name({global, _}) -> true;
 is_name({via, Module, _}) -> is_atom(Module);
 is_name(_) -> false.
 
-step({Module, Function, Args}) -> py_call:job(Module, Function, Args, #{});
-step({Module, Function, Args, Kwargs}) -> py_call:job(Module, Function, Args, Kwargs);
+step({Module, Function, Args}) when is_list(Args) -> py_call:job(Module, Function, Args, #{});
+step({Module, Function, Args, Kwargs}) when is_list(Args), is_map(Kwargs) orelse is_list(Kwargs) ->
+    py_call:job(Module, Function, Args, Kwargs);
+step(Step) when is_tuple(Step) -> error(badarg);
 step(Code) -> py_call:code_job(exec, Code, #{}).

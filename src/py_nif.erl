@@ -68,7 +68,7 @@ configure(_None) ->
 serve_output(_Inherits) ->
     erlang:nif_error(not_loaded).
 
--spec take_output() -> [{none | pid(), stdout | stderr | log_place(), binary()}].
+-spec take_output() -> [{none | pid(), stdout | stderr | log_place(), binary(), Cost :: pos_integer()}].
 take_output() ->
     erlang:nif_error(not_loaded).
 
@@ -76,8 +76,8 @@ take_output() ->
 set_logging(_Configuration) ->
     erlang:nif_error(not_loaded).
 
--spec output_written(none | pid(), Bytes :: non_neg_integer()) -> ok.
-output_written(_Caller, _Bytes) ->
+-spec output_written(none | pid(), Cost :: non_neg_integer()) -> boolean().
+output_written(_Caller, _Cost) ->
     erlang:nif_error(not_loaded).
 
 -spec set_preload(boolean()) -> ok.

@@ -15,7 +15,8 @@
 -define(PATIENCE, 1000).
 
 -type leader() :: pid() | logger.
--type item() :: {none | pid(), stdout | stderr | py_nif:log_place(), binary()} | {sync, gen_server:from()}.
+-type item() :: {none | pid(), stdout | stderr | py_nif:log_place(), binary(), Cost :: pos_integer()}
+              | {sync, gen_server:from()}.
 
 -record(writer, {
     pid :: pid(),
@@ -93,8 +94,8 @@ handle_call({sync, _Leader}, _From, #state{stdio = logger} = State) ->
 handle_call({sync, Leader}, From, State0) ->
     #state{writers = Writers} = State = take_all(State0),
     case Writers of
-        #{Leader := #writer{is_stuck = false, pid = Pid}} ->
-            _ = erlang:send_after(?PATIENCE, self(), {late, Leader, Pid}),
+        #{Leader := #writer{is_stuck = false}} ->
+            _ = erlang:send_after(?PATIENCE, self(), {late, Leader, From}),
             {noreply, add(Leader, {sync, From}, State)};
         _ ->
             {reply, ok, State}
@@ -121,14 +122,14 @@ handle_info({'EXIT', Pid, _Reason}, #state{leaders = Leaders} = State) ->
         #{Pid := Leader} -> {noreply, written(Leader, State#state{leaders = maps:remove(Pid, Leaders)})};
         _ -> {noreply, State}
     end;
-handle_info({late, Leader, Pid}, #state{writers = Writers} = State) ->
+handle_info({late, Leader, From}, #state{writers = Writers} = State) ->
     case Writers of
-        #{Leader := #writer{pid = Pid, batch = Batch, next = Next} = Writer} ->
-            Rest = [Item || Item <- Next, not is_sync(Item)],
-            _ = [gen_server:reply(From, ok) || {sync, From} <- Batch ++ Next],
-            Stuck = Writer#writer{batch = [Item || Item <- Batch, not is_sync(Item)], next = Rest,
-                                  is_stuck = true},
-            {noreply, State#state{writers = Writers#{Leader := Stuck}}};
+        #{Leader := #writer{batch = Batch, next = Next} = Writer} ->
+            case lists:member({sync, From}, Batch ++ Next) of
+                true -> {noreply, State#state{writers = Writers#{Leader := stuck(Writer)}}};
+                %% Its text is written.
+                false -> {noreply, State}
+            end;
         _ ->
             {noreply, State}
     end;
@@ -151,6 +152,12 @@ wait_for_writers(State0, Deadline) ->
         ok
     end.
 
+%% Nobody waits for a group leader that takes longer.
+stuck(#writer{batch = Batch, next = Next} = Writer) ->
+    _ = [gen_server:reply(From, ok) || {sync, From} <- Batch ++ Next],
+    Writer#writer{batch = [Item || Item <- Batch, not is_sync(Item)],
+                  next = [Item || Item <- Next, not is_sync(Item)], is_stuck = true}.
+
 is_sync({sync, _}) -> true;
 is_sync(_) -> false.
 
@@ -166,9 +173,9 @@ take(State) ->
         Entries -> {more, lists:foldl(fun dispatch/2, State, Entries)}
     end.
 
-dispatch({_, {log, _, _, _, _, _, _}, _} = Entry, State) ->
+dispatch({_, {log, _, _, _, _, _, _}, _, _} = Entry, State) ->
     add(logger, Entry, State);
-dispatch({Caller, _, _} = Entry, #state{stdio = Stdio} = State) ->
+dispatch({Caller, _, _, _} = Entry, #state{stdio = Stdio} = State) ->
     case leader(Caller, Stdio) of
         undefined ->
             ok = count([Entry]),
@@ -213,14 +220,16 @@ written(Leader, #state{writers = Writers} = State) ->
     end.
 
 count(Batch) ->
-    lists:foreach(fun({Caller, _, Text}) -> ok = py_nif:output_written(Caller, byte_size(Text));
+    lists:foreach(fun({Caller, _, _, Cost}) ->
+                          _ = py_nif:output_written(Caller, Cost) andalso (self() ! {py_output, ready});
                      ({sync, _}) -> ok
                   end, Batch).
 
 write(logger, Batch) ->
-    lists:foreach(fun py_logging:log/1, [Item || Item <- Batch, not is_sync(Item)]);
+    lists:foreach(fun({Caller, Kind, Text, _}) -> py_logging:log({Caller, Kind, Text}) end,
+                  [Item || Item <- Batch, not is_sync(Item)]);
 write(Leader, Batch) ->
-    case [Text || {_, _, Text} <- Batch] of
+    case [Text || {_, _, Text, _} <- Batch] of
         [] -> ok;
         Texts -> put_chars(Leader, Texts)
     end.

@@ -7,7 +7,7 @@ suite() ->
     [{timetrap, {seconds, 120}}].
 
 all() ->
-    [it_serves_many_callers, names, init_runs_in_order, init_that_fails, init_that_hangs, init_without_a_worker,
+    [it_serves_many_callers, names, init_runs_in_order, init_that_fails, init_that_hangs, calls_wait_while_it_prepares, init_without_a_worker,
      it_restarts_with_its_init, it_stops_cleanly, terminate_that_hangs, callers_of_an_ended_context, bad_options,
      a_group_under_a_supervisor, progress_from_python,
      monitors_tell_the_end, monitors_of_ended_contexts, monitors_end, a_monitor_holds_nothing, the_pool_goes,
@@ -90,6 +90,19 @@ init_that_hangs(_Config) ->
     process_flag(trap_exit, false),
     ok = py_test:wait_available(4).
 
+calls_wait_while_it_prepares(_Config) ->
+    Starter = py_test:start_call(fun() ->
+        {ok, Server} = py_context:start_link(#{name => {local, slow}, init => [<<"import time\ntime.sleep(1)">>]}),
+        receive stop -> gen_server:stop(Server) end
+    end),
+    py_test:wait_until(fun() -> is_pid(whereis(slow)) end),
+    %% Regression: the timeout did not count then.
+    {error, timeout} = py_context:call(slow, math, sqrt, [4], #{}, 50),
+    {error, timeout} = py_context:eval(slow, <<"1">>, #{}, #{timeout => 50}),
+    {ok, 2.0} = py_context:call(slow, math, sqrt, [4]),
+    Starter ! stop,
+    ok = py_test:result(Starter).
+
 init_without_a_worker(_Config) ->
     Contexts = [element(2, {ok, _} = py:bind(new)) || _ <- lists:seq(1, 4)],
     {error, no_workers_available} = start_alone(#{wait => 0}),
@@ -161,7 +174,9 @@ ended({raised, context_not_bound}) -> ended.
 bad_options(_Config) ->
     [{raised, badarg} = py_test:caught(fun() -> py_context:start_link(Bad) end)
      || Bad <- [x, #{no => option}, #{init => [x]}, #{init => [{a, b}]}, #{init_timeout => soon}, #{pool => "x"},
-                #{name => x}, #{wait => -1}, #{terminate => [5]}]],
+                #{name => x}, #{wait => -1}, #{terminate => [5]}, #{init => <<"x = 1">>}, #{init => [{m, f, no_list}]},
+                #{terminate => [{m, f, no_list}]}]],
+    {error, {no_such_pool, nowhere}} = start_alone(#{pool => nowhere}),
     {raised, badarg} = py_test:caught(fun() -> py_context:child_spec(#{init => [x]}) end),
     ok.
 
@@ -224,6 +239,12 @@ monitors_end(_Config) ->
     ok = py:unbind(Ctx),
     receive {'DOWN', Late, process, _, unbound} -> ok end,
     ok = py:demonitor(Late),
+    {ok, Many} = py:bind(new),
+    Processes = length(processes()),
+    [ok = py:demonitor(py:monitor(Many)) || _ <- lists:seq(1, 500)],
+    %% Regression: each left a process until the context ended.
+    py_test:wait_until(fun() -> length(processes()) =< Processes end),
+    ok = py:unbind(Many),
     Before = length(processes()),
     {ok, Kept} = py:bind(new),
     {Pid, Monitor} = spawn_monitor(fun() -> [_ = py:monitor(Kept) || _ <- lists:seq(1, 100)] end),

@@ -10,7 +10,7 @@ all() ->
     [records_become_events, levels, the_place_of_a_record, exceptions_have_their_traceback, warnings,
      records_below_the_level_stay_in_python, the_default_is_the_level_of_logger, it_can_end, records_of_threads_and_tasks,
      order_is_kept, text_of_any_kind, records_that_cannot_be_formatted, a_handler_that_calls_python, a_handler_that_crashes,
-     a_flood_is_bounded, bad_options, other_pools].
+     a_flood_is_bounded, a_flood_of_small_records_is_bounded, a_configuration_can_be_repeated, bad_options, other_pools].
 
 init_per_suite(Config) ->
     ok = py_test:start_with([{num_workers, 2}]),
@@ -178,6 +178,29 @@ a_flood_is_bounded(_Config) ->
     ok = logger:remove_handler(hangs),
     %% What was in the queue comes yet.
     true = length(events(4000)) =< 40.
+
+%% Regression: only messages were counted, and an empty one costs nothing.
+a_flood_of_small_records_is_bounded(_Config) ->
+    ok = py:configure_logging(),
+    ok = logger:add_handler(hangs, ?MODULE, #{config => #{test => self(), hangs => true}}),
+    Before = erlang:memory(binary),
+    ok = py:exec(<<"import logging\nlog = logging.getLogger('x' * 10000)\nfor i in range(20000): log.error('')">>, #{}, 60000),
+    true = erlang:memory(binary) - Before < 50_000_000,
+    ok = logger:remove_handler(hangs),
+    true = length(events(4000)) < 20000.
+
+%% Regression: the same configuration was not applied again.
+a_configuration_can_be_repeated(_Config) ->
+    ok = py:configure_logging(#{level => error}),
+    ok = py:exec(<<"import logging, io\nlogging.basicConfig(force=True, stream=io.StringIO())\nlogging.error('lost')">>),
+    [] = events(200),
+    ok = py:configure_logging(#{level => error}),
+    ok = py:exec(<<"import logging\nlogging.error('here')\nlogging.getLogger('a\\ud800').error('name')">>),
+    [{error, <<"here">>}, {error, <<"name">>}] = events(200),
+    ok = py:configure_logging(#{level => none, warnings => true}),
+    {ok, Text} = py:with_output(fun() -> py:exec(<<"import warnings\nwarnings.warn('seen')">>) end),
+    ok = py_test:contains(Text, <<"seen">>),
+    ok = py:exec(<<"import logging\nlogging.getLogger().handlers.clear()">>).
 
 bad_options(_Config) ->
     [{raised, badarg} = py_test:caught(fun() -> py:configure_logging(Bad) end)

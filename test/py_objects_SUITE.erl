@@ -212,7 +212,7 @@ a_handle_of_another_vm(_Config) ->
 
 options_that_do_not_fit(_Config) ->
     [{raised, badarg} = py_test:caught(fun() -> py:eval(<<"1">>, #{}, Options) end)
-     || Options <- [#{return => handle}, #{arrays => tuple}, #{none => null}, #{wait => 1}, [{return, object}]]],
+     || Options <- [#{return => handle}, #{arrays => tuple}, #{none => null}, #{wait => 1}, #{timeout => #{timeout => 1}}, [{return, object}]]],
     {raised, badarg} = py_test:caught(fun() -> py:exec(<<"1">>, #{}, #{return => object}) end),
     {ok, nil} = py:eval(<<"None">>, #{}, #{none => nil}),
     {ok, [undefined, #{<<"a">> := undefined}]} = py:eval(<<"[None, {'a': None}]">>, #{}, #{none => undefined}),

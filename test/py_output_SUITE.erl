@@ -15,7 +15,7 @@ all() ->
      a_group_leader_that_dies_in_mid_line, output_on_another_node, with_output_returns_both, with_output_of_an_error,
      with_output_passes_requests_on, with_output_within_with_output, streams_look_like_streams, a_stream_of_ones_own,
      one_hundred_writers, the_key_stdio_logger, the_key_stdio_inherit, the_server_of_output_may_crash, a_stop_loses_nothing,
-     bad_arguments].
+     threads_that_the_call_waits_for, bytes_of_two_callers, streams_that_are_closed, a_late_sync, bad_arguments].
 
 init_per_suite(Config) ->
     ok = py_test:start_with([{num_workers, 4}]),
@@ -468,6 +468,51 @@ a_stop_loses_nothing(_Config) ->
     restart([]),
     Lines = binary:split(told(), <<"\n">>, [global, trim]),
     2000 = length(Lines),
+    end_leader(Leader).
+
+%% Regression: their text could come after that of Erlang.
+threads_that_the_call_waits_for(_Config) ->
+    [{ok, <<"py\nerl\n">>} = py:with_output(fun() ->
+         ok = py:exec(<<"import threading\nt = threading.Thread(target=print, args=('py',))\nt.start()\nt.join()">>),
+         io:put_chars("erl\n")
+     end) || _ <- lists:seq(1, 300)],
+    {ok, <<"pool\n">>} = py:with_output(fun() ->
+        py:exec(<<"import concurrent.futures as c\nwith c.ThreadPoolExecutor(1) as e: e.submit(print, 'pool')">>)
+    end).
+
+%% Regression: the end of a character of one caller was shown to the next.
+bytes_of_two_callers(_Config) ->
+    Code = fun(Bytes) -> ["import sys\nsys.stdout.buffer.write(", Bytes, ")"] end,
+    <<"A:\\xc3">> = written(Code("b'A:\\xc3'")),
+    <<"\\xa9 of B\n">> = written(Code("b'\\xa9 of B\\n'")),
+    <<"\\xe2\\x82">> = written("import sys\nsys.stdout.buffer.write(b'\\xe2\\x82')\nsys.stdout.flush()"),
+    <<"x\\xffy\n">> = written(Code("b'x\\xffy\\n'")).
+
+%% Regression: other contexts had closed streams then.
+streams_that_are_closed(_Config) ->
+    {ok, <<"a\nb\n">>} = py:with_output(fun() ->
+        ok = py:exec(<<"import sys\nsys.stdout.close()\nsys.stdout.buffer.close()">>),
+        ok = py:exec(<<"import sys\nsys.stdout.writelines(['a\\n'])\nwith sys.stdout: pass\nprint('b')">>)
+    end).
+
+%% Regression: a caller whose text was in the second batch of a group leader that hangs waited until its call of
+%% the server had timed out.
+a_late_sync(_Config) ->
+    Test = self(),
+    Leader = spawn_link(fun() ->
+        receive {io_request, From, As, _} -> timer:sleep(500), From ! {io_reply, As, ok} end,
+        Test ! answered,
+        receive never -> ok end
+    end),
+    with_leader(Leader, fun() ->
+        _ = spawn(fun() -> py:exec(<<"print('first')">>) end),
+        timer:sleep(100),
+        ok = py:exec(<<"print('second')">>),
+        %% The server has answered since it has lost its patience, and not the timer of the call.
+        #{Leader := Writer} = element(3, sys:get_state(py_output)),
+        true = element(5, Writer)
+    end),
+    receive answered -> ok end,
     end_leader(Leader).
 
 bad_arguments(_Config) ->

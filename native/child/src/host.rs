@@ -26,17 +26,28 @@ use crate::values::{add_value, exception, finish, plain_reply, task_reply, value
 pub(crate) struct ChildHost {
     pub(crate) child: &'static Child,
     pub(crate) job: Option<Arc<JobState>>,
+    /// The number of the job whose code has started the thread, or 0.
+    starter: u64,
 }
 
 impl ChildHost {
     pub(crate) fn new(child: &'static Child, job: Option<&Arc<JobState>>) -> Arc<Self> {
         let job = job.cloned();
-        Arc::new(Self { child, job })
+        Arc::new(Self {
+            child,
+            job,
+            starter: 0,
+        })
     }
 
     /// Returns the child's host behind the engine's reference to it.
     pub(crate) fn of(host: &dyn Host) -> Option<&Self> {
         host.as_any().downcast_ref()
+    }
+
+    /// Returns the number of the job that the output of the code belongs to, or 0.
+    pub(crate) fn output_job(&self) -> u64 {
+        self.job.as_ref().map_or(self.starter, |job| job.id)
     }
 
     pub(crate) fn is_main(&self) -> u8 {
@@ -248,7 +259,12 @@ impl Host for ChildHost {
     }
 
     fn of_threads(&self) -> Option<Arc<dyn Host>> {
-        None
+        let starter = self.job.as_ref().map_or(self.starter, |job| job.id);
+        Some(Arc::new(Self {
+            child: self.child,
+            job: None,
+            starter,
+        }))
     }
 
     fn as_any(&self) -> &dyn Any {

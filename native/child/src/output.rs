@@ -19,6 +19,9 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// Bytes of output after which the VM is asked whether it has room: less than what may wait there.
 const ASK_AFTER: usize = 1 << 18;
 
+/// What a frame costs the VM beside its text.
+const FRAME: usize = 256;
+
 /// Most bytes of a name in a log record; the VM takes no more.
 const MAX_NAME: usize = 1 << 12;
 
@@ -26,7 +29,7 @@ impl ChildHost {
     /// Sends text that the code has written. Blocks, detached, while the socket is full.
     pub(crate) fn send_output(&self, py: Python<'_>, stream: Stream, text: &str) {
         let mut frame = FrameWriter::new(from_child::OUTPUT);
-        frame.word(self.job.as_ref().map_or(0, |job| job.id));
+        frame.word(self.output_job());
         frame.byte(stream as u8).rest(text.as_bytes());
         self.send_written(py, &mut frame, text.len());
     }
@@ -34,14 +37,15 @@ impl ChildHost {
     /// Sends a log record, as text.
     pub(crate) fn send_log(&self, py: Python<'_>, record: &LogRecord) {
         let mut frame = FrameWriter::new(from_child::LOG);
-        frame.word(self.job.as_ref().map_or(0, |job| job.id));
+        frame.word(self.output_job());
         frame.word(u64::from(record.level));
         frame.bytes(cut(&record.logger)).bytes(cut(&record.file));
         frame
             .word(u64::from(record.line))
             .bytes(cut(&record.function));
         frame.rest(record.message.as_bytes());
-        self.send_written(py, &mut frame, record.message.len());
+        let names = record.logger.len() + record.file.len() + record.function.len();
+        self.send_written(py, &mut frame, record.message.len() + names);
     }
 
     fn send_written(&self, py: Python<'_>, frame: &mut FrameWriter<'_>, size: usize) {
@@ -49,7 +53,7 @@ impl ChildHost {
         // Fails if the VM has gone: the process is about to end.
         let _: Result<(), _> = py.detach(|| self.child.connection.send(&frame));
         let unasked = &self.child.unasked_output;
-        if unasked.fetch_add(size, Ordering::Relaxed) > ASK_AFTER {
+        if unasked.fetch_add(size + FRAME, Ordering::Relaxed) > ASK_AFTER {
             unasked.store(0, Ordering::Relaxed);
             self.wait_for_room(py);
         }

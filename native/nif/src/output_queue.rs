@@ -18,6 +18,9 @@ const CAPACITY: usize = 1 << 20;
 /// Most bytes of one entry, and about those of all entries that are taken at once.
 const BATCH: usize = 1 << 16;
 
+/// What an entry costs beside its texts.
+const ENTRY: usize = 256;
+
 /// What a text is.
 #[derive(Debug)]
 pub(crate) enum Kind {
@@ -40,6 +43,15 @@ pub(crate) struct LogPlace {
 }
 
 impl Kind {
+    /// Returns what an entry of this kind counts as.
+    fn cost(&self, text: &str) -> usize {
+        let names = match self {
+            Self::Stdout | Self::Stderr => 0,
+            Self::Log(place) => place.logger.len() + place.file.len() + place.function.len(),
+        };
+        ENTRY + names + text.len()
+    }
+
     /// Whether the texts of two entries may become one.
     fn continues(&self, other: &Self) -> bool {
         matches!(
@@ -54,6 +66,8 @@ pub(crate) struct Entry {
     pub(crate) caller: Option<LocalPid>,
     pub(crate) kind: Kind,
     pub(crate) text: String,
+    /// The bytes that it counts as, until it is written.
+    pub(crate) cost: usize,
 }
 
 /// What became of a text.
@@ -107,7 +121,7 @@ impl OutputQueue {
     ) -> Offer {
         let state = &mut *lock(&self.0);
         let waiting = state.waiting.entry(caller).or_default();
-        if waiting.bytes != 0 && waiting.bytes + text.len() > CAPACITY {
+        if waiting.bytes != 0 && waiting.bytes + kind.cost(text) > CAPACITY {
             // Before the first start nothing reads, and nothing will be written soon.
             if may_wait && !waiting.is_stuck && state.reader.is_some() {
                 return Offer::Full;
@@ -123,8 +137,14 @@ impl OutputQueue {
                 mem::take(&mut waiting.dropped)
             );
         }
-        waiting.bytes += text.len();
-        state.entries.push_back(Entry { caller, kind, text });
+        let cost = kind.cost(&text);
+        waiting.bytes += cost;
+        state.entries.push_back(Entry {
+            caller,
+            kind,
+            text,
+            cost,
+        });
         let notify = state.reader.filter(|_| !state.is_notified);
         state.is_notified |= notify.is_some();
         Offer::Queued(notify)
@@ -153,7 +173,7 @@ impl OutputQueue {
         // What the reader before had taken is lost with it.
         state.waiting.clear();
         for entry in &state.entries {
-            state.waiting.entry(entry.caller).or_default().bytes += entry.text.len();
+            state.waiting.entry(entry.caller).or_default().bytes += entry.cost;
         }
         state.is_notified = !state.entries.is_empty();
         state.is_notified
@@ -167,10 +187,11 @@ impl OutputQueue {
         while bytes < BATCH
             && let Some(entry) = state.entries.pop_front()
         {
-            bytes += entry.text.len();
+            bytes += entry.cost;
             match taken.last_mut() {
                 Some(last) if last.kind.continues(&entry.kind) && last.caller == entry.caller => {
                     last.text.push_str(&entry.text);
+                    last.cost += entry.cost;
                 }
                 _ => taken.push(entry),
             }
@@ -179,15 +200,37 @@ impl OutputQueue {
         taken
     }
 
-    /// Counts texts for a process as written, or lost.
-    pub(crate) fn written(&self, caller: Option<LocalPid>, bytes: usize) {
+    /// Counts entries for a process as written, or lost. Says how much was dropped when none is left: returns
+    /// `true` if there is something to take then.
+    pub(crate) fn written(&self, caller: Option<LocalPid>, cost: usize) -> bool {
         let state = &mut *lock(&self.0);
-        if let Some(waiting) = state.waiting.get_mut(&caller) {
-            waiting.bytes = waiting.bytes.saturating_sub(bytes);
-            waiting.is_stuck = false;
-            if waiting.bytes == 0 && waiting.dropped == 0 {
-                state.waiting.remove(&caller);
-            }
+        let Some(waiting) = state.waiting.get_mut(&caller) else {
+            return false;
+        };
+        waiting.bytes = waiting.bytes.saturating_sub(cost);
+        waiting.is_stuck = false;
+        if waiting.bytes > 0 {
+            return false;
         }
+        if waiting.dropped == 0 {
+            state.waiting.remove(&caller);
+            return false;
+        }
+        let text = note(mem::take(&mut waiting.dropped));
+        let cost = Kind::Stderr.cost(&text);
+        waiting.bytes += cost;
+        state.entries.push_back(Entry {
+            caller,
+            kind: Kind::Stderr,
+            text,
+            cost,
+        });
+        state.is_notified = true;
+        true
     }
+}
+
+/// Returns the line that says how many bytes were dropped.
+fn note(dropped: usize) -> String {
+    format!("[erlang_python: {dropped} bytes of output were dropped: nothing has read them]\n")
 }

@@ -27,7 +27,7 @@ fn serve_output(env: Env<'_>, inherits: bool) -> bool {
     VM.output.serve(env.pid())
 }
 
-/// Takes what Python code has written: `{Caller | none, stdout | stderr | Log, Text}`, oldest first.
+/// Takes what Python code has written: `{Caller | none, stdout | stderr | Log, Text, Cost}`, oldest first.
 #[rustler::nif]
 fn take_output(env: Env<'_>) -> Vec<Term<'_>> {
     let entries = VM.output.take();
@@ -41,7 +41,7 @@ fn take_output(env: Env<'_>) -> Vec<Term<'_>> {
             Kind::Stderr => atoms::stderr().encode(env),
             Kind::Log(place) => log_term(env, *place),
         };
-        (caller, kind, entry.text).encode(env)
+        (caller, kind, entry.text, entry.cost).encode(env)
     };
     entries.into_iter().map(form).collect()
 }
@@ -68,16 +68,17 @@ fn log_term(env: Env<'_>, place: LogPlace) -> Term<'_> {
 /// `py_engine::erlang::logging`.
 #[rustler::nif]
 fn set_logging(configuration: u32) -> Atom {
+    let last = VM.logging.load(Ordering::Relaxed);
+    let configuration = logging::numbered(configuration, last);
     logging::set_configuration(configuration);
     VM.logging.store(configuration, Ordering::Relaxed);
     atoms::ok()
 }
 
-/// Counts text for a process, or for none, as written.
+/// Counts entries for a process, or for none, as written. Returns whether there is something to take.
 #[rustler::nif]
-fn output_written(caller: Term<'_>, bytes: usize) -> Atom {
-    VM.output.written(caller.decode().ok(), bytes);
-    atoms::ok()
+fn output_written(caller: Term<'_>, cost: usize) -> bool {
+    VM.output.written(caller.decode().ok(), cost)
 }
 
 /// Begins or ends a preload: the encoders and decoders that its code registers are those of all leases.

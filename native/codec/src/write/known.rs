@@ -140,7 +140,7 @@ fn look(class: &Bound<'_, PyType>) -> PyResult<Option<Known>> {
     Ok(is_dataclass.then_some(Known::Fields))
 }
 
-/// Returns a dict of the fields of an instance of a dataclass.
+/// Returns a dict of the fields that an instance of a dataclass has.
 fn fields<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
     let py = object.py();
     let dict = PyDict::new(py);
@@ -150,7 +150,10 @@ fn fields<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
         .try_iter()?
     {
         let name = field?.getattr(intern!(py, "name"))?;
-        dict.set_item(&name, object.getattr(name.cast::<PyString>()?)?)?;
+        // A field without a value is left out.
+        if let Some(value) = object.getattr_opt(name.cast::<PyString>()?)? {
+            dict.set_item(&name, value)?;
+        }
     }
     Ok(dict)
 }

@@ -48,4 +48,4 @@ def configure(level: int, captures_warnings: bool) -> None:
         root.setLevel(level)
         if _handler not in root.handlers:
             root.addHandler(_handler)
-    logging.captureWarnings(captures_warnings)
+    logging.captureWarnings(captures_warnings and level != 0)

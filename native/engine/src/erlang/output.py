@@ -4,7 +4,6 @@ An ``Output`` is ``sys.stdout`` or ``sys.stderr`` from the start of the interpre
 the engine, which finds the job that the code belongs to. Code of a program calls it, on any thread.
 """
 
-import codecs
 import functools
 import io
 
@@ -24,7 +23,7 @@ class Output(io.TextIOBase):
         self._original = original
         # Faster than a method: ``print`` calls it twice.
         self.write = functools.partial(_write, stream, original)
-        self.buffer = OutputBytes(self)
+        self.buffer = OutputBytes(self, stream, original)
 
     def flush(self) -> None:
         """Writes the line that has not ended."""
@@ -42,6 +41,10 @@ class Output(io.TextIOBase):
         """The descriptor of the process, for programs that are started with it."""
         return self._original.fileno()
 
+    def close(self) -> None:
+        """Writes the line that has not ended, and closes nothing: other code has the same stream."""
+        self.flush()
+
     def reconfigure(self, **_options: object) -> None:
         """Does nothing: Erlang chooses the encoding."""
 
@@ -51,22 +54,25 @@ class Output(io.TextIOBase):
 
 
 class OutputBytes(io.BufferedIOBase):
-    """The bytes of an ``Output``: UTF-8."""
+    """The bytes of an ``Output``: UTF-8. Bytes that are no text are escaped."""
 
-    def __init__(self, text: Output):
+    def __init__(self, text: Output, stream: int, original: io.TextIOBase):
         """Called by ``Output``."""
         self._text = text
-        self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        self._write = functools.partial(_write_bytes, stream, original)
 
     def write(self, data: bytes) -> int:
-        """Writes the text of the bytes; bytes that are no text are escaped."""
+        """Writes the text of the bytes; that of a character that has not ended waits for the rest."""
         with memoryview(data) as view:
-            self._text.write(self._decoder.decode(view.tobytes()))
-            return view.nbytes
+            return self._write(view.tobytes())
 
     def flush(self) -> None:
         """Writes the line that has not ended."""
         self._text.flush()
+
+    def close(self) -> None:
+        """Closes nothing: other code has the same stream."""
+        self.flush()
 
     def writable(self) -> bool:
         """Always true."""

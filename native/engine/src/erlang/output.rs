@@ -4,7 +4,7 @@
 use pyo3::exceptions::PyTypeError;
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::PyString;
+use pyo3::types::{PyBytes, PyString};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,6 +19,7 @@ use crate::python::output;
 pub(crate) fn install(py: Python<'_>) -> PyResult<()> {
     let module = load(py, "output", include_str!("output.py"))?;
     module.setattr("_write", wrap_pyfunction!(write, &module)?)?;
+    module.setattr("_write_bytes", wrap_pyfunction!(write_bytes, &module)?)?;
     module.setattr("_flush", wrap_pyfunction!(flush, &module)?)?;
     module.setattr("_inherits", wrap_pyfunction!(inherits, &module)?)?;
     let sys = interpreter::find(py)?.sys.bind(py);
@@ -86,11 +87,7 @@ fn write<'py>(
         );
         return Err(PyTypeError::new_err(text));
     };
-    let stream = if stream == 0 {
-        Stream::Stdout
-    } else {
-        Stream::Stderr
-    };
+    let stream = stream_of(stream);
     match text.to_str() {
         Ok(whole) => output::write(py, &host(py)?, stream, whole),
         // Lone surrogates have no form in UTF-8.
@@ -107,6 +104,34 @@ fn write<'py>(
         .into_pyobject(py)
         .map(Bound::into_any)
         .map_err(PyErr::from)
+}
+
+/// Writes bytes, the text of which is UTF-8; returns their number.
+#[pyfunction]
+#[pyo3(signature = (stream, original, data, /))]
+fn write_bytes<'py>(
+    stream: usize,
+    original: &Bound<'py, PyAny>,
+    data: &Bound<'py, PyBytes>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = data.py();
+    if inherits() {
+        let buffer = original.getattr(intern!(py, "buffer"))?;
+        return buffer.call_method1(intern!(py, "write"), (data,));
+    }
+    output::write_bytes(py, &host(py)?, stream_of(stream), data.as_bytes());
+    data.len()?
+        .into_pyobject(py)
+        .map(Bound::into_any)
+        .map_err(PyErr::from)
+}
+
+fn stream_of(number: usize) -> Stream {
+    if number == 0 {
+        Stream::Stdout
+    } else {
+        Stream::Stderr
+    }
 }
 
 #[pyfunction]

@@ -6,6 +6,7 @@
 //! locked for one operation, and no object is dropped under the lock.
 
 use py_codec::{Form, NoneAtom, Rules};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::sync::atomic::Ordering;
@@ -133,11 +134,20 @@ fn own_table<'py>(
     // Made before the lock, since a collection may run.
     let copy = |kind: Kind| converters.of_pool[kind as usize].bind(py).copy();
     let tables = [copy(Kind::Encoder)?, copy(Kind::Decoder)?];
-    let table = tables[kind as usize].clone();
     let tables = tables.map(Bound::unbind);
-    let old = lock(&converters.by_namespace).insert(owner, tables);
-    drop(old);
-    Ok(table)
+    // Another thread of the lease may have been faster; the tables are dropped after the lock.
+    let mut all = lock(&converters.by_namespace);
+    let unused = match all.get(&owner) {
+        Some(_) => Some(tables),
+        None => all.insert(owner, tables),
+    };
+    let table = all
+        .get(&owner)
+        .map(|tables| tables[kind as usize].clone_ref(py));
+    drop(all);
+    drop(unused);
+    let lost = || PyRuntimeError::new_err("the table of converters has gone");
+    Ok(table.ok_or_else(lost)?.into_bound(py))
 }
 
 /// Returns the table of the calling thread's namespace, or of the pool; `None` if it is empty.

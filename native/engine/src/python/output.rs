@@ -42,6 +42,8 @@ struct Partial {
     host: Option<Arc<dyn Host>>,
     /// Of standard output and of standard error.
     texts: [String; 2],
+    /// The bytes of a character that has not ended, after each text.
+    tails: [Vec<u8>; 2],
 }
 
 impl Partial {
@@ -49,7 +51,14 @@ impl Partial {
         Self {
             host: None,
             texts: [String::new(), String::new()],
+            tails: [Vec::new(), Vec::new()],
         }
+    }
+}
+
+impl Partial {
+    fn is_empty(&self) -> bool {
+        self.texts.iter().all(String::is_empty) && self.tails.iter().all(Vec::is_empty)
     }
 }
 
@@ -77,12 +86,64 @@ pub(crate) fn write(py: Python<'_>, host: &Arc<dyn Host>, stream: Stream, text: 
         };
         let after = rest.split_off(end);
         let whole = mem::replace(rest, after);
-        let is_empty = partial.texts.iter().all(String::is_empty);
+        let is_empty = partial.is_empty();
         // The host is dropped after the borrow.
         let host = (!is_empty).then(|| Arc::clone(host));
         (whole, mem::replace(&mut partial.host, host))
     });
     pass(py, &**host, stream, &whole.0);
+}
+
+/// Writes bytes of the code of `host` as text. Those of a character that has not ended wait for the rest; those
+/// that are no text are escaped.
+pub(crate) fn write_bytes(py: Python<'_>, host: &Arc<dyn Host>, stream: Stream, bytes: &[u8]) {
+    // Bytes of other code are no beginning of these.
+    write(py, host, stream, "");
+    let take =
+        |output: &ThreadOutput| mem::take(&mut output.partial.borrow_mut().tails[stream as usize]);
+    let mut whole = OUTPUT.try_with(take).unwrap_or_default();
+    whole.extend_from_slice(bytes);
+    let (text, tail) = decode(&whole);
+    write(py, host, stream, &text);
+    if tail.is_empty() {
+        return;
+    }
+    let keep = |output: &ThreadOutput| {
+        let mut partial = output.partial.borrow_mut();
+        partial.tails[stream as usize] = tail.to_vec();
+        partial.host.replace(Arc::clone(host))
+    };
+    // The host before is dropped after the borrow.
+    drop(OUTPUT.try_with(keep));
+}
+
+/// Returns the text of bytes, and the bytes at the end that may begin a character.
+fn decode(bytes: &[u8]) -> (String, &[u8]) {
+    let mut text = String::with_capacity(bytes.len());
+    let mut rest = bytes;
+    loop {
+        match std::str::from_utf8(rest) {
+            Ok(valid) => {
+                text.push_str(valid);
+                return (text, &[]);
+            }
+            Err(error) => {
+                let (valid, after) = rest.split_at(error.valid_up_to());
+                text.push_str(&String::from_utf8_lossy(valid));
+                let Some(length) = error.error_len() else {
+                    return (text, after);
+                };
+                let (bad, good) = after.split_at(length);
+                bad.iter().for_each(|byte| escape(*byte, &mut text));
+                rest = good;
+            }
+        }
+    }
+}
+
+/// Adds a byte that is no text, as Python's `backslashreplace` does.
+fn escape(byte: u8, text: &mut String) {
+    text.push_str(&format!("\\x{byte:02x}"));
 }
 
 /// Writes the beginnings of lines that the calling thread has. Called when a job or a thread ends, and by
@@ -91,7 +152,12 @@ pub(crate) fn flush(py: Python<'_>) {
     let take = |output: &ThreadOutput| {
         let mut partial = output.partial.borrow_mut();
         let host = partial.host.take()?;
-        Some((host, partial.texts.each_mut().map(mem::take)))
+        let mut texts = partial.texts.each_mut().map(mem::take);
+        let tails = partial.tails.each_mut().map(mem::take);
+        for (text, tail) in texts.iter_mut().zip(tails) {
+            tail.iter().for_each(|byte| escape(*byte, text));
+        }
+        Some((host, texts))
     };
     if let Ok(Some((host, [stdout, stderr]))) = OUTPUT.try_with(take) {
         pass(py, &*host, Stream::Stdout, &stdout);

@@ -12,6 +12,7 @@ use rustler::{Encoder, Env, LocalPid, ResourceArc, Term};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use py_engine::host::callback::Callback;
 use py_engine::host::{Function, Host, LogRecord, Stream, TaskOutcome, Wake};
@@ -31,8 +32,8 @@ use crate::watch::Task;
 pub(crate) struct JobHost {
     job: Option<Arc<Job>>,
     lease: Option<Arc<Lease>>,
-    /// The process that a job ran for, in a thread that its code has started.
-    started_by: Option<LocalPid>,
+    /// The process that a job ran for, in a thread that its code has started, and the mark of the job.
+    started_by: Option<(LocalPid, Arc<AtomicBool>)>,
 }
 
 impl JobHost {
@@ -80,7 +81,14 @@ impl JobHost {
     /// Returns the process that the code writes for.
     fn reader(&self) -> Option<LocalPid> {
         let caller = self.job.as_ref().map(|job| job.caller);
-        caller.or(self.started_by)
+        caller.or_else(|| self.started_by.as_ref().map(|(caller, _)| *caller))
+    }
+
+    /// Returns what the threads have that the code starts.
+    fn starter(&self) -> Option<(LocalPid, Arc<AtomicBool>)> {
+        let job = self.job.as_ref();
+        let starter = job.map(|job| (job.caller, job.printed_mark()));
+        starter.or_else(|| self.started_by.clone())
     }
 
     fn task_result<'py>(
@@ -265,8 +273,11 @@ impl Host for JobHost {
     }
 
     fn output(&self, py: Python<'_>, stream: Stream, text: &str) {
-        if let Some(job) = &self.job {
-            job.set_printed();
+        match (&self.job, &self.started_by) {
+            (Some(job), _) => job.set_printed(),
+            // The job may go on, and wait for the thread.
+            (None, Some((_, printed))) => printed.store(true, Ordering::Relaxed),
+            (None, None) => {}
         }
         output::write(py, self, self.reader(), &Written::Text(stream, text));
     }
@@ -280,7 +291,7 @@ impl Host for JobHost {
         Some(Arc::new(Self {
             job: None,
             lease: None,
-            started_by: self.reader(),
+            started_by: self.starter(),
         }))
     }
 

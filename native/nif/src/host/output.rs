@@ -19,6 +19,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// The time between two looks for room.
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// Most bytes of a name, and of the message, of a log record: a part of what may wait for a process.
+const MAX_NAME: usize = 1 << 10;
+const MAX_MESSAGE: usize = 1 << 19;
+
 /// Text, or a log record, on its way.
 pub(crate) enum Written<'a> {
     Text(Stream, &'a str),
@@ -65,13 +69,16 @@ fn offer(caller: Option<LocalPid>, written: &Written<'_>, may_wait: bool) -> boo
         Written::Log(record, lease) => {
             let place = LogPlace {
                 level: record.level,
-                logger: record.logger.clone(),
-                file: record.file.clone(),
+                logger: cut(&record.logger, MAX_NAME).to_owned(),
+                file: cut(&record.file, MAX_NAME).to_owned(),
                 line: record.line,
-                function: record.function.clone(),
+                function: cut(&record.function, MAX_NAME).to_owned(),
                 lease: *lease,
             };
-            (Kind::Log(Box::new(place)), &*record.message)
+            (
+                Kind::Log(Box::new(place)),
+                cut(&record.message, MAX_MESSAGE),
+            )
         }
     };
     match VM.output.offer(caller, kind, text, may_wait) {
@@ -82,4 +89,13 @@ fn offer(caller: Option<LocalPid>, written: &Written<'_>, may_wait: bool) -> boo
         Offer::Queued(None) | Offer::Dropped => {}
     }
     true
+}
+
+/// Returns the beginning of a text.
+fn cut(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default()
 }

@@ -42,7 +42,7 @@ pub(crate) struct Job {
     /// caller. `Ref` is `undefined` for a demand.
     request: SavedTerm,
     /// The code of the job has written to standard output or error.
-    has_printed: AtomicBool,
+    has_printed: Arc<AtomicBool>,
     env: PooledEnv,
     _counted: CountGuard,
 }
@@ -106,7 +106,7 @@ impl Job {
             placement,
             reply_to,
             request,
-            has_printed: AtomicBool::new(false),
+            has_printed: Arc::default(),
             env: job_env,
             _counted: VM.counts.jobs.enter(),
         })
@@ -152,6 +152,11 @@ impl Job {
     /// Counts the job as one that has written. Called before its reply is built.
     pub(crate) fn set_printed(&self) {
         self.has_printed.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns the mark of `set_printed`, for the threads that the code starts: it does not hold the job.
+    pub(crate) fn printed_mark(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.has_printed)
     }
 
     /// Builds the message that ends this job, in the environment of the reply. Called by the thread
