@@ -500,13 +500,13 @@ streams_that_are_closed(_Config) ->
 a_late_sync(_Config) ->
     Test = self(),
     Leader = spawn_link(fun() ->
-        receive {io_request, From, As, _} -> timer:sleep(500), From ! {io_reply, As, ok} end,
+        receive {io_request, From, As, _} -> Test ! asked, timer:sleep(500), From ! {io_reply, As, ok} end,
         Test ! answered,
         receive never -> ok end
     end),
     with_leader(Leader, fun() ->
         _ = spawn(fun() -> py:exec(<<"print('first')">>) end),
-        timer:sleep(100),
+        receive asked -> ok end,
         ok = py:exec(<<"print('second')">>),
         %% The server has answered since it has lost its patience, and not the timer of the call.
         #{Leader := Writer} = element(3, sys:get_state(py_output)),
