@@ -57,9 +57,8 @@ use py_codec::frame::FrameWriter;
 use py_codec::protocol::from_child;
 
 /// Serves the VM that listens at the abstract Unix address `address`. `sandbox` is a dict, or None; `own`
-/// lists what Python itself reads in a sandbox. `settings` are
-/// those of the pool. `prepare` is called before the first job, and returns a text if the child cannot
-/// serve. Does not return.
+/// lists what Python itself reads in a sandbox. `settings` come from the pool. `prepare` is called before
+/// the first job, and returns a text if the child cannot serve. Does not return.
 #[pyfunction]
 fn run(
     py: Python<'_>,

@@ -1,4 +1,4 @@
-//! What code in a child writes and logs, as frames. Called attached, on the thread that runs the code; blocks
+//! Sends text and log records of code in a child, as frames. Called attached, on the thread that runs the code; blocks
 //! detached while the socket is full, and for a short time while the VM has no room.
 
 use pyo3::prelude::*;
@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// Bytes of output after which the VM is asked whether it has room: less than what may wait there.
 const ASK_AFTER: usize = 1 << 18;
 
-/// What a frame costs the VM beside its text.
+/// Bytes that a frame costs the VM beside its text.
 const FRAME: usize = 256;
 
 /// Most bytes of a name in a log record; the VM takes no more.

@@ -1,4 +1,4 @@
-//! What a pool says of its children, beside their limits.
+//! Settings of a pool for its children, beside their limits.
 
 use py_codec::NoneAtom;
 use pyo3::exceptions::PyValueError;

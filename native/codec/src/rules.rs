@@ -67,7 +67,7 @@ impl Form {
     }
 }
 
-/// What the host of a conversion decides. A function that returns whether the conversion must stop is
+/// Decisions of the host of a conversion. A function that returns whether the conversion must stop is
 /// the rules of a conversion without any others.
 pub trait Rules {
     /// Whether the conversion must stop. Called now and then; runs no code of a program.

@@ -10,8 +10,8 @@ use super::{Fallible, Kind, Read, Reader};
 use crate::view;
 
 impl<'py, R: Reader> Read<'_, 'py, R> {
-    /// Reads the map of `{ndarray, #{dtype, shape, data}}`: an array over the bytes of the binary `data`,
-    /// which nothing can write to. Another map of three entries makes the tuple of the atom and the map.
+    /// Reads the map of `{ndarray, #{dtype, shape, data}}`: a read-only array over the bytes of the binary
+    /// `data`. Another map of three entries makes the tuple of the atom and the map.
     pub(super) fn array(&mut self) -> Fallible<Bound<'py, PyAny>> {
         let py = self.py;
         let mut entries = self.reader.open_map()?;
