@@ -15,7 +15,8 @@ all() ->
      tasks_of_nested_code_are_cancelled, a_cancel_of_its_own_is_an_exception,
      what_is_in_flight_is_found_between_two_jobs, loops_that_watch_nothing_run,
      callbacks_see_the_variables_of_their_task,
-     a_timeout_in_the_loop_hits_nobody_else, an_interruption_of_another_is_no_exception].
+     a_timeout_in_the_loop_hits_nobody_else, a_timeout_before_the_loop_hits_nobody_else,
+     an_interruption_of_another_is_no_exception].
 
 init_per_suite(Config) ->
     ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 500}]),
@@ -314,6 +315,24 @@ async def go_round():
 ">>),
     Flights = [py:ctx_async_call(Ctx, '__main__', go_round, []) || _ <- lists:seq(1, 100)],
     [{error, timeout} = py:ctx_call(Ctx, '__main__', nap, [60], #{}, 50) || _ <- lists:seq(1, 20)],
+    [{ok, <<"landed">>} = py:async_await(Flight) || Flight <- Flights],
+    ok = py:unbind(Ctx),
+    ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 500}]).
+
+%% Regression: an exception was requested for a call whose loop did not run yet, and hit the first callback of the loop.
+a_timeout_before_the_loop_hits_nobody_else(_Config) ->
+    ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 20000}]),
+    Ctx = context(),
+    ok = py:ctx_exec(Ctx, <<"
+must_land = False
+async def go_round():
+    while not must_land:
+        await asyncio.sleep(0)
+    return 'landed'
+">>),
+    Flights = [py:ctx_async_call(Ctx, '__main__', go_round, []) || _ <- lists:seq(1, 20)],
+    [{error, timeout} = py:ctx_call(Ctx, '__main__', nap, [60], #{}, 1 + N rem 4) || N <- lists:seq(1, 1000)],
+    ok = py:ctx_exec(Ctx, <<"must_land = True">>),
     [{ok, <<"landed">>} = py:async_await(Flight) || Flight <- Flights],
     ok = py:unbind(Ctx),
     ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 500}]).

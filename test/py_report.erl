@@ -26,8 +26,6 @@ needs(py_reentry_SUITE, Case) when Case =:= code_that_calls_while_it_swallows_in
     "a thread that is abandoned";
 needs(py_callback_ends_SUITE, code_that_swallows_interrupts_is_abandoned) -> "a thread that is abandoned";
 needs(py_loop_SUITE, the_loop_is_closed_though_it_is_set_no_more) -> "one interpreter for all contexts";
-%% A defect, told in docs/internals/processes.md: the case fails now and then beside a busy machine.
-needs(py_loop_SUITE, a_timeout_in_the_loop_hits_nobody_else) -> "a request that its own call alone can receive";
 needs(py_await_SUITE, a_full_context_is_overloaded) -> "one interpreter for all contexts";
 needs(py_import_SUITE, Case) when Case =:= an_import_without_end_is_abandoned;
                                  Case =:= code_that_goes_on_importing_is_abandoned ->

@@ -252,20 +252,20 @@ impl Jobs {
                 .chain(&state.tasks)
                 .any(|job| job.must_stop());
         if let Some(id) = stuck {
-            self.raise(&mut state, id, main);
+            self.raise(&mut state, id, main, running.as_ref());
         } else if must_stop && let Some(waker) = running {
             waker.wake();
         }
         must_stop
     }
 
-    /// Requests an exception in the main thread, unless the last one for the same job was just now.
-    fn raise(&self, state: &mut State, id: u64, main: &Thread) {
+    /// Requests an exception in the main thread, unless the last one for the same job was just now, or
+    /// another loop runs than `running`: the next call of `stop` decides again.
+    fn raise(&self, state: &mut State, id: u64, main: &Thread, running: Option<&Arc<LoopWaker>>) {
         let now = Instant::now();
         let is_due = |(last, next): (u64, Instant)| last != id || next <= now;
-        if state.last_raise.is_none_or(is_due) {
+        if state.last_raise.is_none_or(is_due) && main.request(running) {
             state.last_raise = Some((id, now + self.grace / INTERRUPTIONS));
-            main.request();
             notify_interrupter();
         }
         // The signal before this one may have come before the exception, and a sleep has gone on.

@@ -2,8 +2,8 @@
 //! loop that was hit could lose a callback, or count as running for ever. Used by `event_loop.py` and
 //! by the worker on the thread of the loop, attached; blocks as long as the functions that are called.
 //!
-//! An interrupt that comes between two callbacks wakes the loop, which takes the request and cancels
-//! what has to stop.
+//! An interrupt that comes between two callbacks, or before the loop runs, wakes the loop, which takes
+//! the request and cancels what has to stop.
 
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -53,7 +53,7 @@ pub(crate) fn unmasked<'py>(
     args: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = callback.py();
-    let thread = Thread::current().filter(|thread| thread.unmask_loop(py.into()));
+    let thread = Thread::current().filter(|thread| thread.begin_callback());
     let result = callback.call1(args);
     if let Some(thread) = thread {
         thread.mask_loop(py);

@@ -42,6 +42,9 @@ struct State {
     imports: usize,
     /// Whether one of the masks is that of an event loop, between its callbacks.
     is_between_callbacks: bool,
+    /// Set when a callback began while a request was pending, which is not for that callback: the loop
+    /// takes the request, or the end of the mask raises.
+    is_put_off: bool,
     /// The callback that the thread waits for: an interrupt wakes it.
     callback: Option<Arc<Callback>>,
     /// The waker of the event loop that runs in the thread: an interrupt wakes it.
@@ -88,6 +91,7 @@ impl Thread {
         state.masks = 0;
         state.imports = 0;
         state.is_between_callbacks = false;
+        state.is_put_off = false;
     }
 
     /// Withdraws an exception that was not delivered, and the request for one. Called by the thread,
@@ -98,6 +102,7 @@ impl Thread {
             self.id.unraise(py);
         }
         state.pending = false;
+        state.is_put_off = false;
     }
 
     /// Resets the record like `end`, and removes it from the calling thread. Called when the thread
@@ -106,6 +111,7 @@ impl Thread {
     pub fn leave(&self) {
         let mut state = lock(&self.state);
         state.pending = false;
+        state.is_put_off = false;
         if std::mem::take(&mut state.raised) {
             forget_raised();
         }
@@ -116,8 +122,15 @@ impl Thread {
 
     /// Requests an exception in the thread, which the interrupter raises in its next round. Called by
     /// the host, also detached; the caller notifies the interrupter.
-    pub fn request(&self) {
-        lock(&self.state).pending = true;
+    ///
+    /// `seen` is the waker of the loop that the caller has seen in the thread. Returns `false`, and does
+    /// nothing, if another loop runs by now, or none: what has to stop may be something else.
+    #[must_use]
+    pub fn request(&self, seen: Option<&Arc<LoopWaker>>) -> bool {
+        let mut state = lock(&self.state);
+        let is_seen = state.loop_waker.as_ref().map(Arc::as_ptr) == seen.map(Arc::as_ptr);
+        state.pending |= is_seen;
+        is_seen
     }
 
     /// Raises the exception that was requested, unless a mask is active or the task has ended since, and
@@ -177,7 +190,7 @@ impl Thread {
         // more, in code that cleans up.
         let is_interrupt = |error: PyErr| error.is_instance_of::<Interrupted>(py);
         if may_be_pending && raise::take(py).is_some_and(is_interrupt) {
-            self.request();
+            lock(&self.state).pending = true;
         }
     }
 
@@ -201,13 +214,34 @@ impl Thread {
         true
     }
 
-    /// Ends the mask of an event loop, or suspends it for a callback. Returns `false`, and does nothing,
-    /// if it is not active. Called by the thread itself.
-    pub(super) fn unmask_loop(&self, py: Attached<'_>) -> bool {
-        if !std::mem::take(&mut lock(&self.state).is_between_callbacks) {
+    /// Ends the mask of an event loop, and raises what no loop has taken. Called by the thread itself,
+    /// between callbacks.
+    pub(super) fn unmask_loop(&self, py: Attached<'_>) {
+        let mut state = lock(&self.state);
+        state.is_between_callbacks = false;
+        state.pending |= std::mem::take(&mut state.is_put_off);
+        drop(state);
+        self.unmask(py);
+    }
+
+    /// Suspends the mask of an event loop for a callback. Returns `false`, and does nothing, if the mask
+    /// is not active. Called by the thread itself.
+    ///
+    /// A request that is pending is older than the callback, and so is not for it: the loop is woken to
+    /// take the request. The host requests again in a callback that does not end.
+    pub(super) fn begin_callback(&self) -> bool {
+        let mut state = lock(&self.state);
+        if !std::mem::take(&mut state.is_between_callbacks) {
             return false;
         }
-        self.unmask(py);
+        // A task may have begun since the mask did, and reset the count.
+        state.masks = state.masks.saturating_sub(1);
+        if std::mem::take(&mut state.pending) {
+            state.is_put_off = true;
+            let loop_waker = state.loop_waker.clone();
+            drop(state);
+            loop_waker.inspect(|waker| waker.wake());
+        }
         true
     }
 
@@ -215,7 +249,11 @@ impl Thread {
     /// itself.
     pub(super) fn take_request(&self) -> bool {
         let mut state = lock(&self.state);
-        state.is_between_callbacks && std::mem::take(&mut state.pending)
+        if !state.is_between_callbacks {
+            return false;
+        }
+        let is_pending = std::mem::take(&mut state.pending);
+        std::mem::take(&mut state.is_put_off) || is_pending
     }
 
     /// Counts a load of a module. Called by the thread itself, under a mask.

@@ -67,7 +67,7 @@ fn an_interrupt_waits_for_the_end_of_a_mask() {
 fn what_was_raised_too_late_is_withdrawn() {
     in_lease(|lease| {
         for _ in 0..100 {
-            lease.thread.request();
+            assert!(lease.thread.request(None));
             py_engine::interrupt::notify_interrupter();
             lease
                 .py
@@ -105,5 +105,36 @@ fn a_wake_up_amid_a_job_is_not_lost() {
         lease.exec("import erlang\nasync def call():\n    return await erlang.acall('runs_a_job')");
         let value = lease.eval("call()").unwrap();
         assert_eq!(bytes_of("'seen'"), value);
+    });
+}
+
+/// Regression: the exception was raised in the first callback of the loop, which was that of another task.
+#[test]
+fn a_request_before_the_loop_runs_hits_no_other_task() {
+    in_lease(|lease| {
+        lease.exec(
+            "import asyncio
+async def other():
+    while True:
+        await asyncio.sleep(0)
+task = asyncio.get_event_loop().create_task(other())",
+        );
+        lease.host.must_stop.store(true, Ordering::SeqCst);
+        assert!(lease.thread.request(None));
+        assert!(lease.eval("asyncio.sleep(600)").is_err());
+        lease.host.must_stop.store(false, Ordering::SeqCst);
+        lease.thread.end(lease.py.into());
+        assert_eq!(lease.repr("task.done()"), "False");
+    });
+}
+
+#[test]
+fn a_request_for_a_loop_that_does_not_run_any_more_is_refused() {
+    in_lease(|lease| {
+        lease.exec("import asyncio");
+        lease.eval("asyncio.sleep(0)").unwrap();
+        let waker = py_engine::asyncio::loop_waker(lease.py).unwrap();
+        assert!(!lease.thread.request(Some(&waker)));
+        assert_eq!(lease.repr("sum(range(1000))"), "499500");
     });
 }

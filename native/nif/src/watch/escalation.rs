@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use py_engine::loop_waker::LoopWaker;
+
 use super::registry;
 use super::watched_thread::{State, Task, WatchedThread};
 use crate::job::{CANCEL_GRACE, Job};
@@ -36,6 +38,8 @@ pub(super) struct Escalation {
     found_at: Instant,
     /// Since when the task can be interrupted: `found_at`, or the end of a later import.
     since: Instant,
+    /// How long the code may go on without an exception: it changes with what the thread runs.
+    patience: Duration,
     /// When the next exception is due.
     next_raise: Instant,
     /// How many exceptions were requested so far.
@@ -47,29 +51,46 @@ impl Escalation {
         Self {
             found_at: now,
             since: now,
+            patience,
             next_raise: now + patience,
             raised: 0,
         }
     }
 
-    /// Makes the next exception due at once: the last one was withdrawn with an inner task.
+    /// Notes how long the code may go on without an exception by now. A loop that has begun meanwhile has
+    /// its time to cancel the call; without one any more, an exception is due.
+    fn set_patience(&mut self, now: Instant, patience: Duration) {
+        if patience != self.patience {
+            self.next_raise = now + patience;
+        }
+        self.patience = patience;
+    }
+
+    /// Makes the next exception due again: the last one was withdrawn with an inner task.
     pub(super) fn repeat(&mut self) {
-        self.next_raise = self.since;
+        self.next_raise = self.since + self.patience;
     }
 
     /// Starts the escalation again: an import that has masked exceptions is about to end.
     pub(super) fn restart(&mut self, now: Instant) {
         self.since = now;
-        self.next_raise = now;
+        self.next_raise = now + self.patience;
+    }
+
+    /// Gives the code more time: the watchdog was kept from running, and so perhaps the code as well.
+    fn postpone(&mut self, time: Duration) {
+        self.found_at += time;
+        self.since += time;
     }
 
     /// Returns when the thread is abandoned. Code that goes on importing gains no time beyond one
     /// `import_grace`.
-    fn deadline(&self, patience: Duration, is_importing: bool, limits: &Limits) -> Instant {
+    fn deadline(&self, is_importing: bool, limits: &Limits) -> Instant {
         let last = self.found_at + limits.import_grace;
         if is_importing {
             return last;
         }
+        let patience = self.patience;
         (self.since + patience + limits.grace).min(last + patience + limits.grace)
     }
 }
@@ -93,10 +114,18 @@ impl NextStep {
     }
 }
 
+/// One look of the watchdog at a thread.
+struct Look<'a> {
+    now: Instant,
+    limits: &'a Limits,
+    /// The waker of the event loop that runs in the thread.
+    loop_waker: Option<Arc<LoopWaker>>,
+}
+
 impl WatchedThread {
     /// Looks at the tasks of the thread, requests exceptions, and abandons the thread if a deadline
-    /// is over. Called by the watchdog; takes the lock of the thread.
-    pub(crate) fn inspect(&self, now: Instant, limits: &Limits) -> NextStep {
+    /// is over. Called by the watchdog, which comes `late`; takes the lock of the thread.
+    pub(crate) fn inspect(&self, now: Instant, late: Duration, limits: &Limits) -> NextStep {
         let mut guard = self.state();
         let state = &mut *guard;
         let mut next_step = NextStep::default();
@@ -104,9 +133,14 @@ impl WatchedThread {
         let is_importing = self.thread.is_importing();
         let is_abandoned = self.thread.is_abandoned();
         let mut is_nested = false;
+        let look = Look {
+            now,
+            limits,
+            loop_waker: self.thread.loop_waker(),
+        };
         // Outermost first: a nested task must not postpone the deadline of the task around it.
         for index in 0..state.tasks.len() {
-            let patience = self.patience(state, index, is_nested, (now, limits), &mut next_step);
+            let patience = self.patience(state, index, is_nested, &look, &mut next_step);
             let running = &mut state.tasks[index];
             is_nested = matches!(running.task, Task::Job(..));
             let Some(patience) = patience else {
@@ -116,43 +150,70 @@ impl WatchedThread {
             if is_importing {
                 next_step.answer.extend(interrupted_jobs(&running.task));
             }
+            if let Some(escalation) = &mut running.escalation {
+                escalation.postpone(late);
+            }
             let escalation = running
                 .escalation
                 .get_or_insert_with(|| Escalation::new(now, patience));
-            if escalation.next_raise <= now && !is_importing {
-                next_step.raise = true;
-                self.raise_again(escalation, now + interval(is_abandoned, limits));
-            }
-            let deadline = escalation.deadline(patience, is_importing, limits);
+            escalation.set_patience(now, patience);
+            let deadline = escalation.deadline(is_importing, limits);
             is_overdue |= deadline <= now;
             let is_over = is_abandoned || deadline <= now;
-            next_step.look_again((!is_importing).then_some(escalation.next_raise));
             next_step.look_again((!is_over).then_some(deadline));
         }
-        self.act(state, is_importing, is_overdue, &mut next_step);
-        next_step
-    }
-
-    /// Counts one exception more for a task, and ends a system call if the one before is still pending.
-    fn raise_again(&self, escalation: &mut Escalation, next_raise: Instant) {
-        if escalation.raised > 0 {
-            self.thread.signal();
-        }
-        escalation.raised += 1;
-        escalation.next_raise = next_raise;
-    }
-
-    /// Requests an exception, and abandons a thread that is overdue, under the lock of its state.
-    fn act(&self, state: &State, is_importing: bool, is_overdue: bool, next_step: &mut NextStep) {
-        // An exception that is masked by an import stays pending, and is raised at the end of it.
-        if next_step.raise || is_importing && state.has_escalation() {
-            self.thread.request();
-        }
-        if is_overdue && !self.thread.is_abandoned() {
+        self.raise(state, &look, is_importing, &mut next_step);
+        if is_overdue && !is_abandoned {
             self.thread.abandon();
             registry::count_abandoned();
             let tasks = state.tasks.iter().map(|running| running.task.clone());
             next_step.abandoned = Some(tasks.collect());
+        }
+        next_step
+    }
+
+    /// Requests an exception if one is due for a task, and breaks a system call if the one before is
+    /// still pending.
+    fn raise(
+        &self,
+        state: &mut State,
+        look: &Look<'_>,
+        is_importing: bool,
+        next_step: &mut NextStep,
+    ) {
+        let now = look.now;
+        let escalations = || {
+            state
+                .tasks
+                .iter()
+                .filter_map(|task| task.escalation.as_ref())
+        };
+        let is_due = escalations().any(|escalation| escalation.next_raise <= now);
+        let is_requested = is_due && self.thread.request(look.loop_waker.as_ref());
+        if is_importing {
+            // The import masks the exception, which is raised at the end of it.
+            return;
+        }
+        if is_due && !is_requested {
+            // A loop has begun or ended since the look at it.
+            next_step.look_again([now + Duration::from_millis(1)]);
+            return;
+        }
+        next_step.raise = is_requested;
+        let next_raise = now + interval(self.thread.is_abandoned(), look.limits);
+        for escalation in state
+            .tasks
+            .iter_mut()
+            .filter_map(|task| task.escalation.as_mut())
+        {
+            if escalation.next_raise <= now {
+                if escalation.raised > 0 {
+                    self.thread.signal();
+                }
+                escalation.raised += 1;
+                escalation.next_raise = next_raise;
+            }
+            next_step.look_again([escalation.next_raise]);
         }
     }
 
@@ -163,17 +224,18 @@ impl WatchedThread {
         state: &State,
         index: usize,
         is_nested: bool,
-        (now, limits): (Instant, &Limits),
+        look: &Look<'_>,
         next_step: &mut NextStep,
     ) -> Option<Duration> {
+        let (now, limits) = (look.now, look.limits);
         let is_abandoned = self.thread.is_abandoned();
         match &state.tasks[index].task {
             Task::Job(job, lease) => {
                 if let Some(lease) = lease {
                     next_step.look_again(wake_for_cancels(lease, now));
                 }
-                self.patience_of_job(job, lease.as_deref(), is_nested, limits)
-                    .or_else(|| self.patience_of_tasks(lease.as_deref()?, limits))
+                self.patience_of_job(job, lease.as_deref(), is_nested, look)
+                    .or_else(|| patience_of_tasks(lease.as_deref()?, look))
             }
             Task::EventLoop(lease) => {
                 let in_flight = lease.in_flight();
@@ -200,7 +262,7 @@ impl WatchedThread {
         job: &Job,
         lease: Option<&Lease>,
         is_nested: bool,
-        limits: &Limits,
+        look: &Look<'_>,
     ) -> Option<Duration> {
         if self.is_closed(lease) {
             job.ticket.interrupt();
@@ -217,24 +279,23 @@ impl WatchedThread {
         }
         // An exception in the lease's loop could hit another task: the loop cancels the call first,
         // if it is not stuck.
-        let loop_waker = self.thread.loop_waker();
-        let in_loop = lease.filter(|lease| lease.runs_tasks_in(loop_waker.as_ref()));
+        let in_loop = lease.filter(|lease| lease.runs_tasks_in(look.loop_waker.as_ref()));
         in_loop.inspect(|lease| lease.wake_loop());
-        Some(in_loop.map_or(Duration::ZERO, |_| limits.grace / 2))
-    }
-
-    /// Like [`Self::patience`], for tasks in flight in a loop that a call runs: one of them keeps the
-    /// loop after its cancel, or the loop had replied for it.
-    fn patience_of_tasks(&self, lease: &Lease, limits: &Limits) -> Option<Duration> {
-        let is_stuck = lease.runs_tasks_in(self.thread.loop_waker().as_ref())
-            && lease.in_flight().has_cancel_timeouts();
-        is_stuck.then_some(limits.grace / 2)
+        Some(in_loop.map_or(Duration::ZERO, |_| look.limits.grace / 2))
     }
 
     /// Returns `true` if the lease of a task has ended, or the pool of the thread is closed.
     fn is_closed(&self, lease: Option<&Lease>) -> bool {
         lease.is_some_and(Lease::is_ended) || self.pool().is_some_and(|pool| pool.is_closed())
     }
+}
+
+/// Like [`WatchedThread::patience`], for tasks in flight in a loop that a call runs: one of them keeps
+/// the loop after its cancel, or the loop had replied for it.
+fn patience_of_tasks(lease: &Lease, look: &Look<'_>) -> Option<Duration> {
+    let is_stuck =
+        lease.runs_tasks_in(look.loop_waker.as_ref()) && lease.in_flight().has_cancel_timeouts();
+    is_stuck.then_some(look.limits.grace / 2)
 }
 
 fn interval(is_abandoned: bool, limits: &Limits) -> Duration {

@@ -6,7 +6,7 @@
 //! until it is notified, or until the next step of an escalation is due.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use py_engine::interrupt::notify_interrupter;
@@ -28,31 +28,35 @@ pub(crate) fn start() -> io::Result<()> {
 
 fn run() {
     let mut watching_until = None;
+    let mut late = Duration::ZERO;
     loop {
         let limits = watch::limits();
         let now = Instant::now();
-        let mut again = round(now, limits);
+        let mut again = round(now, late, limits);
         if watch::is_watching_cleaning() {
             let until = *watching_until.get_or_insert(now + limits.grace);
             if until <= now {
                 watching_until = None;
                 watch::end_watching_cleaning();
                 // A thread that found the flag set has not notified, so this round looks once more.
-                again = earliest(again, round(now, limits));
+                again = earliest(again, round(now, Duration::ZERO, limits));
             } else {
                 again = earliest(again, Some(until));
             }
         }
         VM.watchdog.wait(again);
+        // A machine without a free processor, or a VM that was stopped, keeps the code from its end too.
+        late = again.map_or(Duration::ZERO, |at| at.elapsed());
     }
 }
 
-/// Looks at every watched thread and every pool; returns when to look again.
-fn round(now: Instant, limits: Limits) -> Option<Instant> {
+/// Looks at every watched thread and every pool; returns when to look again. `late`: by how much the
+/// round comes later than it should.
+fn round(now: Instant, late: Duration, limits: Limits) -> Option<Instant> {
     let mut again = None;
     let mut raise = false;
     for watched in threads() {
-        let next_step = watched.inspect(now, &limits);
+        let next_step = watched.inspect(now, late, &limits);
         raise |= next_step.raise;
         again = earliest(again, next_step.again);
         for job in next_step.answer {

@@ -99,7 +99,7 @@ impl Lease<'_> {
         thread::spawn(move || {
             thread::sleep(time);
             host.must_stop.store(true, Ordering::SeqCst);
-            thread.request();
+            while !thread.request(thread.loop_waker().as_ref()) {}
             notify_interrupter();
         });
     }
