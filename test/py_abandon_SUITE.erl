@@ -27,7 +27,9 @@ all() ->
      a_stuck_str_of_a_coroutine_costs_no_worker,
      beyond_the_cap_the_pool_shrinks_and_recovers,
      with_no_worker_left_calls_are_refused,
-     the_thread_touches_nothing_when_it_returns].
+     the_thread_touches_nothing_when_it_returns,
+     a_vm_that_was_stopped_gives_up_nothing,
+     a_vm_that_was_stopped_kills_no_child].
 
 init_per_suite(Config) ->
     ok = py_test:start_with([{num_workers, 4}, {interrupt_grace, ?GRACE}]),
@@ -260,3 +262,47 @@ swallow()
     [{ok, 1} = py:ctx_eval(New, <<"1">>) || New <- All],
     [ok = py:unbind(New) || New <- All],
     ok = py_test:wait_available(4).
+
+%% Regression: code that had to stop was given up for the time for which the whole VM, or the machine, stood still.
+a_vm_that_was_stopped_gives_up_nothing(Config) ->
+    {ok, Ctx} = py:bind(new),
+    ok = outlasts_a_stop(Ctx, filename:join(proplists:get_value(priv_dir, Config), "thread")),
+    0 = py_test:abandoned(),
+    ok = py:unbind(Ctx).
+
+a_vm_that_was_stopped_kills_no_child(Config) ->
+    ok = py_pool:start(stopped, #{level => process, num_workers => 1}),
+    {ok, Ctx} = py:bind(new, #{pool => stopped}),
+    ok = outlasts_a_stop(Ctx, filename:join(proplists:get_value(priv_dir, Config), "process")),
+    ok = py:unbind(Ctx),
+    ok = py_pool:stop(stopped).
+
+%% Stops the VM, and the process of the context, in the middle of code that has to stop, for longer than the grace.
+outlasts_a_stop(Ctx, Mark) ->
+    {ok, Child} = py:ctx_eval(Ctx, <<"__import__('os').getpid()">>),
+    Script = "while ! test -e $0; do sleep 0.05; done; kill -STOP $@; sleep 2; kill -CONT $@",
+    Args = ["-c", Script, Mark, os:getpid(), integer_to_list(Child)],
+    Port = open_port({spawn_executable, "/bin/sh"}, [exit_status, {args, Args}]),
+    ok = py:ctx_exec(Ctx, <<"
+import time
+def outlasts_the_stop(mark):
+    hits, is_marked, end = 0, False, None
+    last = time.monotonic()
+    while True:
+        try:
+            while end is None or last < end:
+                now = time.monotonic()
+                if now - last > 1: end = now + 0.2
+                last = now
+                if hits and not is_marked:
+                    is_marked = True
+                    open(mark, 'w').close()
+            return
+        except BaseException:
+            hits += 1
+">>),
+    Call = [unicode:characters_to_binary(Mark)],
+    {error, timeout} = py:ctx_call(Ctx, '__main__', outlasts_the_stop, Call, #{}, 50),
+    receive {Port, {exit_status, 0}} -> ok end,
+    {ok, 1} = py:ctx_eval(Ctx, <<"1">>),
+    ok.

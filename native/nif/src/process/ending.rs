@@ -26,6 +26,10 @@ const END_GRACE: Duration = Duration::from_secs(1);
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 const LOOK_FACTOR: u32 = 50;
 
+/// How often the thread looks within the grace at code that must stop: it sees by that when it is kept from
+/// running.
+const LOOKS: u32 = 20;
+
 /// Kills a child that has more memory than its limit, and its own children. Returns when to look again.
 pub(super) fn check_memory(worker: &ProcessWorker, now: Instant) -> Option<Instant> {
     let limit = worker.limits.memory;
@@ -51,10 +55,12 @@ pub(super) fn check_memory(worker: &ProcessWorker, now: Instant) -> Option<Insta
     Some(*next_look)
 }
 
-/// Interrupts what must stop, and kills what has not stopped in time. Returns when to look again.
+/// Interrupts what must stop, and kills what has not stopped in time. Returns when to look again. `late`: by how
+/// much the look comes later than it should; the child had no processor either, perhaps.
 pub(super) fn check(
     worker: &Arc<ProcessWorker>,
     now: Instant,
+    late: Duration,
     replies: &mut ReplyBuffer,
 ) -> Option<Instant> {
     let limits = worker.limits;
@@ -93,6 +99,9 @@ pub(super) fn check(
         if !sent.job.must_stop() {
             continue;
         }
+        if let Some(stop) = &mut sent.stop {
+            stop.postpone(late);
+        }
         let stop = sent.stop.get_or_insert_with(|| {
             stopping.push(*number);
             Stop {
@@ -105,7 +114,7 @@ pub(super) fn check(
         if end <= now {
             must_die = true;
         } else {
-            later(end);
+            later(end.min(now + limits.grace / LOOKS));
         }
     }
     for number in stopping {
@@ -116,11 +125,14 @@ pub(super) fn check(
             None if since + limits.grace <= now => {
                 interrupt(worker, &state, 0);
                 state.cleaning_stops_at = Some(now + limits.grace);
-                later(now + limits.grace);
+                later(now + limits.grace / LOOKS);
             }
             None => later(since + limits.grace),
-            Some(end) if end <= now => must_die = true,
-            Some(end) => later(end),
+            Some(end) if end + late <= now => must_die = true,
+            Some(end) => {
+                state.cleaning_stops_at = Some(end + late);
+                later((end + late).min(now + limits.grace / LOOKS));
+            }
         }
     }
     if must_die {

@@ -12,7 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use py_engine::host::Wake;
 use py_engine::lock::lock;
@@ -171,14 +171,15 @@ impl Io {
             }
             self.run_tasks(&mut replies);
             if is_woken || deadline.is_some_and(|at| at <= Instant::now()) {
-                deadline = self.check_all(&mut replies);
+                let late = deadline.map_or(Duration::ZERO, |at| at.elapsed());
+                deadline = self.check_all(late, &mut replies);
                 self.run_tasks(&mut replies);
             }
         }
     }
 
-    /// Looks at every worker; returns when to look again.
-    fn check_all(&self, replies: &mut ReplyBuffer) -> Option<Instant> {
+    /// Looks at every worker, `late` after it should; returns when to look again.
+    fn check_all(&self, late: Duration, replies: &mut ReplyBuffer) -> Option<Instant> {
         let now = Instant::now();
         // Reset first: a clean-up that begins from here on wakes the thread.
         self.is_watching.store(false, Ordering::SeqCst);
@@ -187,7 +188,10 @@ impl Io {
         for worker in self.workers() {
             let mut next = [None; 2];
             guard(&worker, replies, |replies| {
-                next = [check_memory(&worker, now), check(&worker, now, replies)]
+                next = [
+                    check_memory(&worker, now),
+                    check(&worker, now, late, replies),
+                ]
             });
             is_cleaning |= worker.state().cleaning > 0;
             again = next.into_iter().chain([again]).flatten().min();

@@ -5,7 +5,7 @@ use rustler::LocalPid;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use py_codec::frame::Message;
 use py_engine::host::fifo::Fifo;
@@ -120,6 +120,14 @@ pub(super) struct Stop {
     pub(super) since: Instant,
     /// The same, or the end of an import.
     pub(super) restarted: Instant,
+}
+
+impl Stop {
+    /// Gives the code more time.
+    pub(super) fn postpone(&mut self, time: Duration) {
+        self.since += time;
+        self.restarted += time;
+    }
 }
 
 /// A call of Erlang that waits in the child.
