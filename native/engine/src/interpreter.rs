@@ -8,7 +8,8 @@ use once_cell::sync::OnceCell;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyModule, PyType};
+use pyo3::types::{PyDict, PyModule, PyString, PyType};
+use std::any::Any;
 use std::collections::HashMap;
 use std::ffi::c_ulong;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -62,6 +63,11 @@ pub(crate) struct Interpreter {
     /// The id of the next call of Erlang, see [`Callback::id`](crate::host::callback::Callback).
     pub(crate) next_call: AtomicU64,
     pub(crate) switch_interval: SwitchInterval,
+    /// `sys._current_frames`.
+    pub(crate) current_frames: Py<PyAny>,
+    pub(crate) frame_fields: FrameFields,
+    /// The way to the inspector, see `inspect.rs`, once there has been a request.
+    pub(crate) inspector: OnceCell<Box<dyn Any + Send + Sync>>,
     pub(crate) audit: Audit,
     /// Standard output and error go to the descriptors of the process, not to the host.
     pub(crate) inherits_output: AtomicBool,
@@ -69,6 +75,18 @@ pub(crate) struct Interpreter {
     pub(crate) host_of_new_thread: fn(Python<'_>) -> Option<Arc<dyn Host>>,
     pub(crate) converters: Converters,
     pub(crate) logging: Logging,
+}
+
+/// The names of the fields of frames, code objects, coroutines and generators, see `inspect/stack.rs`.
+pub(crate) struct FrameFields {
+    pub(crate) back: Py<PyString>,
+    pub(crate) code: Py<PyString>,
+    pub(crate) line: Py<PyString>,
+    pub(crate) file: Py<PyString>,
+    pub(crate) function: Py<PyString>,
+    /// The frame of a coroutine or a generator, and what it awaits.
+    pub(crate) coroutine: [Py<PyString>; 2],
+    pub(crate) generator: [Py<PyString>; 2],
 }
 
 /// The functions of Python that make code objects, and functions of them.
@@ -153,12 +171,20 @@ pub(crate) struct Interrupts {
     pub(crate) notify: Notify,
 }
 
-/// COMPAT(3.11): see `python/switch_interval.rs`.
+/// See `python/switch_interval.rs`.
 pub(crate) struct SwitchInterval {
-    /// `_PyEval_SetSwitchInterval`, which writes a word and needs no GIL.
+    /// COMPAT(3.11): `_PyEval_SetSwitchInterval`, which writes a word and needs no GIL.
     pub(crate) set: Option<unsafe extern "C" fn(c_ulong)>,
+    /// The function `sys.setswitchinterval` of Python.
+    pub(crate) set_attached: Py<PyAny>,
     /// The last argument of `sys.setswitchinterval`, in microseconds.
     pub(crate) chosen: AtomicU64,
+    /// COMPAT(3.12): the interval is to be short, since a thread waits for the GIL to look at the code.
+    pub(crate) is_wanted: AtomicBool,
+    /// COMPAT(3.12): the interval is to stay short.
+    pub(crate) is_kept: AtomicBool,
+    /// COMPAT(3.12): the interval is short. Written attached.
+    pub(crate) is_short: AtomicBool,
 }
 
 /// How values are converted, see `namespace/conversion.rs`.

@@ -6,6 +6,7 @@
 //! insists on the main thread must find it alive.
 
 use crossbeam_channel::{Sender, bounded};
+use once_cell::sync::OnceCell;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -22,7 +23,7 @@ use crate::python::{
     arena_cache, audit_hook, code_cache, exception_class, faulthandler, fields, garbage,
     switch_interval,
 };
-use crate::{asyncio, erlang, interrupt};
+use crate::{asyncio, erlang, inspect, interrupt};
 
 /// Bytes of the stack of a thread that runs Python. A recursion of [`patches::MAX_RECURSION`] calls
 /// fits in the worst case that was measured, 23.6 KB a call: numpy's functions on arrays of Python
@@ -191,7 +192,10 @@ fn look_up(py: Python<'_>, host: Arc<dyn Host>, owns_process: bool) -> PyResult<
         is_loading_event_loop: AtomicBool::new(false),
         complete_event_loop: erlang::complete_event_loop,
         next_call: AtomicU64::new(1),
-        switch_interval: switch_interval::find(py),
+        switch_interval: switch_interval::find(py)?,
+        current_frames: py.import("sys")?.getattr("_current_frames")?.unbind(),
+        frame_fields: inspect::fields(py),
+        inspector: OnceCell::new(),
         audit: Audit::default(),
         inherits_output: AtomicBool::new(false),
         host_of_new_thread: erlang::output::host_of_new_thread,

@@ -13,8 +13,8 @@ use crate::call_stack;
 use crate::host::{Host, TaskOutcome};
 use crate::interpreter;
 use crate::loop_waker::LoopWaker;
-use crate::namespace::Task;
 use crate::python::output;
+use crate::task_list::Task;
 
 /// The host of a task, as the context variable of `event_loop.py` keeps it.
 #[pyclass(frozen, module = "erlang")]
@@ -36,7 +36,7 @@ pub fn begin(coroutine: &Bound<'_, PyAny>, host: &Arc<dyn Host>) -> PyResult<Arc
     let py = coroutine.py();
     let call = call_stack::innermost();
     let tasks = call.as_ref().map(|call| &call.namespace.tasks);
-    let is_first = tasks.is_none_or(|tasks| tasks.borrow().is_empty());
+    let is_first = tasks.is_none_or(|tasks| tasks.is_empty());
     let done = DoneCallback {
         host: Arc::clone(host),
     };
@@ -44,7 +44,11 @@ pub fn begin(coroutine: &Bound<'_, PyAny>, host: &Arc<dyn Host>) -> PyResult<Arc
     let task = module(py)?.call_method1(intern!(py, "begin"), args)?;
     let waker = loop_waker(py)?;
     if let Some(tasks) = tasks {
-        tasks.borrow_mut().push((Arc::clone(host), task.unbind()));
+        tasks.push(Task {
+            host: Arc::clone(host),
+            task: task.unbind(),
+            coroutine: coroutine.clone().unbind(),
+        });
     }
     Ok(waker)
 }
@@ -54,12 +58,7 @@ impl DoneCallback {
     /// Removes the task from the namespace, and passes its outcome to the host.
     fn __call__(&self, py: Python<'_>, task: &Bound<'_, PyAny>) {
         if let Some(call) = call_stack::innermost() {
-            let tasks = &call.namespace.tasks;
-            let has_host = |(host, _): &Task| Arc::ptr_eq(host, &self.host);
-            let index = tasks.borrow().iter().position(has_host);
-            // The task is dropped after the borrow: a finalizer may run, and start a task.
-            let ended = index.map(|index| tasks.borrow_mut().swap_remove(index));
-            drop(ended);
+            drop(call.namespace.tasks.remove(&self.host));
         }
         output::flush(py);
         self.host.finish_task(py, outcome(task));
@@ -100,9 +99,7 @@ pub fn cancel_if(py: Python<'_>, matches: impl Fn(&Arc<dyn Host>) -> bool) {
     let Some(call) = call_stack::innermost() else {
         return;
     };
-    let find = |(host, task): &Task| matches(host).then(|| task.clone_ref(py));
-    let task = call.namespace.tasks.borrow().iter().find_map(find);
-    if let Some(task) = task {
+    if let Some(task) = call.namespace.tasks.find(py, matches) {
         cancel_task(py, &task);
     }
 }
@@ -112,8 +109,8 @@ pub fn cancel_if(py: Python<'_>, matches: impl Fn(&Arc<dyn Host>) -> bool) {
 pub fn cancel_all(py: Python<'_>) {
     let call = call_stack::innermost();
     let tasks = call.map(|call| call.namespace.tasks.take());
-    for (_, task) in tasks.into_iter().flatten() {
-        cancel_task(py, &task);
+    for task in tasks.into_iter().flatten() {
+        cancel_task(py, &task.task);
     }
 }
 
@@ -133,7 +130,7 @@ pub fn host(py: Python<'_>) -> PyResult<Arc<dyn Host>> {
     let Some(call) = call_stack::innermost() else {
         return Ok(Arc::clone(&interpreter::find(py)?.host));
     };
-    let task = if call.namespace.tasks.borrow().is_empty() {
+    let task = if call.namespace.tasks.is_empty() {
         None
     } else {
         task_host(py)

@@ -6,6 +6,7 @@
 //! garbage collection, and so any finalizer.
 
 use pyo3::ffi;
+use pyo3::prelude::*;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use std::{io, thread};
 use super::raise::Attached;
 use super::thread::{Raised, Thread};
 use crate::interpreter::{self, Interpreter};
+use crate::python::switch_interval;
 
 /// The time for which an exception stays pending in an abandoned thread, multiplied by the number of
 /// threads that may run Python: each has the GIL twice meanwhile, at the default switch interval of
@@ -59,11 +61,22 @@ fn run(interpreter: &Interpreter, threads: fn() -> Vec<Arc<Thread>>) {
     }
 }
 
-/// Attaches the calling thread for the length of `body`.
-fn attached(body: impl FnOnce(Attached<'_>)) {
-    // SAFETY: Python runs and is never finalized; the state is released below, on this thread.
-    let state = unsafe { ffi::PyGILState_Ensure() };
+/// Attaches the calling thread for the length of `body`. Called by the interrupter and the inspector.
+pub(crate) fn attached(body: impl FnOnce(Attached<'_>)) {
+    // SAFETY: Python runs and is never finalized; the state is released on this thread, also by a panic.
+    let _release = Release(switch_interval::attach_at_once(|| unsafe {
+        ffi::PyGILState_Ensure()
+    }));
     body(Attached(PhantomData));
-    // SAFETY: `state` is the result of `PyGILState_Ensure` on this thread, and is released once.
-    unsafe { ffi::PyGILState_Release(state) };
+}
+
+struct Release(ffi::PyGILState_STATE);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        // SAFETY: attached until the release.
+        switch_interval::settle(unsafe { Python::assume_attached() });
+        // SAFETY: the state is the result of `PyGILState_Ensure` on this thread, and is released once.
+        unsafe { ffi::PyGILState_Release(self.0) };
+    }
 }

@@ -10,6 +10,7 @@ use pyo3::types::PyTuple;
 use std::sync::Arc;
 
 use super::thread::Thread;
+use crate::python::switch_interval;
 
 /// Masks interrupts in the calling thread, as long as the guard lives, except within calls of
 /// [`unmasked`]. A guard within the life of another does nothing.
@@ -53,6 +54,7 @@ pub(crate) fn unmasked<'py>(
     args: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = callback.py();
+    switch_interval::answer(py);
     let thread = Thread::current().filter(|thread| thread.begin_callback());
     let result = callback.call1(args);
     if let Some(thread) = thread {

@@ -14,6 +14,7 @@ mod raise;
 mod thread;
 
 pub(crate) use import_locks::install as mask_imports;
+pub(crate) use interrupter::attached;
 pub use interrupter::start as start_interrupter;
 pub use loop_mask::LoopMask;
 pub(crate) use loop_mask::{masked, take_interrupt, unmasked};

@@ -48,7 +48,7 @@ impl<'py> From<Python<'py>> for Attached<'py> {
 /// and so is alive.
 pub(super) struct ThreadId {
     /// The identity for `PyThreadState_SetAsyncExc`.
-    ident: c_long,
+    pub(super) ident: c_long,
     handle: libc::pthread_t,
 }
 

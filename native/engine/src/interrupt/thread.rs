@@ -6,16 +6,18 @@
 //! instructions, never across Python code and never while attaching; the host may hold the lock of a
 //! watched thread while it takes this one, never the other way round.
 
+use pyo3::ffi;
 use pyo3::prelude::*;
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
 use super::raise::{Attached, ThreadId, forget_raised};
 use super::{Interrupted, raise};
 use crate::host::callback::Callback;
 use crate::lock::lock;
 use crate::loop_waker::LoopWaker;
+use crate::task_list::TaskList;
 
 thread_local! {
     static CURRENT: RefCell<Option<Arc<Thread>>> = const { RefCell::new(None) };
@@ -26,6 +28,8 @@ pub struct Thread {
     id: ThreadId,
     /// Set once another thread has replaced this one, which ends after its task.
     is_abandoned: AtomicBool,
+    /// The address of the frame in which the thread serves jobs, or 0.
+    base: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -49,6 +53,8 @@ struct State {
     callback: Option<Arc<Callback>>,
     /// The waker of the event loop that runs in the thread: an interrupt wakes it.
     loop_waker: Option<Arc<LoopWaker>>,
+    /// The asyncio tasks of the lease that the thread serves.
+    tasks: Weak<TaskList>,
 }
 
 /// The result of `raise` in one round of the interrupter.
@@ -70,6 +76,7 @@ impl Thread {
             let thread = Arc::new(Self {
                 id: ThreadId::current(),
                 is_abandoned: AtomicBool::new(false),
+                base: AtomicUsize::new(0),
                 state: Mutex::default(),
             });
             CURRENT.set(Some(Arc::clone(&thread)));
@@ -316,6 +323,33 @@ impl Thread {
     /// waker of the loop around it. Called by the thread itself.
     pub(crate) fn set_loop_waker(&self, waker: Option<Arc<LoopWaker>>) -> Option<Arc<LoopWaker>> {
         std::mem::replace(&mut lock(&self.state).loop_waker, waker)
+    }
+
+    /// Sets the asyncio tasks of the lease that the thread serves. Called by the thread itself.
+    pub(crate) fn set_tasks(&self, tasks: &Arc<TaskList>) {
+        lock(&self.state).tasks = Arc::downgrade(tasks);
+    }
+
+    /// Returns the asyncio tasks of the lease that the thread serves. Called by the inspector.
+    pub(crate) fn tasks(&self) -> Option<Arc<TaskList>> {
+        lock(&self.state).tasks.upgrade()
+    }
+
+    /// Declares that the frame which the calling thread runs, and those around it, are no code of a job.
+    /// The frame must go on for as long as the thread.
+    pub fn set_base(&self, _: Python<'_>) {
+        // SAFETY: attached. The reference is borrowed, and only its address is kept.
+        let frame = unsafe { ffi::PyEval_GetFrame() };
+        self.base.store(frame.addr(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn base(&self) -> usize {
+        self.base.load(Ordering::Relaxed)
+    }
+
+    /// Returns the identity by which Python knows the thread.
+    pub(crate) fn ident(&self) -> u64 {
+        self.id.ident.cast_unsigned()
     }
 
     /// Returns the waker of the event loop that runs in the thread, if one runs.

@@ -7,17 +7,18 @@
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyModule};
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::host::Host;
 use crate::interpreter::{self, MainModule};
 use crate::interrupt;
 use crate::python::code_cache::load;
 use crate::python::garbage;
 use crate::python::output;
 use crate::python::std_streams::{self, Streams};
+
+use crate::task_list::TaskList;
 
 use iterator_table::IteratorTable;
 
@@ -60,15 +61,12 @@ pub(crate) fn set_main_of_thread(module: &Bound<'_, PyAny>) -> PyResult<()> {
     current(module.py())?.setattr(intern!(module.py(), "module"), module)
 }
 
-/// An asyncio task, and the host of its job.
-pub(crate) type Task = (Arc<dyn Host>, Py<PyAny>);
-
 /// A module named `__main__`, its dict, and the other Python objects of a lease.
 pub struct Namespace<'py> {
     pub module: Bound<'py, PyModule>,
     pub globals: Bound<'py, PyDict>,
     /// The asyncio tasks of jobs that have returned a coroutine, each with the host that ends its job.
-    pub(crate) tasks: RefCell<Vec<Task>>,
+    pub(crate) tasks: Arc<TaskList>,
     /// The iterators of the lease's streams.
     pub(crate) iterators: IteratorTable,
     /// The `contextvars.Context` that the jobs run in.
@@ -104,11 +102,15 @@ impl<'py> Namespace<'py> {
         conversion::forget(module.as_ptr().addr());
         let current = main.current.bind(py);
         current.setattr(intern!(py, "module"), &module)?;
+        let tasks = Arc::new(TaskList::default());
+        if let Some(thread) = interrupt::Thread::current() {
+            thread.set_tasks(&tasks);
+        }
         Ok(Rc::new(Self {
             initial: Contents::of(&module, &globals),
             module,
             globals,
-            tasks: RefCell::default(),
+            tasks,
             iterators: IteratorTable::default(),
             variables: cleanup::enter_variables(py)?,
             age: garbage::age(py)?,
@@ -131,7 +133,7 @@ impl<'py> Namespace<'py> {
             initial: Contents::of(&module, &globals),
             module,
             globals,
-            tasks: RefCell::default(),
+            tasks: Arc::default(),
             iterators: IteratorTable::default(),
             variables: py.None().into_bound(py),
             age: 0,

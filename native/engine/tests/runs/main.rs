@@ -1,6 +1,7 @@
 //! Tests of the engine with a real Python, under a host without a BEAM.
 
 mod interrupts;
+mod looks;
 mod support;
 
 use pyo3::prelude::*;
