@@ -7,7 +7,8 @@
 
 -define(GROUPS, [{calls, py_bench_calls}, {wake, py_bench_wake}, {load, py_bench_load},
                  {lease, py_bench_lease}, {data, py_bench_data}, {memory, py_bench_memory},
-                 {talk, py_bench_talk}, {use, py_bench_use}, {process, py_bench_process}]).
+                 {talk, py_bench_talk}, {use, py_bench_use}, {look, py_bench_look},
+                 {process, py_bench_process}]).
 
 %% @doc Returns `ok' when the groups of these names have been measured and written; an empty list
 %% names all groups.

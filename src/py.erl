@@ -36,6 +36,8 @@
 %%     <dd>{@link with_output/1}</dd>
 %% <dt>to stop a call of another process</dt>
 %%     <dd>{@link interrupt/1}</dd>
+%% <dt>what the workers do right now, and where the time goes</dt>
+%%     <dd>{@link dump/0}, {@link top/0}, {@link profile/2}</dd>
 %% <dt>an error as text</dt>
 %%     <dd>{@link format_error/1}</dd>
 %% </dl>
@@ -61,6 +63,7 @@
          ctx_to_term/2]).
 -export([with_output/1, configure_logging/0, configure_logging/1, interrupt/1]).
 -export([monitor/1, demonitor/1]).
+-export([dump/0, dump/1, top/0, profile/2]).
 -export([eval_async/1, eval_async/2, ctx_eval_async/2, ctx_eval_async/3, exec_async/1, exec_async/2,
          ctx_exec_async/2, ctx_exec_async/3, check_response/2]).
 -export([call_async/3, call_async/4, ctx_call_async/4, ctx_call_async/5, await/1, await/2, async_call/3, async_call/4,
@@ -74,7 +77,7 @@
 -export([version/0, python_info/0, format_error/1]).
 
 -export_type([context/0, object/0, callee/0, stream/0, stream_message/0, pending/0, name/0, code/0, args/0, kwargs/0,
-              locals/0, bind_options/0, call_options/0, logging_options/0, result/1, result/0, error_reason/0,
+              locals/0, bind_options/0, call_options/0, logging_options/0, worker_info/0, running_call/0, result/1, result/0, error_reason/0,
               exception/0, exception_type/0, frame/0, syntax/0, unconvertible/0, python_info/0, memory_stats/0]).
 
 -type context() :: py_nif:context().
@@ -131,6 +134,26 @@
 
 -type result() :: result(term()).
 %% Any value; see `docs/guide/types.md' for its form.
+
+-type worker_info() :: #{pool := py_pool:name(), level := thread | process, worker := pos_integer() | none,
+                         context := pos_integer() | none, kind := implicit | explicit | none,
+                         owner := pid() | none,
+                         state := idle | running | event_loop | cleaning | abandoned | starting,
+                         calls := [running_call()], stack := [frame()] | unknown, tasks := [running_call()],
+                         queued := non_neg_integer(),
+                         gil := holds | {waits, Milliseconds :: non_neg_integer()} | none | own}.
+%% What a worker does. `context': the number of the lease, as logs give it; `kind': `implicit' for the binding
+%% of its owner, `explicit' for a context; `none' for a worker that runs a call without a lease. `state':
+%% `event_loop', it waits for coroutines; `cleaning', it empties a namespace, or collects garbage; `abandoned',
+%% its code could not be interrupted, and another worker has its place; `starting', no worker serves the lease yet. `calls':
+%% the call that runs, and those in the middle of it. `stack': innermost frame last. `tasks': coroutines under
+%% way. `queued': calls that wait in this context. `gil': `holds', the worker has got the GIL last; `own' for a child
+%% process, which shares it with no other worker.
+
+-type running_call() :: #{code := binary(), caller := pid(), time := Milliseconds :: non_neg_integer(),
+                          stack => [frame()] | unknown}.
+%% A call that runs: its function, or the beginning of its code; the process that has made it; and for how long
+%% it has run. `stack': where a coroutine waits, innermost frame last.
 
 -type logging_options() :: #{level => logger:level() | all | none, warnings => boolean()}.
 %% `level': the least level of the records that become events; the default is the primary level of
@@ -878,6 +901,58 @@ interrupt(Target) when node(Target) =:= node() ->
     end;
 interrupt(Target) ->
     ?RAISED(badarg, [Target]).
+
+%%% What the workers do
+
+%% @doc Returns what each worker does that serves a lease, or runs a call without one; and each lease that waits
+%% for its worker to start.
+%%
+%% Answers within 100 ms. While C code keeps the GIL, the stacks of Python code are `unknown'; all else is known
+%% without it. An idle worker without a lease is left out.
+-spec dump() -> [worker_info()].
+dump() ->
+    _ = py_pool:native(),
+    py_dump:all().
+
+%% @doc Returns the same of one context, or of the binding of a process. Raises `context_not_bound' when that has
+%% ended, or there is none.
+-spec dump(context() | pid()) -> worker_info().
+dump(Target) ->
+    case py_dump:one(?EXPLAINED([Target], lease(Target))) of
+        {ok, Info} -> Info;
+        none -> ?RAISED(context_not_bound, [Target])
+    end.
+
+%% @doc Prints {@link dump/0} as a table.
+-spec top() -> ok.
+top() ->
+    io:put_chars(py_dump:table(dump())).
+
+%% @doc Samples the Python code of a context, or of the binding of a process, a hundred times a second for some
+%% milliseconds, at most 600,000.
+%%
+%% Returns the folded stacks, from which tools draw a flame graph: a line for each stack, its functions from the
+%% outermost on, between semicolons, and how many samples had it. The time is that of a clock: a function that
+%% sleeps counts as well. Nothing is sampled while the worker is idle, which costs nothing. Waits for as long,
+%% and returns what was seen when the context ends meanwhile; `{error, interrupted}' when its worker has died or
+%% it had ended, `{error, timeout}' when C code still keeps the GIL a second later.
+-spec profile(context() | pid(), Milliseconds :: 1..600000) -> {ok, Folded :: binary()} | {error, interrupted | timeout}.
+profile(Target, Milliseconds) when is_integer(Milliseconds), Milliseconds >= 1, Milliseconds =< 600000 ->
+    py_dump:profile(?EXPLAINED([Target, Milliseconds], lease(Target)), Milliseconds);
+profile(Target, Milliseconds) ->
+    ?RAISED(badarg, [Target, Milliseconds]).
+
+%% Returns the lease of a context or of a binding.
+lease(Pid) when is_pid(Pid), node(Pid) =:= node() ->
+    case py_pool:binding(Pid) of
+        {ok, Lease} -> lease(Lease);
+        none -> error(context_not_bound)
+    end;
+lease(Context) ->
+    case py_nif:is_leased(Context) of
+        true -> Context;
+        false -> error(context_not_bound)
+    end.
 
 %%% Python calls Erlang
 

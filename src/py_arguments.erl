@@ -10,7 +10,7 @@
 
 -include("py_call.hrl").
 
--type role() :: any | code | name | callee | object | function_name | args | kwargs | locals | context | target
+-type role() :: any | code | name | callee | object | function_name | args | kwargs | locals | context | target | bound_target | profile_time
               | stream | count | pending | calls | call_options | ctx_options | exec_options | timeout
               | bind_options | bind_or_new | logging_options | body | body0 | function | atom | integer | reference.
 %% The kind of an argument.
@@ -25,15 +25,19 @@ format_error(badarg, [{py, Function, Args, _} | _]) when is_list(Args) ->
         Wrong -> maps:from_list(Wrong)
     end;
 format_error(context_not_bound, [{py, Function, Args, _} | _]) when is_list(Args) ->
-    case lists:member(context, Roles = roles(Function, length(Args))) of
-        true ->
-            Before = lists:takewhile(fun(Role) -> Role =/= context end, Roles),
-            #{length(Before) + 1 => "the context has ended: it was unbound, or its owner or its worker has died"};
-        false ->
+    Is = fun(Role) -> Role =:= context orelse Role =:= bound_target end,
+    case lists:splitwith(fun(Role) -> not Is(Role) end, roles(Function, length(Args))) of
+        {Before, [_ | _]} ->
+            At = length(Before) + 1,
+            #{At => ended(lists:nth(At, Args))};
+        {_, []} ->
             #{general => "the binding or the context of the call has ended"}
     end;
 format_error(_Reason, _Stacktrace) ->
     #{}.
+
+ended(Pid) when is_pid(Pid) -> "the process has no binding";
+ended(_Context) -> "the context has ended: it was unbound, or its owner or its worker has died".
 
 %% Returns the roles of the arguments of a function.
 -spec roles(atom(), arity()) -> [role()].
@@ -78,6 +82,8 @@ roles(stream_close) -> [stream];
 roles(Await) when Await =:= await; Await =:= async_await -> [pending, timeout];
 roles(async_gather) -> [calls, timeout];
 roles(interrupt) -> [target];
+roles(dump) -> [bound_target];
+roles(profile) -> [bound_target, profile_time];
 roles(register_function) -> [function_name, function];
 roles(unregister_function) -> [function_name];
 roles(reload) -> [function_name];
@@ -111,6 +117,9 @@ wrong(args, Args) when is_list(Args) -> proper(Args);
 wrong(args, _) -> ["not a list of arguments"];
 wrong(Names, Map) when Names =:= kwargs; Names =:= locals -> names(Map);
 wrong(context, Context) -> handle(Context, "not a context: py:bind(new) returns one");
+wrong(bound_target, Target) -> wrong(target, Target);
+wrong(profile_time, Time) when is_integer(Time), Time >= 1, Time =< 600000 -> [];
+wrong(profile_time, _) -> ["not milliseconds, from 1 to 600000"];
 wrong(target, Pid) when is_pid(Pid), node(Pid) =:= node() -> [];
 wrong(target, Pid) when is_pid(Pid) -> ["a process of another node"];
 wrong(target, Context) -> handle(Context, "neither a context nor a process");

@@ -1,5 +1,5 @@
 %% @private
-%% The stubs of native/nif/src/settings.rs, nif.rs and process/nifs.rs. A NIF module cannot be
+%% The stubs of native/nif/src/settings.rs, nif.rs, process/nifs.rs and inspect.rs. A NIF module cannot be
 %% upgraded, so all other code lives elsewhere. No `-on_load' loads the library: the one that fits is
 %% known when the application has asked the chosen Python.
 -module(py_nif).
@@ -7,14 +7,14 @@
 
 -export([load/1]).
 -export([configure/1, serve_output/1, take_output/0, output_written/2, set_logging/1, set_preload/1, start_python/2,
-         is_object/1, open_pool/5, open_process_pool/4, resize_pool/2, reload_module/2,
+         is_object/1, open_pool/6, open_process_pool/5, resize_pool/2, reload_module/2,
          open_child/1, child_started/2, child_exited/2, kill_child/1, close_pool/1, is_closed/1, start_worker/2, pool_info/1,
-         resources/0, lease/1, end_lease/1, lease_id/1, lease_manager/1, is_leased/1, is_idle/1, submitted/1,
+         resources/0, lease/3, end_lease/1, lease_id/1, lease_manager/1, is_leased/1, is_idle/1, submitted/1,
          end_idle/2, context/1, submit/4, submit_cast/5, cancel/1, is_pending/1, take/1, interrupt/1,
          serve_callbacks/1, add_function/1, remove_function/1, answer/2, sent/1, stream/2,
-         stream_next/4, stream_close/1]).
+         stream_next/4, stream_close/1, dump/2, profile/3]).
 
--export_type([log_place/0, pool/0, group/0, child/0, object/0, lease/0, context/0, ticket/0, callback/0, stream/0, outgoing/0,
+-export_type([log_place/0, worker_state/0, running/0, pool/0, group/0, child/0, object/0, lease/0, context/0, ticket/0, callback/0, stream/0, outgoing/0,
               target/0, job/0, source/0, outcome/0, refusal/0,
               load_error/0]).
 
@@ -39,6 +39,13 @@
 -type outcome() :: {ok, term()} | {error | exit | throw, Reason :: term(), list()} | not_registered | no_keywords.
 -type load_error() :: bad_lib | load | load_failed | old_code | reload | upgrade.
 -type refusal() :: no_workers_available | overloaded | context_not_bound.
+
+-type running() :: {Key :: non_neg_integer(), Caller :: pid(), Milliseconds :: non_neg_integer(), Code :: binary()}.
+-type worker_state() :: {{{py_pool:name(), thread | process}, Worker :: pos_integer() | none}, State :: atom(),
+                         Calls :: [running()], Tasks :: [running()],
+                         Gil :: own | holds | {waits, Milliseconds :: non_neg_integer()} | none,
+                         Lease :: {pos_integer(), implicit | explicit, Owner :: pid(), Queued :: non_neg_integer()}
+                                | none}.
 
 -type log_place() :: {log, Level :: non_neg_integer(), Logger :: binary(), File :: binary(),
                       Line :: non_neg_integer(), Function :: binary(), Lease :: none | pos_integer()}.
@@ -93,10 +100,10 @@ start_python(_Executable, _Variables) ->
 is_object(_Term) ->
     erlang:nif_error(not_loaded).
 
--spec open_pool(Size :: pos_integer(), MaxPending :: pos_integer(),
+-spec open_pool(py_pool:name(), Size :: pos_integer(), MaxPending :: pos_integer(),
                 InterruptGrace :: non_neg_integer(), ImportGrace :: non_neg_integer(),
                 MaxAbandoned :: non_neg_integer()) -> pool().
-open_pool(_Size, _MaxPending, _InterruptGrace, _ImportGrace, _MaxAbandoned) ->
+open_pool(_Name, _Size, _MaxPending, _InterruptGrace, _ImportGrace, _MaxAbandoned) ->
     erlang:nif_error(not_loaded).
 
 -spec close_pool(pool()) -> ok.
@@ -123,8 +130,8 @@ pool_info(_Pool) ->
 resources() ->
     erlang:nif_error(not_loaded).
 
--spec lease(pool()) -> {ok, lease()} | {error, refusal()}.
-lease(_Pool) ->
+-spec lease(pool(), implicit | explicit, Owner :: pid()) -> {ok, lease()} | {error, refusal()}.
+lease(_Pool, _Kind, _Owner) ->
     erlang:nif_error(not_loaded).
 
 -spec end_lease(lease()) -> idle | busy | already.
@@ -219,12 +226,12 @@ stream_next(_Stream, _Count, _Callers, _Current) ->
 stream_close(_Stream) ->
     erlang:nif_error(not_loaded).
 
--spec open_process_pool(Size :: pos_integer(), MaxPending :: pos_integer(),
+-spec open_process_pool(py_pool:name(), Size :: pos_integer(), MaxPending :: pos_integer(),
                         {InterruptGrace :: non_neg_integer(), ImportGrace :: non_neg_integer()},
                         {MaxJobs :: non_neg_integer(), MaxRss :: non_neg_integer(),
                          Memory :: non_neg_integer()}) ->
     {ok, {pool(), group()}} | {error, binary()}.
-open_process_pool(_Size, _MaxPending, _Graces, _Bounds) ->
+open_process_pool(_Name, _Size, _MaxPending, _Graces, _Bounds) ->
     erlang:nif_error(not_loaded).
 
 -spec resize_pool(pool(), Size :: non_neg_integer()) -> ok.
@@ -249,4 +256,12 @@ child_exited(_Child, _Status) ->
 
 -spec kill_child(child()) -> ok.
 kill_child(_Child) ->
+    erlang:nif_error(not_loaded).
+
+-spec dump(Number :: pos_integer(), none | lease() | context()) -> {[worker_state()], Messages :: non_neg_integer()}.
+dump(_Number, _Target) ->
+    erlang:nif_error(not_loaded).
+
+-spec profile(lease() | context(), Milliseconds :: pos_integer(), Number :: pos_integer()) -> boolean().
+profile(_Target, _Milliseconds, _Number) ->
     erlang:nif_error(not_loaded).

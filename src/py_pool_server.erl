@@ -41,7 +41,7 @@ start_link(Name, Options) ->
 -spec init({py_pool:name(), py_pool_options:options()}) -> {ok, #state{}} | {stop, term()}.
 init({Name, #{level := Level} = Options}) ->
     process_flag(trap_exit, true),
-    case open(Level, Options) of
+    case open(Name, Level, Options) of
         {ok, Native, Children} ->
             forget_bindings(),
             ok = py_pool:publish(Name, #pool{native = Native, level = Level, server = self(),
@@ -57,15 +57,15 @@ forget_bindings() ->
     Ended = [Entry || {_, Lease} = Entry <- ets:tab2list(?TABLE), not py_nif:is_leased(Lease)],
     lists:foreach(fun(Entry) -> true = ets:delete_object(?TABLE, Entry) end, Ended).
 
-open(thread, #{num_workers := Size}) ->
-    Native = py_nif:open_pool(Size, env(max_pending), env(interrupt_grace), env(import_grace),
+open(Name, thread, #{num_workers := Size}) ->
+    Native = py_nif:open_pool(Name, Size, env(max_pending), env(interrupt_grace), env(import_grace),
                               env(max_abandoned)),
     lists:foreach(fun(Id) -> ok = py_nif:start_worker(Native, Id) end, lists:seq(1, Size)),
     {ok, Native, none};
-open(process, #{num_workers := Size, max_jobs := MaxJobs, max_rss := MaxRss, limits := Limits} = Options) ->
+open(Name, process, #{num_workers := Size, max_jobs := MaxJobs, max_rss := MaxRss, limits := Limits} = Options) ->
     Graces = {env(interrupt_grace), env(import_grace)},
     Bounds = {MaxJobs, MaxRss, maps:get(memory, Limits, 0)},
-    case py_nif:open_process_pool(Size, env(max_pending), Graces, Bounds) of
+    case py_nif:open_process_pool(Name, Size, env(max_pending), Graces, Bounds) of
         {ok, {Native, Group}} ->
             case py_children:start(Native, Group, Options) of
                 {ok, Children} -> {ok, Native, Children};
@@ -77,8 +77,8 @@ open(process, #{num_workers := Size, max_jobs := MaxJobs, max_rss := MaxRss, lim
 
 -spec handle_call(term(), gen_server:from(), #state{}) ->
     {reply, term(), #state{}} | {noreply, #state{}}.
-handle_call({bind, Claim, Kind, Wait}, From, #state{native = Native} = State) ->
-    case py_waiters:size(State#state.waiters) =:= 0 andalso py_nif:lease(Native) of
+handle_call({bind, Claim, Kind, Wait}, {Pid, _} = From, #state{native = Native} = State) ->
+    case py_waiters:size(State#state.waiters) =:= 0 andalso py_nif:lease(Native, Kind, Pid) of
         {ok, Handle} -> {noreply, grant(Claim, From, Kind, Handle, State)};
         _ when Wait =:= 0 -> {reply, {error, no_workers_available}, State};
         _ -> {noreply, enqueue(Claim, From, Kind, State)}
@@ -197,8 +197,8 @@ serve_waiters(#state{native = Native, waiters = Waiters} = State) ->
     case py_waiters:first(Waiters) of
         none ->
             State;
-        {Claim, #waiter{from = From, kind = Kind}} ->
-            case py_nif:lease(Native) of
+        {Claim, #waiter{from = {Pid, _} = From, kind = Kind}} ->
+            case py_nif:lease(Native, Kind, Pid) of
                 {ok, Handle} ->
                     State1 = forget_waiter(Claim, State),
                     serve_waiters(grant(Claim, From, Kind, Handle, State1));

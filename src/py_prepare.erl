@@ -58,7 +58,7 @@ in_pool(Jobs, Timeout) ->
     [Grace, ImportGrace, MaxAbandoned] =
         [Value || Key <- [interrupt_grace, import_grace, max_abandoned],
                   {ok, Value} <- [application:get_env(erlang_python, Key)]],
-    Pool = py_nif:open_pool(1, 1, Grace, ImportGrace, MaxAbandoned),
+    Pool = py_nif:open_pool(default, 1, 1, Grace, ImportGrace, MaxAbandoned),
     Result = case py_nif:start_worker(Pool, 1) of
         ok -> run(Jobs, Pool, py_call:deadline(erlang:monotonic_time(millisecond), Timeout), Timeout);
         {error, Text} -> py_discovery:message("the worker for the key 'preload' does not start: ~ts", [Text])

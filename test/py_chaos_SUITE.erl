@@ -193,6 +193,8 @@ t.join()
 ">>) end},
      {crash, fun() -> rand:uniform(20) > 1 orelse crash(), ok end},
      {interrupt, fun() -> py:interrupt(other()) end},
+     {dump, fun() -> true = is_list(py:dump()), #{owner := _} = py:dump(other()), ok end},
+     {profile, fun() -> py:profile(other(), rand:uniform(50)) end},
      {stats, fun() -> #{num_workers := _} = py_pool:get_stats(), ok end}].
 
 %% Python code that calls Erlang functions, which crash, hang, exit and call back.

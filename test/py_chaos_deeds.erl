@@ -128,8 +128,20 @@ class Last:
 last = Last()
 ">>) end) end},
      {interrupt, fun() -> py:interrupt(other()) end},
+     {dump, fun() -> true = is_list(py:dump()), ok end},
+     {dump_other, fun() -> if_bound(fun() -> #{owner := _} = py:dump(other()), ok end) end},
+     {dump_context, fun() -> in_context(Pool, fun(Ctx) -> #{pool := Pool} = py:dump(Ctx), ok end) end},
+     {profile, fun() -> if_bound(fun() -> py:profile(other(), rand:uniform(50)) end) end},
+     {profile_context, fun() -> in_context(Pool, fun(Ctx) -> py:profile(Ctx, rand:uniform(50)) end) end},
      {stats, fun() -> #{num_workers := _} = py_pool:get_stats(Pool), ok end},
      {list, fun() -> [default | _] = py_pool:list(), ok end}].
+
+%% Another actor may have no binding.
+if_bound(Look) ->
+    case py_test:caught(Look) of
+        {raised, context_not_bound} -> ok;
+        Result -> Result
+    end.
 
 named(Pool) ->
     #{pool => Pool, timeout => 2000}.

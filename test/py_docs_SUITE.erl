@@ -222,7 +222,7 @@ cases(Suite) ->
 %% Compares the order, which is for the reader. One NIF too many or too few and the whole module
 %% would fail to load.
 nif_stubs_and_table_are_the_same(_Config) ->
-    Files = ["native/nif/src/" ++ File || File <- ["settings.rs", "nif.rs", "process/nifs.rs"]],
+    Files = ["native/nif/src/" ++ File || File <- ["settings.rs", "nif.rs", "process/nifs.rs", "inspect.rs"]],
     {match, Natives} = re:run([py_docs:read(File) || File <- Files],
                               "#\\[rustler::nif[^\\]]*\\]\\s*fn (\\w+)",
                               [global, {capture, [1], list}]),

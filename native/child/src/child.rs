@@ -49,6 +49,9 @@ pub(crate) struct Child {
     pub(crate) unasked_output: AtomicUsize,
     /// The engine has objects that the main thread has to drop.
     pub(crate) has_released: AtomicBool,
+    /// The lease of the last job that had one; the next number once that lease has ended. Leases are numbered
+    /// in the order in which they begin.
+    pub(crate) lease: AtomicU64,
     /// Runs a job in the middle of the call that waits on the calling thread.
     pub(crate) run_nested: RunNested,
     /// Runs out when the main thread has cleaned up for too long what the VM does not wait for.
@@ -81,6 +84,7 @@ impl Child {
                 later: Mutex::default(),
                 unasked_output: AtomicUsize::new(0),
                 has_released: AtomicBool::new(false),
+                lease: AtomicU64::new(0),
                 run_nested,
                 cleaning: Timer::new()?,
             })

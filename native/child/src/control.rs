@@ -16,6 +16,7 @@ use py_engine::released::release;
 
 use crate::child::Child;
 use crate::connection::poll;
+use crate::inspect;
 use crate::payload::Payload;
 use crate::receive::{exit, pass_on};
 
@@ -108,6 +109,11 @@ fn handle(child: &'static Child, kind: u8, payload: Payload) -> Option<()> {
                     child.connection.main.wake();
                 }
             }
+        }
+        to_child::INSPECT => inspect::stacks(child, fields.word()?),
+        to_child::PROFILE => {
+            let (number, lease) = (fields.word()?, fields.word()?);
+            inspect::profile(child, number, lease, fields.word()?);
         }
         to_child::DOWN => {
             let id = fields.word()?;

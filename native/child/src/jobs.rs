@@ -131,6 +131,12 @@ impl Jobs {
         self.state().stack.last().cloned()
     }
 
+    /// Whether there may be Python code that runs.
+    pub(crate) fn is_busy(&self) -> bool {
+        let state = self.state();
+        !state.stack.is_empty() || !state.tasks.is_empty() || state.cleaning.is_some()
+    }
+
     pub(crate) fn begin_task(&self, job: &Arc<JobState>) {
         self.state().tasks.push(Arc::clone(job));
     }

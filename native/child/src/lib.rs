@@ -19,6 +19,7 @@
 //! - `reload`: modules that were loaded anew elsewhere.
 //! - [`incoming`]: a job as it comes, and frames as they go.
 //! - [`execute`]: runs the request of a job.
+//! - `inspect`: the stacks of the code, and profiles of it.
 //! - [`control`]: the thread that reads `control`, without Python.
 //! - `sandbox`: what the code may read, write, execute and reach.
 //! - [`serve`]: the loop of the main thread.
@@ -27,7 +28,8 @@
 //!
 //! The main thread serves: it reads `data`, runs jobs, and is attached but when it waits. The control
 //! thread never attaches: it interrupts, ends the process when the VM has gone, and answers calls of
-//! other threads of Python code. The engine's interrupter raises the exceptions.
+//! other threads of Python code. The engine's interrupter raises the exceptions, its inspector looks at the
+//! stacks and sends them.
 
 mod child;
 mod connection;
@@ -35,6 +37,7 @@ mod control;
 mod execute;
 mod host;
 mod incoming;
+mod inspect;
 mod jobs;
 mod messages;
 mod output;

@@ -51,6 +51,7 @@ pub(crate) fn run(
             .into_iter()
             .collect()
     })?;
+    child.thread.set_base(py);
     control::start(child)?;
     child_threads::listen();
     child.thread.begin();
@@ -162,6 +163,7 @@ impl<'py> Server<'py> {
         if incoming.lease == 0 {
             return self.run_unbound(incoming);
         }
+        child.lease.store(incoming.lease, Ordering::SeqCst);
         let namespace = match self.lease.take() {
             Some(namespace) => Ok(namespace),
             None => self.spare.take().map_or_else(|| Namespace::enter(py), Ok),
@@ -197,6 +199,7 @@ impl<'py> Server<'py> {
 
     /// Ends the lease: closes its iterators, and empties its namespace.
     fn end_lease(&mut self) {
+        self.child.lease.fetch_add(1, Ordering::SeqCst);
         let mut names = Vec::new();
         if let Some(namespace) = self.lease.take() {
             names = self.clean(|| {

@@ -10,7 +10,7 @@
 //! of at least [`MIN_MEMORY`](crate::frame::MIN_MEMORY) bytes is in the term that follows, else 0.
 
 /// The version of the protocol, in the first frame of a child.
-pub const VERSION: u64 = 3;
+pub const VERSION: u64 = 4;
 
 /// A frame of both directions, which comes with a descriptor of sealed memory: `byte` kind, `rest` the first
 /// 24 bytes of the payload: whom it is for, if the descriptor is lost. The payload is in the memory.
@@ -45,6 +45,11 @@ pub mod to_child {
     pub const DOWN: u8 = 7;
     /// Ends the child once it is idle.
     pub const EXIT: u8 = 8;
+    /// On `control`: asks for the stacks of the code: `word` number of the request.
+    pub const INSPECT: u8 = 9;
+    /// On `control`: has the code of a lease sampled: `word` number of the request, `word` lease, `word`
+    /// milliseconds.
+    pub const PROFILE: u8 = 10;
 }
 
 /// Frames of the child, on `data`.
@@ -84,6 +89,11 @@ pub mod from_child {
     pub const LOG: u8 = 14;
     /// A job without a lease has left threads that go on: `word` number of them, their names as `text`.
     pub const THREADS_LEFT: u8 = 15;
+    /// The stacks of the code: `word` number of the request, a stack, `word` number of tasks, and of
+    /// each: `word` job, a stack. A stack: `word` number of frames, innermost first, and of each: `text` file, `word` line, `text` function.
+    pub const STACKS: u8 = 16;
+    /// The samples of the code: `word` number of the request, `rest` folded stacks.
+    pub const PROFILED: u8 = 17;
 }
 
 /// How a job has ended.

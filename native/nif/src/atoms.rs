@@ -33,6 +33,24 @@ rustler::atoms! {
     busy,
     already,
 
+    // Dumps and profiles.
+    py_stacks,
+    py_profile,
+    thread,
+    process,
+    worker,
+    calls,
+    tasks,
+    queued,
+    gil,
+    own,
+    holds,
+    waits,
+    running,
+    event_loop,
+    cleaning,
+    starting,
+
     // Counters.
     size,
     leased,

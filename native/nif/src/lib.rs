@@ -16,8 +16,10 @@
 //! - [`submit`]: the submission of a job.
 //! - [`stream`]: a stream and its demand.
 //! - [`watch`]: the threads that run Python, as the watchdog and `py:interrupt/1` see them.
+//! - `stacks`: the answers to a dump and to a profile.
 //! - [`host`]: how a job runs on a thread, and the functions that its code calls in Erlang.
 //! - [`process`]: pools of child processes, their workers, and the thread that reads from them.
+//! - `inspect`: the NIFs by which a dump and a profile look at the workers.
 //! - [`worker`]: the threads: workers, releaser, watchdog.
 //! - [`start`]: starts Python and the threads that serve it.
 //! - `settings`: the NIFs by which the application sets how values are converted, and takes output.
@@ -33,6 +35,7 @@ mod error;
 mod exception;
 mod gil;
 mod host;
+mod inspect;
 mod job;
 mod live_counts;
 mod nif;
@@ -40,6 +43,7 @@ mod output_queue;
 mod pool;
 mod process;
 mod settings;
+mod stacks;
 mod start;
 mod stream;
 mod submit;

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use crate::error::{Refusable, Refusal};
 use crate::host::Outgoing;
 use crate::job::{CallbackHandle, Cancel, Job, ReplyTo, is_handle};
-use crate::pool::{Context, End, Lease, LeaseHandle, Pool, PoolHandle, SubmissionHandle, lease_of};
+use crate::pool::{
+    Context, End, Lease, LeaseHandle, Owner, Pool, PoolHandle, SubmissionHandle, lease_of,
+};
 use crate::stream::Stream;
 use crate::term::small_map;
 use crate::vm::VM;
@@ -32,6 +34,7 @@ fn is_object(term: Term<'_>) -> bool {
 #[rustler::nif]
 fn open_pool(
     env: Env<'_>,
+    name: Atom,
     size: usize,
     max_pending: usize,
     interrupt_grace: u64,
@@ -39,7 +42,7 @@ fn open_pool(
     max_abandoned: usize,
 ) -> NifResult<ResourceArc<PoolHandle>> {
     let grace = Duration::from_millis(interrupt_grace);
-    let pool = Pool::new(size, max_pending, env.pid());
+    let pool = Pool::new(name, size, max_pending, env.pid());
     let import_grace = Duration::from_millis(import_grace);
     let limits = Limits {
         grace,
@@ -99,9 +102,14 @@ fn resources(env: Env<'_>) -> Term<'_> {
     small_map(env, &counts)
 }
 
+/// Makes a lease for the process `pid`.
 #[rustler::nif]
-fn lease(pool: ResourceArc<PoolHandle>) -> Refusable<ResourceArc<LeaseHandle>> {
-    let lease = pool.0.lease().map_err(Refusal)?;
+fn lease(
+    pool: ResourceArc<PoolHandle>,
+    kind: Atom,
+    pid: LocalPid,
+) -> Refusable<ResourceArc<LeaseHandle>> {
+    let lease = pool.0.lease(Owner { pid, kind }).map_err(Refusal)?;
     Ok(ResourceArc::new(LeaseHandle(lease)))
 }
 

@@ -30,6 +30,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::Thread;
+use std::time::Duration;
 
 use py_engine::lock::lock;
 
@@ -61,6 +62,8 @@ struct GilScheduler {
     queue: AtomicPtr<()>,
     /// The monitor sleeps, or is about to: adding a waiter has to wake it.
     is_unwatched: AtomicBool,
+    /// The worker that has got the GIL last, as an address to compare: perhaps it has ended.
+    last: AtomicPtr<WorkerHandle>,
 }
 
 struct State {
@@ -71,6 +74,28 @@ struct State {
     waiters: VecDeque<Waiter>,
     /// The monitor's thread, while it sleeps.
     monitor: Option<Thread>,
+}
+
+/// The place of a worker among those that share the GIL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// The worker has got the GIL last. Its code may have released it since.
+    Holds,
+    /// The worker has waited for so long.
+    Waits(Duration),
+    Neither,
+}
+
+/// Returns the place of a worker; one that has no work may count as the holder. Called on any thread.
+pub(crate) fn turn(worker: &Arc<WorkerHandle>) -> Turn {
+    let asked_at = *lock(&worker.asked_at);
+    match asked_at {
+        Some(since) => Turn::Waits(since.elapsed()),
+        None if ptr::eq(worker.gil.last.load(Ordering::Relaxed), &raw const **worker) => {
+            Turn::Holds
+        }
+        None => Turn::Neither,
+    }
 }
 
 /// Starts the monitor. Runs once, before any worker.
@@ -102,6 +127,7 @@ impl GilScheduler {
             waiting: AtomicUsize::new(0),
             queue: AtomicPtr::new(ptr::null_mut()),
             is_unwatched: AtomicBool::new(false),
+            last: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
@@ -114,6 +140,7 @@ impl GilScheduler {
         if worker.awake.swap(true, Ordering::SeqCst) {
             return;
         }
+        worker.ask();
         let woken = if state.holder.is_none() {
             Some(self.grant(&mut state, worker, None))
         } else {
@@ -177,6 +204,7 @@ impl GilScheduler {
     ) -> Thread {
         self.set_queue(state, queue);
         state.holder = Some(Arc::clone(worker));
+        worker.ask();
         worker.is_holder.store(true, Ordering::SeqCst);
         worker.granted.store(true, Ordering::Release);
         worker.thread.clone()

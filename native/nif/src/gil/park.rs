@@ -8,6 +8,8 @@ use std::sync::atomic::{Ordering, fence};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use py_engine::lock::lock;
+
 use super::{GIL, GilScheduler, IdleWorkers, RunQueue, WorkerHandle, wake};
 
 /// How long a worker may go on while others wait. A caller that has just had its answer often calls
@@ -92,6 +94,14 @@ impl GilTurn {
             let next = gil.pass_on(&mut gil.lock());
             wake(next);
         }
+    }
+
+    /// Declares that the worker has the GIL. Called after `park`, attached.
+    pub(crate) fn attached(&self) {
+        let worker = &self.worker;
+        lock(&worker.asked_at).take();
+        let address = Arc::as_ptr(worker).cast_mut();
+        worker.gil.last.store(address, Ordering::Relaxed);
     }
 
     /// Counts a job that begins, for the slice and for the monitor.

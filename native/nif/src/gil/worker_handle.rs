@@ -6,6 +6,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, Thread};
+use std::time::Instant;
 
 use py_engine::host::Wake;
 use py_engine::lock::lock;
@@ -35,6 +36,9 @@ pub(crate) struct WorkerHandle {
     pub(super) is_holder: AtomicBool,
     /// Spinning: the worker holds the turn, has no job and polls its queue; it needs no wake-up.
     pub(super) spins: AtomicBool,
+    /// Since when the worker wants the GIL; `None` while it has it, or has nothing to do. Set under the
+    /// lock, taken by the worker when it is attached.
+    pub(super) asked_at: Mutex<Option<Instant>>,
     /// How many jobs the worker has begun. Written by the worker, read by the monitor.
     pub(super) begun: AtomicU64,
 }
@@ -55,8 +59,14 @@ impl WorkerHandle {
             granted: AtomicBool::new(false),
             is_holder: AtomicBool::new(false),
             spins: AtomicBool::new(false),
+            asked_at: Mutex::default(),
             begun: AtomicU64::new(0),
         })
+    }
+
+    /// Sets the time from which on the worker waits, unless it waits already.
+    pub(super) fn ask(&self) {
+        lock(&self.asked_at).get_or_insert_with(Instant::now);
     }
 
     pub(super) fn is_holder(&self) -> bool {

@@ -92,6 +92,7 @@ impl Current {
             turn.leave_queue(&worker.pool);
         }
         detach(py, || turn.park::<Pool>(None, is_woken));
+        turn.attached();
     }
 }
 

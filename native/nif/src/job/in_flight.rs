@@ -22,6 +22,7 @@ struct Entry {
     job: Arc<Job>,
     /// The host of the job, by which the engine knows the task.
     host: Arc<dyn Host>,
+    since: Instant,
     /// When the cancel of the task was requested in the event loop; `None` before.
     cancel_requested_at: Option<Instant>,
 }
@@ -43,8 +44,15 @@ impl InFlight {
         self.entries().push(Entry {
             job: Arc::clone(job),
             host: Arc::clone(host),
+            since: Instant::now(),
             cancel_requested_at: None,
         });
+    }
+
+    /// Returns the jobs, and since when each is a task.
+    pub(crate) fn jobs(&self) -> Vec<(Arc<Job>, Instant)> {
+        let job = |entry: &Entry| (Arc::clone(&entry.job), entry.since);
+        self.entries().iter().map(job).collect()
     }
 
     /// Returns `true` if a job is on the list: it has no reply yet.

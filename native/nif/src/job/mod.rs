@@ -5,6 +5,7 @@
 //! the watchdog, settles the job. Nothing here blocks, and only [`reply`] sends.
 
 mod callback;
+mod describe;
 mod env_pool;
 mod in_flight;
 mod reply;

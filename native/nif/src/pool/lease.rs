@@ -9,6 +9,7 @@
 //! attaches, and locks are held for a look. Only `leave` and `notify_ended` send, and `leave` may
 //! yield.
 
+use rustler::{Atom, LocalPid};
 use std::panic::RefUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -34,6 +35,7 @@ const QUEUE_CAPACITY: usize = 256;
 pub(crate) struct Lease {
     pub(crate) id: u64,
     pub(super) pool: Arc<Pool>,
+    pub(crate) owner: Owner,
     queue: Queue<Arc<Job>>,
     /// The key of the lease in the pool's queue. Set once, after the push.
     pub(super) key: OnceLock<u64>,
@@ -53,6 +55,14 @@ pub(crate) struct Lease {
     _counted: CountGuard,
 }
 
+/// The process that a lease was made for.
+#[derive(Clone, Copy)]
+pub(crate) struct Owner {
+    pub(crate) pid: LocalPid,
+    /// `implicit` for the binding of the process, `explicit` for a context.
+    pub(crate) kind: Atom,
+}
+
 /// The worker that serves a lease.
 pub(crate) enum LeaseWorker {
     Thread(Arc<WorkerHandle>),
@@ -64,13 +74,17 @@ pub(crate) trait ServeLease: Send + Sync + RefUnwindSafe {
     /// Has the process look for jobs of its lease, iterators to close, and the end of the lease. Called
     /// on any thread, also by destructors; never blocks, and sends no message.
     fn call(&self);
+    /// Has the process sample the code of its lease, which is to be `lease`, for some milliseconds, and send the profile to
+    /// `receiver`; `false` if it cannot. Called on a dirty scheduler; never blocks.
+    fn profile(&self, lease: u64, receiver: LocalPid, number: u64, milliseconds: u32) -> bool;
 }
 
 impl Lease {
-    pub(crate) fn new(id: u64, pool: Arc<Pool>) -> Arc<Self> {
+    pub(crate) fn new(id: u64, pool: Arc<Pool>, owner: Owner) -> Arc<Self> {
         Arc::new(Self {
             id,
             pool,
+            owner,
             queue: Queue::new(QUEUE_CAPACITY),
             key: OnceLock::new(),
             worker: OnceLock::new(),
@@ -94,6 +108,16 @@ impl Lease {
 
     pub(crate) fn is_idle(&self) -> bool {
         self.usage.is_idle()
+    }
+
+    /// Returns how many jobs wait for the worker.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Returns the worker that serves the lease, once one does.
+    pub(crate) fn worker(&self) -> Option<&LeaseWorker> {
+        self.worker.get()
     }
 
     pub(crate) fn submitted(&self) -> usize {

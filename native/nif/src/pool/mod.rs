@@ -12,7 +12,7 @@ use std::panic::RefUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
-use rustler::LocalPid;
+use rustler::{Atom, LocalPid};
 
 use py_engine::lock::lock;
 
@@ -30,7 +30,7 @@ mod usage;
 mod work;
 
 pub(crate) use handles::{Context, LeaseHandle, PoolHandle};
-pub(crate) use lease::{Lease, LeaseWorker, ServeLease};
+pub(crate) use lease::{Lease, LeaseWorker, Owner, ServeLease};
 use queue::Queue;
 pub(crate) use submission::{JobQueue, Submission, SubmissionHandle};
 pub(crate) use target::{Target, lease_of};
@@ -47,6 +47,7 @@ pub(crate) trait Processes: Send + Sync + RefUnwindSafe {
 }
 
 pub(crate) struct Pool {
+    pub(crate) name: Atom,
     /// The number of workers, and so of leases.
     size: AtomicUsize,
     /// The ids of the workers that were abandoned and not replaced.
@@ -71,11 +72,12 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(crate) fn new(size: usize, max_pending: usize, manager: LocalPid) -> Arc<Self> {
+    pub(crate) fn new(name: Atom, size: usize, max_pending: usize, manager: LocalPid) -> Arc<Self> {
         // Jobs are bounded by `max_pending`, waiting leases by `size`. The rest is room for leases
         // that ended before a worker took them.
         let capacity = max_pending.saturating_add(2 * size);
         Arc::new(Self {
+            name,
             size: AtomicUsize::new(size),
             missing: Mutex::default(),
             left_threads: AtomicUsize::new(0),
@@ -95,6 +97,11 @@ impl Pool {
     pub(crate) fn serve_by(&self, processes: Arc<dyn Processes>) {
         // Called once, so nothing was set before.
         let _: Result<(), _> = self.processes.set(processes);
+    }
+
+    /// Whether the workers are child processes.
+    pub(crate) fn has_processes(&self) -> bool {
+        self.processes.get().is_some()
     }
 
     /// Has the other child processes of the pool load a module anew; does nothing for threads, which
@@ -174,7 +181,7 @@ impl Pool {
 
     /// Makes one of at most `size` leases; the first worker that takes it from the queue serves it.
     /// Called on a scheduler thread.
-    pub(crate) fn lease(self: &Arc<Self>) -> Result<Arc<Lease>, Error> {
+    pub(crate) fn lease(self: &Arc<Self>, owner: Owner) -> Result<Arc<Lease>, Error> {
         let take = |n: usize| (n < self.size()).then_some(n + 1);
         if self.is_closed()
             || self
@@ -185,7 +192,7 @@ impl Pool {
             return Err(Error::NoWorkersAvailable);
         }
         let id = next_id();
-        let lease = Lease::new(id, Arc::clone(self));
+        let lease = Lease::new(id, Arc::clone(self), owner);
         self.leases().insert(id, Arc::downgrade(&lease));
         let Ok(key) = self.queue.push(Work::Lease(Arc::clone(&lease))) else {
             // The queue is full of leases that ended while every worker was busy.
@@ -224,6 +231,11 @@ impl Pool {
         std::mem::take(&mut *lock(&self.unreported_ends))
     }
 
+    /// Returns the leases that no worker has left yet.
+    pub(crate) fn all_leases(&self) -> Vec<Arc<Lease>> {
+        self.leases().values().filter_map(Weak::upgrade).collect()
+    }
+
     pub(crate) fn forget(&self, id: u64) {
         self.leases().remove(&id);
     }
@@ -234,8 +246,7 @@ impl Pool {
         if self.closed.swap(true, Ordering::SeqCst) {
             return;
         }
-        let leases: Vec<_> = self.leases().values().filter_map(Weak::upgrade).collect();
-        for lease in leases {
+        for lease in self.all_leases() {
             lease.end();
         }
         self.call_worker();

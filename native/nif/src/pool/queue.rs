@@ -63,8 +63,12 @@ impl<T> Queue<T> {
         item
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.length.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.length.load(Ordering::SeqCst) == 0
+        self.len() == 0
     }
 
     fn fifo(&self) -> MutexGuard<'_, Fifo<T>> {

@@ -17,6 +17,7 @@ use super::worker::ProcessWorker;
 use crate::atoms;
 use crate::error::{Error, Exited};
 use crate::job::{Job, ReplyBuffer};
+use crate::stacks::send_profile;
 use crate::vm::{VM, wake_process_io};
 
 /// How long the exit status of a child may take, and a child that was told to end.
@@ -229,6 +230,7 @@ pub(super) fn finish_dead(worker: &Arc<ProcessWorker>, replies: &mut ReplyBuffer
     let jobs = std::mem::take(&mut state.jobs);
     let mut calls = std::mem::take(&mut state.calls);
     let watches = std::mem::take(&mut state.watches);
+    let profiles = std::mem::take(&mut state.profiles);
     // The descriptors close when the last use of each has ended.
     (state.data, state.control, state.process) = (None, None, None);
     let lease = state.lease.take();
@@ -246,6 +248,9 @@ pub(super) fn finish_dead(worker: &Arc<ProcessWorker>, replies: &mut ReplyBuffer
         for id in ids {
             replies.notify(&server, (atoms::py_callback(), id, atoms::ended()));
         }
+    }
+    for (number, receiver) in profiles {
+        send_profile(receiver, number, None);
     }
     // The lease first, so that a caller that has its reply finds no context, and a free worker.
     if let Some(lease) = lease {

@@ -14,12 +14,12 @@ use super::call::WaitingChild;
 use super::ending::retire;
 use super::memory::{SharedMemory, binary};
 use super::notice::{Note, notify};
-use super::output;
 use super::questions::{ask, send, unwatch};
 use super::reply::{MAX_TEXT, reply};
 use super::state::{After, Call, Phase};
 use super::terms::decode;
 use super::worker::ProcessWorker;
+use super::{look, output};
 use crate::atoms;
 use crate::convert::Answer;
 use crate::error::Error;
@@ -86,6 +86,8 @@ pub(super) fn handle(
         }
         from_child::OUTPUT => output::text(worker, fields),
         from_child::LOG => output::log(worker, fields),
+        from_child::STACKS => look::stacks(worker, fields),
+        from_child::PROFILED => look::profiled(worker, fields),
         _ => None,
     }
 }

@@ -7,8 +7,8 @@
 //! Layout: `poller`, `token`, `socket`, `accept`, `terms`, `request`, `pidfd` and `memory_use` know
 //! one thing each; `group` has the
 //! workers of a pool, `worker` is one, with its `state` and the jobs that are `nested` in a call; `call` is a
-//! call of Erlang; `frames`, `questions` and `reply` handle what a child says, `ending` what does not stop,
-//! `notice` tells the manager of the pool, and `io` is the thread; `nifs` has the NIFs. The functions here are
+//! call of Erlang; `frames`, `questions` and `reply` handle what a child says, `look` asks it for stacks,
+//! `ending` handles what does not stop, `notice` tells the manager of the pool, and `io` is the thread; `nifs` has the NIFs. The functions here are
 //! called by NIFs, on scheduler threads.
 
 mod accept;
@@ -17,6 +17,7 @@ mod ending;
 mod frames;
 mod group;
 mod io;
+mod look;
 mod memory;
 mod memory_use;
 mod nested;
@@ -46,6 +47,8 @@ use crate::vm::wake_process_io;
 use group::{Group, GroupLimits};
 use state::{After, Phase};
 use worker::ProcessWorker;
+
+pub(crate) use look::{Receiver, look};
 
 /// Has child processes serve a pool.
 pub(crate) fn open(pool: &Arc<Pool>, limits: GroupLimits) -> Result<Arc<Group>> {

@@ -16,12 +16,13 @@ type ProcessPool = (ResourceArc<PoolHandle>, ResourceArc<GroupHandle>);
 #[rustler::nif]
 fn open_process_pool(
     env: Env<'_>,
+    name: Atom,
     size: usize,
     max_pending: usize,
     (interrupt_grace, import_grace): (u64, u64),
     (max_jobs, max_rss, memory): (u64, u64, u64),
 ) -> NifResult<Result<ProcessPool, String>> {
-    let pool = Pool::new(size, max_pending, env.pid());
+    let pool = Pool::new(name, size, max_pending, env.pid());
     let limits = GroupLimits {
         size,
         grace: Duration::from_millis(interrupt_grace),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use py_codec::frame::Message;
 use py_engine::host::fifo::Fifo;
 
+use super::look::Receiver;
 use super::socket::Socket;
 use super::worker::ProcessWorker;
 use crate::error::{Error, Exited};
@@ -50,6 +51,10 @@ pub(super) struct State {
     pub(super) calls: HashMap<u64, Call>,
     /// The ids of the monitors of the child.
     pub(super) watches: HashSet<u64>,
+    /// The requests for stacks that the child has not answered, by number, and since when each waits.
+    pub(super) looks: HashMap<u64, (Receiver, Instant)>,
+    /// The processes that wait for profiles, by number.
+    pub(super) profiles: HashMap<u64, LocalPid>,
     /// Whether the code that must stop is in the middle of an import.
     pub(super) is_importing: bool,
     /// How many leases and jobs without one the child has served.
@@ -85,6 +90,8 @@ impl State {
             cleaning_stops_at: None,
             calls: HashMap::new(),
             watches: HashSet::new(),
+            looks: HashMap::new(),
+            profiles: HashMap::new(),
             is_importing: false,
             served: 0,
             exited: None,
@@ -111,6 +118,7 @@ pub(super) struct Sent {
     pub(super) job: Arc<Job>,
     /// The call in the middle of which the job runs, or 0.
     pub(super) call: u64,
+    pub(super) since: Instant,
     /// Set once the job was interrupted.
     pub(super) stop: Option<Stop>,
 }

@@ -8,6 +8,7 @@
 //! written to a socket without blocking. Nothing that may end a lease is dropped under it: such things
 //! are left to [`After`].
 
+use rustler::LocalPid;
 use std::panic::RefUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Instant;
@@ -27,7 +28,7 @@ use crate::pool::{Lease, LeaseWorker, ServeLease, Work};
 use crate::term::ObjectOwner;
 use crate::vm::wake_process_io;
 
-pub(super) struct ProcessWorker {
+pub(crate) struct ProcessWorker {
     pub(super) id: u64,
     this: Weak<Self>,
     pub(super) group: Weak<Group>,
@@ -188,6 +189,7 @@ impl ProcessWorker {
                 let sent = Sent {
                     job: Arc::clone(job),
                     call,
+                    since: Instant::now(),
                     stop: None,
                 };
                 state.last_caller = Some(job.caller);
@@ -246,6 +248,10 @@ impl ServeLease for ProcessWorker {
         this.step(&mut state, &mut after);
         drop(state);
         this.io.finish(after);
+    }
+
+    fn profile(&self, lease: u64, receiver: LocalPid, number: u64, milliseconds: u32) -> bool {
+        self.start_profile(lease, receiver, number, milliseconds)
     }
 }
 

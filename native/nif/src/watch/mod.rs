@@ -9,11 +9,13 @@
 //! [`Escalation`]: escalation::Escalation
 
 mod escalation;
+mod look;
 mod registry;
 mod vm_exit;
 mod watched_thread;
 
 pub(crate) use escalation::Limits;
+pub(crate) use look::{Running, WorkerState, job_key};
 pub(crate) use registry::{
     abandoned, add_pool, end_watching_cleaning, engine_threads, interrupt, is_watching_cleaning,
     limits, pools, register, releaser_is_missing, set_releaser_is_missing, threads, unregister,

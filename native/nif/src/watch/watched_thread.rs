@@ -13,6 +13,7 @@ use py_engine::lock::lock;
 
 use super::escalation::Escalation;
 use super::{registry, vm_exit};
+use crate::gil::WorkerHandle;
 use crate::job::Job;
 use crate::pool::{Lease, Pool};
 use crate::vm::notify_watchdog;
@@ -40,8 +41,13 @@ impl Task {
 
 /// The role of a watched thread.
 pub(crate) enum Role {
-    /// A worker of a pool, with its id, which a successor inherits.
-    Worker(u64, Arc<Pool>),
+    /// A worker of a pool.
+    Worker {
+        /// The number of the worker, which a successor inherits.
+        id: u64,
+        pool: Arc<Pool>,
+        gil: Arc<WorkerHandle>,
+    },
     /// The thread that drops released objects.
     Releaser,
     /// A thread that Python code has started, and whose callback submits jobs.
@@ -60,11 +66,12 @@ pub(super) struct State {
     /// or does something that cannot get stuck.
     pub(super) tasks: Vec<RunningTask>,
     /// The lease that a worker serves, also between two jobs.
-    serving: Option<Arc<Lease>>,
+    pub(super) serving: Option<Arc<Lease>>,
 }
 
 pub(super) struct RunningTask {
     pub(super) task: Task,
+    pub(super) since: Instant,
     /// The stages of stopping the task; `None` while it may go on.
     pub(super) escalation: Option<Escalation>,
 }
@@ -89,8 +96,11 @@ impl WatchedThread {
         if depth == 0 {
             self.thread.begin();
         }
-        let escalation = None;
-        state.tasks.push(RunningTask { task, escalation });
+        state.tasks.push(RunningTask {
+            task,
+            since: Instant::now(),
+            escalation: None,
+        });
         drop(state);
         if is_cleaning {
             registry::watch_cleaning();
@@ -195,7 +205,7 @@ impl WatchedThread {
     /// Returns the pool of a worker; `None` for other threads.
     pub(crate) fn pool(&self) -> Option<&Arc<Pool>> {
         match &self.role {
-            Role::Worker(_, pool) => Some(pool),
+            Role::Worker { pool, .. } => Some(pool),
             Role::Releaser | Role::Guest => None,
         }
     }

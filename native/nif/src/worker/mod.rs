@@ -45,8 +45,8 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(pool: &Arc<Pool>, watched: &Arc<WatchedThread>) -> Self {
-        let turn = Rc::new(RefCell::new(GilTurn::new()));
+    pub(crate) fn new(pool: &Arc<Pool>, watched: &Arc<WatchedThread>, turn: GilTurn) -> Self {
+        let turn = Rc::new(RefCell::new(turn));
         let parts = WorkerParts {
             pool: Arc::clone(pool),
             turn: Rc::clone(&turn),
@@ -83,6 +83,7 @@ impl Worker {
                 None => {
                     let turn = &mut *self.turn.borrow_mut();
                     switch_interval::detach(py, || turn.park(Some(&pool), || pool.has_work()));
+                    turn.attached();
                     Ok(())
                 }
             };

@@ -50,6 +50,7 @@ impl Worker {
                     switch_interval::detach(py, || {
                         turn.park::<Pool>(None, || lease.wants_worker())
                     });
+                    turn.attached();
                 } else {
                     self.run_loop(py, lease, namespace, false)?;
                 }

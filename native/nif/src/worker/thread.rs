@@ -15,6 +15,7 @@ use py_engine::start::STACK_SIZE;
 
 use super::Worker;
 use crate::atoms;
+use crate::gil::GilTurn;
 use crate::host::Exit;
 use crate::job::ReplyBuffer;
 use crate::pool::Pool;
@@ -44,9 +45,14 @@ pub(super) fn start(pool: &Arc<Pool>, id: u64) {
 
 fn run(pool: Arc<Pool>, id: u64) {
     let _stack = SignalStack::install();
-    let watched = register(Role::Worker(id, Arc::clone(&pool)));
+    let turn = GilTurn::new();
+    let watched = register(Role::Worker {
+        id,
+        pool: Arc::clone(&pool),
+        gil: Arc::clone(turn.worker()),
+    });
     let serve = || {
-        let mut worker = Worker::new(&pool, &watched);
+        let mut worker = Worker::new(&pool, &watched, turn);
         Python::attach(|py| {
             let exit = worker.serve(py);
             // Objects that the thread has kept are dropped here or with its thread state, which

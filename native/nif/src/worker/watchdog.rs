@@ -106,7 +106,7 @@ fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
 /// goes on with. The lease that it served ends here, since the thread does not touch it any more.
 fn abandon(watched: &WatchedThread, tasks: &[Task], limits: Limits) {
     let (id, pool) = match &watched.role {
-        Role::Worker(id, pool) => (*id, pool),
+        Role::Worker { id, pool, .. } => (*id, pool),
         Role::Releaser => {
             refuse(tasks, &mut ReplyBuffer::new());
             return watch::set_releaser_is_missing(true);
