@@ -7,7 +7,7 @@
 %% without ever being ready is a failed start: the next one waits, longer each time.
 -module(py_children).
 
--export([start/3, handle/2]).
+-export([start/4, handle/2]).
 
 -export_type([children/0]).
 
@@ -23,6 +23,9 @@
     native :: py_nif:pool(),
     group :: py_nif:group(),
     options :: py_pool_options:options(),
+    totals :: py_totals:totals(),
+    %% Children that have ended, or will soon, in whose place none is ready yet.
+    missing = 0 :: non_neg_integer(),
     children = #{} :: #{Id :: pos_integer() => #child{}},
     ports = #{} :: #{port() => Id :: pos_integer()},
     %% Failed starts in a row, and the timer of the next attempt.
@@ -40,10 +43,10 @@
 
 %% @doc Starts the children of a pool, and returns when as many as serve at once are ready; or the reason
 %% why the first one that has failed is not.
--spec start(py_nif:pool(), py_nif:group(), py_pool_options:options()) ->
+-spec start(py_nif:pool(), py_nif:group(), py_pool_options:options(), py_totals:totals()) ->
     {ok, children()} | {error, py_pool:start_error()}.
-start(Native, Group, Options) ->
-    await(start_missing(#children{native = Native, group = Group, options = Options})).
+start(Native, Group, Options, Totals) ->
+    await(start_missing(#children{native = Native, group = Group, options = Options, totals = Totals})).
 
 await(#children{options = #{num_workers := Size}} = Children) ->
     case count(ready, Children) >= Size of
@@ -192,11 +195,11 @@ port(_, _Port, _Id, Children) ->
 told(ready, Id, #child{timer = Timer} = Child, #children{children = All} = Children) ->
     cancel(Timer),
     Ready = Child#child{phase = ready, timer = undefined},
-    resize(Children#children{children = All#{Id := Ready}, failures = 0});
+    resize(replaced(Children#children{children = All#{Id := Ready}, failures = 0}));
 told({failed, Text}, Id, Child, #children{children = All} = Children) ->
     Children#children{children = All#{Id := Child#child{said = Text}}};
 told(retired, Id, Child, #children{children = All} = Children) ->
-    start_missing(Children#children{children = All#{Id := Child#child{phase = retired}}});
+    start_missing(missing(Children#children{children = All#{Id := Child#child{phase = retired}}}));
 told({exited, Exited}, Id, #child{phase = Phase, timer = Timer} = Child, Children0) ->
     cancel(Timer),
     Children = Children0#children{children = maps:remove(Id, Children0#children.children)},
@@ -204,11 +207,22 @@ told({exited, Exited}, Id, #child{phase = Phase, timer = Timer} = Child, Childre
 
 ended(retired, _Id, _Child, _Exited, Children) ->
     Children;
-ended(ready, Id, _Child, Exited, Children) ->
+ended(ready, Id, _Child, Exited, #children{totals = Totals} = Children) ->
+    ok = py_totals:count(Totals, exited),
     ?LOG_WARNING(#{what => worker_exited, worker => Id, how => Exited}),
-    resize(start_missing(Children));
+    resize(start_missing(missing(Children)));
 ended(starting, _Id, Child, Exited, Children) ->
     failed(failure(Child, Exited), Children).
+
+missing(#children{missing = Missing} = Children) ->
+    Children#children{missing = Missing + 1}.
+
+%% Counts a child that is ready in the place of another.
+replaced(#children{missing = 0} = Children) ->
+    Children;
+replaced(#children{missing = Missing, totals = Totals} = Children) ->
+    ok = py_totals:count(Totals, replaced),
+    Children#children{missing = Missing - 1}.
 
 failure(#child{said = <<>>}, Exited) ->
     unicode:characters_to_binary(

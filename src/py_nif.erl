@@ -120,7 +120,9 @@ start_worker(_Pool, _Id) ->
 
 -spec pool_info(pool()) ->
     #{size := non_neg_integer(), leased := non_neg_integer(), pending := non_neg_integer(),
-      abandoned := non_neg_integer(), left_threads := non_neg_integer()}.
+      abandoned := non_neg_integer(), left_threads := non_neg_integer(), leases := non_neg_integer(),
+      accepted := non_neg_integer(), replied := non_neg_integer(), failed := non_neg_integer(),
+      cancelled := non_neg_integer()}.
 pool_info(_Pool) ->
     erlang:nif_error(not_loaded).
 

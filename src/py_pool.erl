@@ -9,7 +9,7 @@
 -export([create_table/0, publish/2, retract/1, retract_named/0, native/0, find/0, find/1, binding/1,
          bind/3, lease/2, unbind/1]).
 
--export_type([stats/0, pool_stats/0, name/0, options/0, limits/0, start_error/0]).
+-export_type([stats/0, pool_stats/0, totals/0, name/0, options/0, limits/0, start_error/0]).
 
 -include("py_pool.hrl").
 
@@ -18,7 +18,7 @@
 
 -type stats() :: #{num_workers := non_neg_integer(), available_workers := non_neg_integer(),
                    checked_out := non_neg_integer(), pending_requests := non_neg_integer(),
-                   abandoned := non_neg_integer(), left_threads := non_neg_integer(),
+                   abandoned := non_neg_integer(), left_threads := non_neg_integer(), totals := totals(),
                    resources := #{jobs := non_neg_integer(), contexts := non_neg_integer(),
                                   objects := non_neg_integer(), callbacks := non_neg_integer(),
                                   streams := non_neg_integer()}}.
@@ -26,15 +26,27 @@
 %% no context has; `checked_out', the workers that a context has; `pending_requests', the jobs
 %% accepted and not yet replied. `abandoned': threads that could not be stopped and have not ended,
 %% in the whole VM; they are not among the workers. `left_threads': how many threads Python code has
-%% left running after its context, since the pool started. `resources': the native objects that are
+%% left running after its context, since the pool started. `totals': what has happened so far. `resources': the native objects that are
 %% alive in the whole VM, garbage that was not collected yet included: jobs, contexts, Python
 %% objects that Erlang holds, calls of Erlang functions by Python code, and streams.
 
 -type pool_stats() :: #{level := thread | process, num_workers := non_neg_integer(),
                         available_workers := non_neg_integer(), checked_out := non_neg_integer(),
-                        pending_requests := non_neg_integer(), left_threads := non_neg_integer()}.
+                        pending_requests := non_neg_integer(), left_threads := non_neg_integer(),
+                        totals := totals()}.
 %% The state of one pool, as in {@type stats()}. `num_workers' of a pool of child processes is smaller
 %% than was asked for while children do not start.
+
+-type totals() :: #{jobs := #{accepted := non_neg_integer(), replied := non_neg_integer(),
+                              failed := non_neg_integer(), cancelled := non_neg_integer()},
+                    leases := #{checked_out := non_neg_integer(), checked_in := non_neg_integer()},
+                    workers := #{abandoned := non_neg_integer(), exited := non_neg_integer(),
+                                 replaced := non_neg_integer()}}.
+%% How often something has happened since the pool started; each number only grows. `jobs': calls of every kind, and
+%% demands of streams, that were accepted; those that have a reply; those of them whose reply is an error; those
+%% whose caller did not wait for it: its timeout was over, or it has died. `leases': bindings and contexts, begun and
+%% ended. `workers': threads that were abandoned; threads that crashed, and child processes that exited or were
+%% killed, but not those that were told to end; workers that have the place of another.
 
 -type limits() :: #{memory => pos_integer(), cpu_seconds => pos_integer(), open_files => pos_integer(),
                     file_size => pos_integer(), processes => pos_integer()}.
@@ -68,19 +80,25 @@
 %% when the application is not running.
 -spec get_stats() -> stats().
 get_stats() ->
-    #{abandoned := Abandoned} = Info = py_nif:pool_info(native()),
-    (counters(Info))#{abandoned => Abandoned, resources => py_nif:resources()}.
+    {ok, Pool} = existing(default),
+    #{abandoned := Abandoned} = Info = py_nif:pool_info(Pool#pool.native),
+    (counters(Info, Pool))#{abandoned => Abandoned, resources => py_nif:resources()}.
 
 %% @doc Returns the state of one pool. Raises `badarg' if there is none of this name.
 -spec get_stats(name()) -> pool_stats().
 get_stats(Name) ->
-    {ok, #pool{native = Native, level = Level}} = existing(Name),
-    (counters(py_nif:pool_info(Native)))#{level => Level}.
+    {ok, #pool{native = Native, level = Level} = Pool} = existing(Name),
+    (counters(py_nif:pool_info(Native), Pool))#{level => Level}.
 
-counters(#{size := Size, leased := Leased, pending := Pending, left_threads := LeftThreads}) ->
+counters(#{size := Size, leased := Leased, pending := Pending, left_threads := LeftThreads} = Info, Pool) ->
     %% A worker that is lost under a lease leaves the pool before the lease ends.
     #{num_workers => Size, available_workers => max(0, Size - Leased), checked_out => Leased,
-      pending_requests => Pending, left_threads => LeftThreads}.
+      pending_requests => Pending, left_threads => LeftThreads, totals => totals(Info, Pool)}.
+
+totals(#{leases := Leases, leased := Leased} = Info, #pool{totals = Totals}) ->
+    #{jobs => maps:with([accepted, replied, failed, cancelled], Info),
+      leases => #{checked_out => Leases, checked_in => max(0, Leases - Leased)},
+      workers => py_totals:read(Totals)}.
 
 %% @doc Starts a pool, and returns `ok' when all its workers are ready.
 %%

@@ -23,6 +23,7 @@
     native :: py_nif:pool(),
     %% The children of a pool of the level `process'.
     children = none :: py_children:children() | none,
+    totals :: py_totals:totals(),
     leases = #{} :: #{Id :: pos_integer() => #lease{}},
     waiters = py_waiters:new() :: py_waiters:waiters(py_claim:claim(), #waiter{})
 }).
@@ -41,12 +42,13 @@ start_link(Name, Options) ->
 -spec init({py_pool:name(), py_pool_options:options()}) -> {ok, #state{}} | {stop, term()}.
 init({Name, #{level := Level} = Options}) ->
     process_flag(trap_exit, true),
-    case open(Name, Level, Options) of
+    Totals = py_totals:new(),
+    case open(Name, Level, Options, Totals) of
         {ok, Native, Children} ->
             forget_bindings(),
-            ok = py_pool:publish(Name, #pool{native = Native, level = Level, server = self(),
+            ok = py_pool:publish(Name, #pool{native = Native, level = Level, server = self(), totals = Totals,
                                              supervisor = whereis(erlang_python_sup)}),
-            {ok, #state{name = Name, native = Native, children = Children}};
+            {ok, #state{name = Name, native = Native, children = Children, totals = Totals}};
         {error, Reason} ->
             %% A reason for the one who starts the pool, not for a crash report.
             {stop, {shutdown, Reason}}
@@ -57,17 +59,17 @@ forget_bindings() ->
     Ended = [Entry || {_, Lease} = Entry <- ets:tab2list(?TABLE), not py_nif:is_leased(Lease)],
     lists:foreach(fun(Entry) -> true = ets:delete_object(?TABLE, Entry) end, Ended).
 
-open(Name, thread, #{num_workers := Size}) ->
+open(Name, thread, #{num_workers := Size}, _Totals) ->
     Native = py_nif:open_pool(Name, Size, env(max_pending), env(interrupt_grace), env(import_grace),
                               env(max_abandoned)),
     lists:foreach(fun(Id) -> ok = py_nif:start_worker(Native, Id) end, lists:seq(1, Size)),
     {ok, Native, none};
-open(Name, process, #{num_workers := Size, max_jobs := MaxJobs, max_rss := MaxRss, limits := Limits} = Options) ->
+open(Name, process, #{num_workers := Size, max_jobs := MaxJobs, max_rss := MaxRss, limits := Limits} = Options, Totals) ->
     Graces = {env(interrupt_grace), env(import_grace)},
     Bounds = {MaxJobs, MaxRss, maps:get(memory, Limits, 0)},
     case py_nif:open_process_pool(Name, Size, env(max_pending), Graces, Bounds) of
         {ok, {Native, Group}} ->
-            case py_children:start(Native, Group, Options) of
+            case py_children:start(Native, Group, Options, Totals) of
                 {ok, Children} -> {ok, Native, Children};
                 {error, Reason} -> ok = py_nif:close_pool(Native), {error, Reason}
             end;
@@ -120,6 +122,7 @@ handle_info({py_worker, Id, lost}, State) ->
     %% the reason.
     {stop, {worker_lost, Id}, State};
 handle_info({py_worker, Id, Fate}, State) ->
+    ok = count_fate(Fate, State#state.totals),
     log_fate(Id, Fate),
     %% The pool may have one more worker than before.
     {noreply, serve_waiters(State)};
@@ -160,6 +163,15 @@ is_crash(normal) -> false;
 is_crash(shutdown) -> false;
 is_crash({shutdown, _}) -> false;
 is_crash(_) -> true.
+
+%% A worker that crashed or was abandoned has a successor when this is told.
+count_fate(crashed, Totals) -> count([exited, replaced], Totals);
+count_fate(abandoned, Totals) -> count([abandoned, replaced], Totals);
+count_fate(not_replaced, Totals) -> count([abandoned], Totals);
+count_fate(replaced, Totals) -> count([replaced], Totals).
+
+count(Events, Totals) ->
+    lists:foreach(fun(Event) -> ok = py_totals:count(Totals, Event) end, Events).
 
 log_fate(Id, crashed) ->
     %% The successor of the worker runs already.

@@ -56,6 +56,8 @@ rustler::atoms! {
     leased,
     pending,
     left_threads,
+    leases,
+    accepted,
     jobs,
     contexts,
     objects,

@@ -78,12 +78,18 @@ fn start_worker<'a>(env: Env<'a>, pool: ResourceArc<PoolHandle>, id: u64) -> Ter
 fn pool_info(env: Env<'_>, pool: ResourceArc<PoolHandle>) -> Term<'_> {
     let pool = &pool.0;
     let left_threads = pool.left_threads.load(Ordering::Relaxed);
+    let totals = pool.pending.totals();
     let counts = [
         (atoms::size(), pool.size()),
         (atoms::leased(), pool.leased()),
         (atoms::pending(), pool.pending.count()),
         (atoms::abandoned(), watch::abandoned()),
         (atoms::left_threads(), left_threads),
+        (atoms::leases(), pool.leases_made.load(Ordering::Relaxed)),
+        (atoms::accepted(), totals.accepted),
+        (atoms::replied(), totals.replied),
+        (atoms::failed(), totals.failed),
+        (atoms::cancelled(), totals.cancelled),
     ];
     small_map(env, &counts.map(|(key, count)| (key, count.encode(env))))
 }

@@ -88,7 +88,7 @@ impl CallbackQueue {
     pub(crate) fn submit(&self, job: Arc<Job>) -> Result<u64, Error> {
         let ticket = Arc::clone(&job.ticket);
         self.waiter.submit(job).map_err(|refused| {
-            ticket.cancel();
+            ticket.refuse();
             match refused {
                 Refused::Ended => Error::ContextNotBound,
                 Refused::Full => Error::Overloaded,

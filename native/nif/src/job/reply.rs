@@ -3,7 +3,7 @@
 //! schedulers only. Nothing here blocks; only the closures that build a reply need the GIL.
 
 use rustler::sys::{self, ErlNifTerm};
-use rustler::{Encoder, Env, LocalPid, OwnedEnv};
+use rustler::{Encoder, Env, LocalPid, OwnedEnv, Term};
 use std::ptr;
 
 use super::Job;
@@ -17,7 +17,25 @@ pub(crate) struct ReplyBuffer {
 }
 
 /// A message in the buffer that is not sent yet.
-pub(crate) struct BuiltMessage(ErlNifTerm);
+pub(crate) struct BuiltMessage {
+    term: ErlNifTerm,
+    /// The message is a reply that says an error.
+    is_error: bool,
+}
+
+impl BuiltMessage {
+    fn of(term: Term<'_>) -> Self {
+        Self {
+            term: term.as_c_arg(),
+            is_error: false,
+        }
+    }
+
+    /// Says that the reply is an error.
+    pub(crate) fn set_error(&mut self) {
+        self.is_error = true;
+    }
+}
 
 impl ReplyBuffer {
     pub(crate) fn new() -> Self {
@@ -38,10 +56,7 @@ impl ReplyBuffer {
                 return Ok(None);
             }
             let answer = answer.map(|term| job.message(env, term));
-            Ok(Some((
-                BuiltMessage(answer.term.as_c_arg()),
-                answer.has_garbage,
-            )))
+            Ok(Some((BuiltMessage::of(answer.term), answer.has_garbage)))
         });
         match written {
             Ok(None) => None,
@@ -55,32 +70,42 @@ impl ReplyBuffer {
         // A send hands over the whole environment, with the terms that were converted before the
         // error.
         self.env.clear();
-        self.env
-            .run(|env| BuiltMessage(job.failure(env, error).as_c_arg()))
+        self.failure(job, error)
+    }
+
+    fn failure(&mut self, job: &Job, error: &Error) -> BuiltMessage {
+        let mut message = self
+            .env
+            .run(|env| BuiltMessage::of(job.failure(env, error)));
+        message.set_error();
+        message
     }
 
     /// Copies the message to an environment that holds nothing else: a send hands the whole
     /// environment over to the receiver.
-    fn rewrite(&mut self, BuiltMessage(term): &BuiltMessage) -> BuiltMessage {
+    fn rewrite(&mut self, message: &BuiltMessage) -> BuiltMessage {
         let fresh = OwnedEnv::new();
         // SAFETY: the term lives in `self.env`, which is not replaced before the copy is made.
-        let copy = fresh.run(|env| unsafe { sys::enif_make_copy(env.as_c_arg(), *term) });
+        let copy = fresh.run(|env| unsafe { sys::enif_make_copy(env.as_c_arg(), message.term) });
         self.env = fresh;
-        BuiltMessage(copy)
+        BuiltMessage {
+            term: copy,
+            ..*message
+        }
     }
 
     /// Sends the reply, unless the ticket says that the caller does not wait for it, and settles
     /// the job. The buffer is empty afterwards.
     pub(crate) fn send_reply(&mut self, job: &Job, message: BuiltMessage) {
         match job.ticket.complete() {
-            Completion::Reply => _ = self.send(job.receiver(), message),
+            Completion::Reply => self.send_end(job, message),
             Completion::Interrupted => {
                 // The result that the code has produced in spite of the interrupt is dropped.
                 if let Some(demand) = job.demand() {
                     demand.fail();
                 }
                 let message = self.fail(job, &Error::Interrupted);
-                self.send(job.receiver(), message);
+                self.send_end(job, message);
             }
             Completion::Early => self.env.clear(),
             Completion::Nothing => self.env.clear(),
@@ -118,8 +143,15 @@ impl ReplyBuffer {
         if let Some(demand) = job.demand() {
             demand.fail();
         }
-        let write = |env| BuiltMessage(job.failure(env, error).as_c_arg());
-        let message = self.env.run(write);
+        let message = self.failure(job, error);
+        self.send_end(job, message);
+    }
+
+    /// Sends the message that ends a job.
+    fn send_end(&mut self, job: &Job, message: BuiltMessage) {
+        if message.is_error {
+            job.ticket.pending().count_failure();
+        }
         self.send(job.receiver(), message);
     }
 
@@ -134,7 +166,7 @@ impl ReplyBuffer {
     ) -> Result<bool, Error> {
         let written = self.env.run(|env| {
             let answer = write(env)?;
-            Ok((BuiltMessage(answer.term.as_c_arg()), answer.has_garbage))
+            Ok((BuiltMessage::of(answer.term), answer.has_garbage))
         });
         match written {
             Ok((message, false)) => Ok(self.send(to, message)),
@@ -152,9 +184,7 @@ impl ReplyBuffer {
     /// Sends a message to `py_pool` or `py_callback`.
     pub(crate) fn notify(&mut self, to: &LocalPid, message: impl Encoder) {
         self.env.clear();
-        let message = self
-            .env
-            .run(|env| BuiltMessage(message.encode(env).as_c_arg()));
+        let message = self.env.run(|env| BuiltMessage::of(message.encode(env)));
         self.send(to, message);
     }
 
@@ -163,11 +193,11 @@ impl ReplyBuffer {
     }
 
     /// Sends a built message and empties the buffer; `false` if the process does not live.
-    fn send(&mut self, to: &LocalPid, BuiltMessage(term): BuiltMessage) -> bool {
+    fn send(&mut self, to: &LocalPid, message: BuiltMessage) -> bool {
         let env = self.env.run(|env| env.as_c_arg());
-        // SAFETY: the thread is no scheduler, so there is no caller environment to pass; `term` was
+        // SAFETY: the thread is no scheduler, so there is no caller environment to pass; the term was
         // made in `env`, which is cleared after the send.
-        let sent = unsafe { sys::enif_send(ptr::null_mut(), to.as_c_arg(), env, term) };
+        let sent = unsafe { sys::enif_send(ptr::null_mut(), to.as_c_arg(), env, message.term) };
         self.env.clear();
         sent != 0
     }

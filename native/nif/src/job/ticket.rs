@@ -29,20 +29,62 @@ const CANCELLED: u8 = 4;
 /// The state of a job that runs but must stop, and whose caller has `{error, interrupted}` already.
 const STOPPING: u8 = 5;
 
-/// The number of jobs that were accepted and are neither replied nor cancelled, and its bound.
+/// The number of jobs that were accepted and are neither replied nor cancelled, and its bound; and how many
+/// there have been.
 pub(crate) struct Pending {
     count: AtomicUsize,
     max: usize,
+    opened: AtomicUsize,
+    refused: AtomicUsize,
+    failed: AtomicUsize,
+    cancelled: AtomicUsize,
+}
+
+/// How many jobs there have been.
+pub(crate) struct JobTotals {
+    /// The jobs that were accepted.
+    pub(crate) accepted: usize,
+    /// Those of them that have got a reply, and those whose reply was an error.
+    pub(crate) replied: usize,
+    pub(crate) failed: usize,
+    /// Those that were cancelled: their callers did not wait for the reply.
+    pub(crate) cancelled: usize,
 }
 
 impl Pending {
     pub(crate) fn new(max: usize) -> Arc<Self> {
-        let count = AtomicUsize::new(0);
-        Arc::new(Self { count, max })
+        Arc::new(Self {
+            count: AtomicUsize::new(0),
+            max,
+            opened: AtomicUsize::new(0),
+            refused: AtomicUsize::new(0),
+            failed: AtomicUsize::new(0),
+            cancelled: AtomicUsize::new(0),
+        })
     }
 
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
+    }
+
+    /// Counts a reply that is an error.
+    pub(crate) fn count_failure(&self) {
+        self.failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many jobs there have been. The counters are read one after the other, and jobs go on.
+    pub(crate) fn totals(&self) -> JobTotals {
+        let of = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
+        // In this order, so that no job is counted as replied before it is.
+        let (failed, cancelled, refused) =
+            (of(&self.failed), of(&self.cancelled), of(&self.refused));
+        let accepted = of(&self.opened).saturating_sub(refused);
+        JobTotals {
+            accepted,
+            replied: accepted.saturating_sub(self.count() + cancelled),
+            failed,
+            cancelled,
+        }
     }
 }
 
@@ -89,6 +131,7 @@ impl Ticket {
     }
 
     fn queued(pending: &Arc<Pending>) -> Arc<Self> {
+        pending.opened.fetch_add(1, Ordering::Relaxed);
         Arc::new(Self {
             state: AtomicU8::new(QUEUED),
             pending: Arc::clone(pending),
@@ -166,7 +209,7 @@ impl Ticket {
             return Cancel::Cancelled;
         }
         if self.step(RUNNING, CANCELLED) || self.step(INTERRUPTED, CANCELLED) {
-            self.pending.count.fetch_sub(1, Ordering::Relaxed);
+            self.count_cancel();
             notify_watchdog();
             return Cancel::Cancelled;
         }
@@ -181,9 +224,25 @@ impl Ticket {
     pub(crate) fn cancel_queued(&self) -> bool {
         let won = self.step(QUEUED, CANCELLED);
         if won {
+            self.count_cancel();
+        }
+        won
+    }
+
+    /// Ends a job that was not accepted after all; `false` if it has got its end meanwhile. Called on a scheduler
+    /// thread, by the one that submits.
+    pub(crate) fn refuse(&self) -> bool {
+        let won = self.step(QUEUED, CANCELLED);
+        if won {
+            self.pending.refused.fetch_add(1, Ordering::Relaxed);
             self.pending.count.fetch_sub(1, Ordering::Relaxed);
         }
         won
+    }
+
+    fn count_cancel(&self) {
+        self.pending.cancelled.fetch_add(1, Ordering::Relaxed);
+        self.pending.count.fetch_sub(1, Ordering::Relaxed);
     }
 
     fn step(&self, from: u8, to: u8) -> bool {

@@ -137,7 +137,7 @@ impl Lease {
             Error::Overloaded
         };
         self.usage.finish();
-        ticket.cancel();
+        ticket.refuse();
         Err(refusal)
     }
 

@@ -55,6 +55,8 @@ pub(crate) struct Pool {
     /// Python threads that a lease or an unbound call has left running.
     pub(crate) left_threads: AtomicUsize,
     leased: AtomicUsize,
+    /// How many leases there have been.
+    pub(crate) leases_made: AtomicUsize,
     closed: AtomicBool,
     pub(crate) pending: Arc<Pending>,
     queue: Queue<Work>,
@@ -82,6 +84,7 @@ impl Pool {
             missing: Mutex::default(),
             left_threads: AtomicUsize::new(0),
             leased: AtomicUsize::new(0),
+            leases_made: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
             pending: Pending::new(max_pending),
             queue: Queue::new(capacity),
@@ -157,17 +160,17 @@ impl Pool {
     pub(crate) fn submit(self: &Arc<Self>, job: Arc<Job>) -> Result<u64, Error> {
         let ticket = Arc::clone(&job.ticket);
         if self.is_closed() || self.leased() >= self.size() {
-            ticket.cancel();
+            ticket.refuse();
             return Err(Error::NoWorkersAvailable);
         }
         let Ok(key) = self.queue.push(Work::Job(job)) else {
-            ticket.cancel();
+            ticket.refuse();
             return Err(Error::Overloaded);
         };
         self.call_worker();
         // The last worker may have been leased, or the pool closed, between the check and the push:
         // then no worker would take this job before some lease ends.
-        if (self.is_closed() || self.leased() >= self.size()) && ticket.cancel_queued() {
+        if (self.is_closed() || self.leased() >= self.size()) && ticket.refuse() {
             self.withdraw(key);
             return Err(Error::NoWorkersAvailable);
         }
@@ -191,6 +194,7 @@ impl Pool {
         {
             return Err(Error::NoWorkersAvailable);
         }
+        self.leases_made.fetch_add(1, Ordering::Relaxed);
         let id = next_id();
         let lease = Lease::new(id, Arc::clone(self), owner);
         self.leases().insert(id, Arc::downgrade(&lease));

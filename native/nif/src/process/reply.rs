@@ -89,7 +89,10 @@ pub(super) fn reply(
     {
         lease.finish_job();
     }
-    if let Some(message) = message {
+    if let Some(mut message) = message {
+        if status == status::RAISED {
+            message.set_error();
+        }
         replies.send_reply(job, message);
     }
     if job.demand().is_some_and(|demand| demand.frees_lease())
