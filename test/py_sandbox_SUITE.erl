@@ -142,7 +142,8 @@ hostile_children_are_killed(Config) ->
          {"garbage", killed()}, {"half", killed()}, {"huge", killed()}, {"kind", killed()},
          {"other", killed()}, {"lease", killed()}, {"closed", killed()}, {"call", killed()},
          {"term", killed()}, {"items", killed()}, {"status", killed()}, {"deep", killed()},
-         {"deferred", killed()}, {"ready", killed()}, {"control", killed()},
+         {"deferred", killed()}, {"ready", killed()}, {"control", killed()}, {"stacks", killed()},
+         {"frames", killed()}, {"profile", killed()},
          {"calls", killed()}, {"watches", killed()}, {"unsealed", killed()}, {"shrinks", killed()},
          {"file", killed()}, {"no memory", killed()}, {"a descriptor", killed()}, {"descriptors", killed()},
          {"sockets", killed()}, {"holes", killed()}, {"tiny", killed()}, {"not a term", killed()}, {"memory in memory", killed()},
@@ -204,7 +205,7 @@ if mode != 'alone':
     control.connect(b'\\0' + address)
 word = lambda number: struct.pack('<Q', number)
 frame = lambda kind, payload: word(len(payload) << 8 | kind) + payload
-data.sendall(frame(1, word(99 if mode == 'version' else 3)))
+data.sendall(frame(1, word(99 if mode == 'version' else 4)))
 data.sendall(frame(2, b''))
 data.recv(1)
 reply = lambda status, term, job=1: frame(4, word(job) + bytes([status, 0]) + term)
@@ -223,6 +224,9 @@ says = {
     'deep': frame(4, word(1) + b'\\x01\\x01' + b'\\x83' + b'l\\0\\0\\0\\x01' * 2000 + b'j' * 2001),
     'deferred': reply(2, b''),
     'ready': frame(2, b''),
+    'stacks': frame(16, word(1) + word(1 << 60)),
+    'frames': frame(16, word(1) + word(1) + word(5) + b'a.py'),
+    'profile': frame(17, word(1) + b'f 1'),
     'no memory': frame(255, b'\\x04' + word(1) + b'\\x01\\x00'),
     'calls': b''.join(frame(5, word(i) + word(0) + b'\\x01\\x00' + word(5) + b'sleep' + b'\\x00\\x83j')
                       for i in range(1, 70000)),
@@ -261,7 +265,7 @@ def random_frames(count):
         lambda: word(1) + b'\\x01\\0' + random.choice(terms), lambda: random.randbytes(random.randrange(20)),
         lambda: (lambda term: word(len(term)) + term)(random.choice(terms))])()
     for _ in range(count):
-        kind = random.choice([4] * 6 + list(range(14)) + [255])
+        kind = random.choice([4] * 6 + list(range(18)) + [255])
         said = frame(kind, (word(random.randrange(5)) if kind in (4, 5, 6, 7, 8) else b'') +
                      b''.join(field() for _ in range(random.randrange(5))))
         if random.randrange(12) == 0:
