@@ -98,6 +98,8 @@ fn run(requests: &Receiver<Request>) {
         let next = profiles.iter().map(Profile::next).min();
         let first = match next {
             Some(next) => requests.recv_deadline(next),
+            // The last profile has ended since the interval was last set.
+            None if switch_interval::is_kept() => Err(RecvTimeoutError::Timeout),
             None => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
         let mut looks = Vec::new();
