@@ -14,7 +14,7 @@ all() ->
      totals_of_a_pool_are_its_own].
 
 init_per_suite(Config) ->
-    ok = py_test:start_with([{num_workers, ?WORKERS}, {interrupt_grace, 200}]),
+    ok = py_test:start_with([{num_workers, ?WORKERS}]),
     Config.
 
 end_per_suite(_Config) ->
