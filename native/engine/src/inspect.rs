@@ -145,7 +145,7 @@ fn guard<T>(body: impl FnOnce() -> T) -> Option<T> {
 
 /// Calls `body` attached. Python goes on nowhere else meanwhile.
 fn with_view(body: impl FnOnce(&View<'_>)) {
-    attached(|_| {
+    attached(true, |_| {
         // SAFETY: attached for the length of `body`.
         let py = unsafe { Python::assume_attached() };
         let _no_collection = NoCollection::begin();

@@ -47,7 +47,7 @@ fn run(interpreter: &Interpreter, threads: fn() -> Vec<Arc<Thread>>) {
         let threads = threads();
         let count = u32::try_from(threads.len()).unwrap_or(u32::MAX);
         let pending_time = PENDING_TIME.saturating_mul(count);
-        attached(|py| {
+        attached(false, |py| {
             let is_over = |(deadline, _): &mut (Instant, _)| *deadline <= now;
             for (_, thread) in pending.extract_if(.., is_over) {
                 thread.withdraw(py);
@@ -61,22 +61,32 @@ fn run(interpreter: &Interpreter, threads: fn() -> Vec<Arc<Thread>>) {
     }
 }
 
-/// Attaches the calling thread for the length of `body`. Called by the interrupter and the inspector.
-pub(crate) fn attached(body: impl FnOnce(Attached<'_>)) {
+/// Attaches the calling thread for the length of `body`: as any thread does for the interrupter, whose
+/// exceptions need not come sooner, and at once for the inspector.
+pub(crate) fn attached(is_at_once: bool, body: impl FnOnce(Attached<'_>)) {
     // SAFETY: Python runs and is never finalized; the state is released on this thread, also by a panic.
-    let _release = Release(switch_interval::attach_at_once(|| unsafe {
-        ffi::PyGILState_Ensure()
-    }));
+    let ensure = || unsafe { ffi::PyGILState_Ensure() };
+    let state = if is_at_once {
+        switch_interval::attach_at_once(ensure)
+    } else {
+        ensure()
+    };
+    let _release = Release { state, is_at_once };
     body(Attached(PhantomData));
 }
 
-struct Release(ffi::PyGILState_STATE);
+struct Release {
+    state: ffi::PyGILState_STATE,
+    is_at_once: bool,
+}
 
 impl Drop for Release {
     fn drop(&mut self) {
-        // SAFETY: attached until the release.
-        switch_interval::settle(unsafe { Python::assume_attached() });
+        if self.is_at_once {
+            // SAFETY: attached until the release.
+            switch_interval::settle(unsafe { Python::assume_attached() });
+        }
         // SAFETY: the state is the result of `PyGILState_Ensure` on this thread, and is released once.
-        unsafe { ffi::PyGILState_Release(self.0) };
+        unsafe { ffi::PyGILState_Release(self.state) };
     }
 }
